@@ -1,0 +1,205 @@
+# praxlua: the build and everything around it.
+#
+#   make              the executable build/praxlua and, for a stock lua5.4, the module
+#                     build/lib/praxlua/core.so, made from the same objects
+#   make demo         an upgrade before your eyes
+#   make test         every check there is; ends with "N passed, N failed, N skipped"
+#   make unit         spec/unit alone; likewise integration, lint, docs and rock
+#   make asan         the specs under AddressSanitizer and UndefinedBehaviorSanitizer
+#   make coverage     tests and line coverage of each module, Lua and C
+#   make deps         installs what the build needs; test-deps: and what the tests need
+#   make install      under PREFIX (/usr/local), below DESTDIR where that is set
+#   make clean        removes build/
+#
+# Nothing is written outside B (build/) except by install and deps. V=1 shows the commands.
+
+B ?= build
+PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
+LUADIR ?= $(PREFIX)/share/lua/5.4
+LIBDIR ?= $(PREFIX)/lib/lua/5.4
+LUA ?= lua5.4
+CFLAGS ?= -O2 -g
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+ifndef V
+.SILENT:
+endif
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+# Packages, by their Debian names: for the build and the demo, and for the tests.
+DEPS := gcc libc6-dev pkg-config lua5.4 liblua5.4-dev lua-filesystem-dev lua-cjson-dev \
+  lua-argparse libuv1-dev libarchive-dev libssl-dev libcurl4-openssl-dev git python3 python3-venv
+TEST_DEPS := lua-busted lua-check luarocks cppcheck clang-format zstd strace tmux
+
+# Libraries -------------------------------------------------------------------------------------
+
+# Asked for at their first use, so that "make deps" works where pkg-config is still missing.
+once = $(eval $(1) := $(2))$($(1))
+from_pkg_config = $(shell pkg-config $(1))$(if $(filter-out 0,$(.SHELLSTATUS)),$(error \
+  a library is missing; "make deps" installs what the build needs))
+PACKAGES := libcrypto libuv libarchive
+PKG_CFLAGS = $(call once,PKG_CFLAGS,$(call from_pkg_config,--cflags lua5.4 $(PACKAGES)))
+PKG_LIBS = $(call once,PKG_LIBS,$(call from_pkg_config,--libs $(PACKAGES)))
+
+# The executable carries Lua and its two C modules in itself where there is a static library
+# (Debian), and links the shared one elsewhere.
+library = $(or $(filter /%,$(shell $(CC) -print-file-name=lib$(1).a)),$(call \
+  from_pkg_config,--libs $(1)))
+LUA_LIBS = $(call once,LUA_LIBS,$(foreach l,lua5.4-filesystem lua5.4-cjson lua5.4,$(call \
+  library,$(l))))
+
+# Variants of the build, each in a directory of its own: SANITIZE=address,undefined or COVERAGE=1 or
+# STRICT=1.
+FLAGS = -std=c11 -Wall -Wextra -Wshadow -Wpedantic -fPIC -fstack-protector-strong -pthread \
+  -D_FILE_OFFSET_BITS=64 -I$(B)/generated -Iruntime $(PKG_CFLAGS) $(VARIANT_FLAGS)
+ifdef SANITIZE
+VARIANT_FLAGS += -O1 -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all
+endif
+ifdef COVERAGE
+VARIANT_FLAGS += -O0 --coverage -DPRAXLUA_COVERAGE
+endif
+ifdef STRICT
+VARIANT_FLAGS += -Werror -Wmissing-prototypes -Wstrict-prototypes \
+  -Wold-style-definition -include $(B)/generated/openers.h
+endif
+
+# What is built ---------------------------------------------------------------------------------
+
+# The primitives, in the order of DESIGN's picture; each is runtime/NAME.c.
+PRIMITIVES := hash tree file root lock system spawn archive http transaction channel worker
+# Only in the executable. Every other file of runtime/ is shared by the primitives.
+HOST := main child
+
+SOURCES := $(filter-out $(if $(COVERAGE),,runtime/coverage.c),$(wildcard runtime/*.c))
+ALL_PRIMITIVES := hash tree file root lock system spawn archive http transaction channel worker
+PRESENT := $(filter $(PRIMITIVES),$(SOURCES:runtime/%.c=%)) $(if $(COVERAGE),coverage)
+HOST_OBJECTS := $(patsubst %,$(B)/objects/%.o,$(filter $(HOST),$(SOURCES:runtime/%.c=%)))
+SHARED := $(filter-out $(ALL_PRIMITIVES) $(HOST) coverage,$(SOURCES:runtime/%.c=%))
+OBJECTS := $(patsubst %,$(B)/objects/%.o,$(PRESENT) $(SHARED))
+
+EXECUTABLE := $(B)/praxlua
+MODULE := $(B)/lib/praxlua/core.so
+LUA_FILES := $(shell find lua phases -name '*.lua' 2>/dev/null)
+
+.PHONY: all module objects clean install
+all: $(EXECUTABLE) $(MODULE) $(if $(SANITIZE),$(B)/bin/lua5.4)
+module: $(MODULE)
+objects: $(OBJECTS) $(HOST_OBJECTS)
+
+clean:
+	rm -rf $(B)
+
+install: all
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/praxlua
+	install -m 755 $(EXECUTABLE) $(DESTDIR)$(BINDIR)/praxlua
+	install -m 755 $(MODULE) $(DESTDIR)$(LIBDIR)/praxlua/core.so
+	cd lua && find praxlua -name '*.lua' \
+	  -exec install -D -m 644 {} $(abspath $(DESTDIR)$(LUADIR))/{} \;
+
+# Generated files are replaced only when they change, so that nothing is compiled in vain.
+replace = { cmp -s $@.new $@ || mv $@.new $@; rm -f $@.new; }
+
+.PHONY: FORCE
+FORCE:
+
+# How the objects were compiled: another way compiles them anew.
+$(B)/generated/flags: FORCE
+	mkdir -p $(@D)
+	echo '$(CC) $(CFLAGS) $(FLAGS)' > $@.new && $(replace)
+
+$(B)/generated/primitives.h: FORCE
+	mkdir -p $(@D)
+	printf 'X(%s)\n' $(PRESENT) > $@.new && $(replace)
+
+$(B)/generated/openers.h: $(B)/generated/primitives.h
+	sed 's/X(\(.*\))/int luaopen_praxlua_\1(struct lua_State *L);/; 1i struct lua_State;' $< > $@
+
+$(B)/generated/embedded.list: FORCE
+	mkdir -p $(@D)
+	printf '%s\n' $(sort $(LUA_FILES)) > $@.new && $(replace)
+
+argparse = $(shell $(LUA) -e 'io.write(package.searchpath("argparse", package.path) or "")')
+$(B)/generated/embedded.c: runtime/embed.lua $(B)/generated/embedded.list $(LUA_FILES)
+	$(LUA) runtime/embed.lua $@ $(foreach f,$(LUA_FILES),$(f)=$(f)) lua/argparse.lua=$(argparse)
+
+compile = mkdir -p $(@D) && $(CC) $(CFLAGS) $(FLAGS) -MMD -MP -c -o $@ $<
+
+GENERATED := $(B)/generated/primitives.h $(if $(STRICT),$(B)/generated/openers.h)
+$(B)/objects/%.o: runtime/%.c $(B)/generated/flags | $(GENERATED)
+	echo "CC $<"
+	$(compile)
+
+$(B)/objects/core.o: $(B)/generated/primitives.h
+
+# The standard promises string literals of 4095 bytes; every compiler takes a file.
+$(B)/objects/embedded.o: $(B)/generated/embedded.c $(B)/generated/flags
+	echo "CC $<"
+	$(compile) -Wno-overlength-strings
+
+$(EXECUTABLE): $(HOST_OBJECTS) $(OBJECTS) $(B)/objects/embedded.o $(if $(SANITIZE),$(B)/objects/sanitizer.o)
+	echo "LD $@"
+	[ ! -d $@ ] || { rm -f $@/core.so; rmdir $@; }
+	$(CC) $(CFLAGS) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LUA_LIBS) $(PKG_LIBS) -lm -ldl
+
+# The module shows one symbol to the process that loads it.
+$(MODULE): $(OBJECTS)
+	mkdir -p $(@D)
+	echo "LD $@"
+	printf '{ global: luaopen_praxlua_core; local: *; };\n' > $(B)/generated/core.map
+	$(CC) $(CFLAGS) $(FLAGS) $(LDFLAGS) -shared -Wl,--version-script=$(B)/generated/core.map \
+	  -o $@ $^ $(PKG_LIBS) -ldl
+	case "$(B)" in build*) ;; *) [ -f $(B)/praxlua ] || { mkdir -p $(B)/praxlua; ln -sf ../lib/praxlua/core.so $(B)/praxlua/core.so; } ;; esac
+
+# A Lua interpreter that carries the sanitizers' runtime; named lua5.4 so that a spec that starts
+# "lua5.4" gets it as well.
+$(B)/bin/lua5.4: spec/support/lua.c $(B)/objects/sanitizer.o
+	mkdir -p $(@D)
+	echo "LD $@"
+	$(CC) $(CFLAGS) $(FLAGS) $(LDFLAGS) -rdynamic -o $@ $^ $(call library,lua5.4) -lm -ldl
+
+$(B)/objects/sanitizer.o: spec/support/sanitizer.c $(B)/generated/flags
+	echo "CC $<"
+	$(compile) -DREPORT='"$(abspath $(B))/report"'
+
+-include $(wildcard $(B)/objects/*.d)
+
+# Checks ----------------------------------------------------------------------------------------
+
+# The runner builds what a stage needs by calling make again. STAGES are run in this order.
+STAGES := lint unit integration asan rock docs
+JOBS ?= $(shell nproc)
+run_stages = B=$(B) LUA=$(LUA) JOBS=$(JOBS) $(LUA) spec/support/test.lua
+.PHONY: test coverage $(STAGES)
+test: test-deps
+	$(MAKE) -j$(JOBS) all
+	$(run_stages) $(STAGES)
+
+$(STAGES):
+	$(MAKE) -j$(JOBS) all
+	$(run_stages) $@
+
+coverage:
+	$(run_stages) coverage
+
+# Dependencies ----------------------------------------------------------------------------------
+
+.PHONY: deps test-deps
+deps: WANTED := $(DEPS)
+test-deps: WANTED := $(DEPS) $(TEST_DEPS)
+deps test-deps:
+	if ! command -v apt-get > /dev/null; then \
+	  echo "this is no Debian: see to it that these are installed: $(WANTED)"; exit 0; fi; \
+	missing=; for p in $(WANTED); do \
+	  [ "$$(dpkg-query -W -f '$${db:Status-Status}' $$p 2> /dev/null)" = installed ] || \
+	    missing="$$missing $$p"; done; \
+	[ -n "$$missing" ] || exit 0; \
+	echo "installing$$missing"; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	$$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -y -qq --no-install-recommends $$missing

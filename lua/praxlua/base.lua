@@ -1,0 +1,357 @@
+--- The base: what was shipped to a target last time, and how we know.
+--
+-- In this order, for each path:
+--   manifest   the target's .installed-manifest.json, our own record of the last upgrade
+--   history    the file equals a version the source's history knows, so nobody changed it
+--   commit     the source's files at the commit that the target's VERSION.txt names
+--   inferred   the same at the commit whose files the target resembles most, when it is clear
+--   unknown    none of these: a file that differs from the new one counts as changed by the user
+--
+-- A wrong "inferred" cannot lose a person's work: a file is only ever replaced or removed when its
+-- present content is a shipped one. It only decides between "kept" and "conflict".
+local core = require("praxlua.core")
+local git = require("praxlua.git")
+local json = require("praxlua.json")
+local layout = require("praxlua.layout")
+
+local base = {}
+
+--- The name of the record in the target.
+base.MANIFEST = ".installed-manifest.json"
+base.FORMAT_VERSION = 1
+--- Stands for a base that is not known; nil is a base known to be absent.
+base.UNKNOWN = "unknown"
+
+local EMPTY_BLOBS = { -- an empty file is no proof of where it came from
+  ["e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"] = true,
+  ["473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813"] = true,
+}
+
+--- Whether a path may come from a manifest or a repository: relative, with no empty, "." or ".."
+--- component and no NUL.
+---@param path any
+---@return boolean
+function base.is_normal(path)
+  if type(path) ~= "string" or path == "" or path:find("\0", 1, true) then return false end
+  for name in (path .. "/"):gmatch("([^/]*)/") do
+    if name == "" or name == "." or name == ".." then return false end
+  end
+  return true
+end
+
+-- ---- the manifest ---------------------------------------------------------------------------
+
+local function entry_problem(path, entry)
+  if not base.is_normal(path) then return "it names a path outside of the target" end
+  if type(entry) ~= "table" or type(entry.checksum) ~= "string" then
+    return "an entry is malformed"
+  end
+  if entry.checksum:match("^sha256:%x+$") and #entry.checksum == 71 then return nil end
+  if entry.checksum:match("^link:.") then return nil end
+  return "an entry has no sha256 checksum"
+end
+
+local function manifest_problem(manifest)
+  if type(manifest) ~= "table" or type(manifest.files) ~= "table" then
+    return "it is not a manifest", "EMANIFEST"
+  end
+  local version = manifest.format_version
+  if math.type(version) ~= "integer" or version < 1 then
+    return "it has no format_version", "EMANIFEST"
+  end
+  if version > base.FORMAT_VERSION then
+    return ("its format %d is newer than this praxlua knows (%d)")
+      :format(version, base.FORMAT_VERSION), "EFORMAT"
+  end
+  for path, entry in pairs(manifest.files) do
+    local problem = entry_problem(path, entry)
+    if problem then return problem, "EMANIFEST" end
+  end
+  return nil
+end
+
+--- The record of what was shipped to a target.
+---@param target string
+---@return table|false|nil manifest false when there is none
+---@return string|nil message
+---@return string|nil code EMANIFEST (damaged), EFORMAT (newer)
+function base.read_manifest(target)
+  local path = target .. "/" .. base.MANIFEST
+  local data, message, code = core.file.read(path)
+  if not data then
+    if code == "ENOENT" then return false end
+    return nil, ("%s cannot be read: %s; make it readable, or remove it to work from the source's "
+      .. "history"):format(path, message), code
+  end
+  local manifest, why = json.decode(data)
+  local problem, kind = why or "it is not JSON", "EMANIFEST"
+  if manifest ~= nil then problem, kind = manifest_problem(manifest) end
+  if not problem then return manifest end
+  local advice = kind == "EFORMAT" and "upgrade praxlua"
+    or "restore it from a backup, or remove it to work from the source's history"
+  return nil, ("%s cannot be used: %s; %s"):format(path, problem, advice), kind
+end
+
+-- ---- VERSION.txt ----------------------------------------------------------------------------
+
+--- What a target's VERSION.txt says.
+---@param target string
+---@return { version: string?, commit: string?, text: string? } facts `commit` may be abbreviated;
+--- `text` nil when there is no such file
+function base.read_version(target)
+  local data = core.file.read(target .. "/VERSION.txt")
+  if not data then return {} end
+  local commit = data:match("Source Commit:[ \t]*(%x%x%x%x+)%f[%X]")
+  for line in data:gmatch("[^\r\n]+") do -- tools append a line each time: the last one counts
+    commit = line:match("^%s*commit=(%x%x%x%x+)%s*$") or commit
+  end
+  return { version = layout.version_in(data), commit = commit and commit:lower(), text = data }
+end
+
+-- ---- what the source's history knows --------------------------------------------------------
+
+local function source_paths(recognised)
+  local paths = {}
+  for _, component in ipairs(recognised.components) do paths[#paths + 1] = component.from end
+  return paths
+end
+
+local function load_history(known)
+  if known.versions then return true end
+  local from = { "HEAD" }
+  if known.commit then from[2] = known.commit end
+  local versions, message, code = git.history(known.source, source_paths(known.layout), from)
+  if not versions then return nil, message, code end
+  local any = {}
+  for _, keys in pairs(versions) do
+    for key in pairs(keys) do
+      if not EMPTY_BLOBS[key:match(":(.+)$")] then any[key] = true end
+    end
+  end
+  known.versions, known.any_version = versions, any
+  return true
+end
+
+local function tree_at(known, commit)
+  local files, message, code = git.files(known.source, commit, source_paths(known.layout))
+  if not files then return nil, message, code end
+  local tree = {}
+  for _, file in ipairs(files) do
+    tree[file.path] = { key = git.key(file.mode, file.oid), oid = file.oid, mode = file.mode }
+  end
+  return tree
+end
+
+--- Reads everything that says what was shipped.
+---@param ctx table
+---@return table|nil known to be passed to base.find
+---@return string|nil message
+---@return string|nil code
+function base.open(ctx)
+  local manifest, message, code = base.read_manifest(ctx.target)
+  if manifest == nil then return nil, message, code end
+  local version = base.read_version(ctx.target)
+  local known = { source = ctx.source, target = ctx.target, layout = ctx.layout,
+    manifest = manifest or nil, version = version, keys = {} }
+  local commit = manifest and manifest.commit or version.commit
+  known.commit = type(commit) == "string" and git.commit_exists(ctx.source, commit) or nil
+  known.shallow, message, code = git.is_shallow(ctx.source)
+  if known.shallow == nil then return nil, message, code end
+  if known.commit and not known.manifest then
+    known.tree, message, code = tree_at(known, known.commit)
+    if not known.tree then return nil, message, code end
+  end
+  local head
+  head, message, code = git.head(ctx.source)
+  if not head then return nil, message, code end
+  known.head = head
+  local loaded
+  loaded, message, code = load_history(known)
+  if not loaded then return nil, message, code end
+  return known
+end
+
+local function compute_key(known, path, state)
+  local wide = #known.head == 64 -- a repository whose objects are named by SHA-256
+  local function name(data) return core.hash.sha256(("blob %d\0%s"):format(#data, data)) end
+  if state.type == "link" then
+    local target = state.id:sub(6)
+    return "link:" .. (wide and name(target) or core.hash.git_blob_data(target))
+  end
+  if state.type ~= "file" then return "none:" end
+  local full = known.target .. "/" .. path
+  local oid, message, code
+  if wide then
+    oid, message, code = core.file.read(full)
+    oid = oid and name(oid)
+  else
+    oid, message, code = core.hash.git_blob(full)
+  end
+  if not oid then return nil, message, code end
+  return "file:" .. oid
+end
+
+--- The name under which git would know a local file or link, as in git.key.
+---@param known table
+---@param path string relative to the target
+---@param state table see plan.lua
+---@return string|nil key
+---@return string|nil message
+---@return string|nil code
+function base.key_of(known, path, state)
+  local key, message, code = known.keys[path], nil, nil
+  if not key then
+    key, message, code = compute_key(known, path, state)
+    known.keys[path] = key
+  end
+  return key, message, code
+end
+
+local function of_manifest(entry)
+  local link = entry.checksum:match("^link:.+$")
+  if link then return { type = "link", id = link } end
+  local state = { type = "file", id = entry.checksum:sub(8):lower() }
+  if type(entry.mode) == "string" then state.executable = entry.mode == "755" end
+  return state
+end
+
+--- The state a file had in a commit's tree.
+local function of_tree(known, file, new)
+  if new and new.key == file.key then
+    return { type = new.type, id = new.id, executable = new.executable }
+  end
+  local data, message, code = git.blob(known.source, file.oid)
+  if not data then return nil, message, code end
+  if file.mode == "120000" then return { type = "link", id = "link:" .. data } end
+  return { type = "file", id = core.hash.sha256(data), executable = file.mode == "100755" }
+end
+
+--- From the history alone; nil, nil when it says nothing.
+local function from_history(known, path, state, new)
+  if not state then return nil end
+  local key, message, code = base.key_of(known, path, state)
+  if not key then return nil, nil, message, code end
+  local source_path = layout.source_path(known.layout, path)
+  local here = source_path and known.versions[source_path] or {}
+  if here[key] then return { type = state.type, id = state.id }, "history" end
+  if new and known.any_version[key] then return { type = state.type, id = state.id }, "history" end
+  return nil
+end
+
+local function from_tree(known, path, new, tree, name)
+  local source_path = layout.source_path(known.layout, path)
+  local file = source_path and tree[source_path]
+  if not file then return nil, name end
+  local state, message, code = of_tree(known, file, new)
+  if not state then return nil, nil, message, code end
+  return state, name
+end
+
+--- What was shipped to a path last time.
+---@param known table from base.open
+---@param path string relative to the target
+---@param state table|nil what is there now
+---@param new table|nil what the source ships now ({ type, id, executable, key })
+---@return table|string|nil base a state; nil: nothing was shipped there; base.UNKNOWN
+---@return string|nil from "manifest", "history", "commit", "inferred", "unknown"; nil on failure
+---@return string|nil message
+---@return string|nil code
+function base.find(known, path, state, new)
+  local entry = known.manifest and known.manifest.files[path]
+  if entry then return of_manifest(entry), "manifest" end
+  if known.manifest and not new then return nil, "manifest" end
+  local found, from, message, code = from_history(known, path, state, new)
+  if message then return nil, nil, message, code end
+  if from then return found, from end
+  if known.manifest then return nil, "manifest" end
+  if known.tree then return from_tree(known, path, new, known.tree, "commit") end
+  local inferred = state and known.inferred and layout.source_path(known.layout, path)
+  if inferred and known.inferred[inferred] ~= false then
+    return from_tree(known, path, new, known.inferred, "inferred")
+  end
+  return base.UNKNOWN, "unknown"
+end
+
+-- ---- inferring the installed commit ---------------------------------------------------------
+
+--- One step back in time along the first parents.
+local function undo_commit(tree, score, commit, here)
+  for _, change in ipairs(commit.changes) do
+    local mine = here[change.path]
+    local now = tree[change.path]
+    if now and mine == now.key then score.matches = score.matches - 1 end
+    if now then score.files = score.files - 1 end
+    if change.old:find("[^0]") then
+      local key = git.key(change.old_mode, change.old)
+      tree[change.path] = { key = key, oid = change.old, mode = change.old_mode }
+      if mine == key then score.matches = score.matches + 1 end
+      score.files = score.files + 1
+    else
+      tree[change.path] = nil
+    end
+  end
+end
+
+local function better(a, b)
+  if a.matches ~= b.matches then return a.matches > b.matches end
+  return a.files < b.files -- the same matches among fewer files: fewer are missing
+end
+
+local function agreement(tree, score)
+  local files = {}
+  for path, file in pairs(tree) do files[path] = file end
+  return { matches = score.matches, files = score.files, tree = files }
+end
+
+--- An equally good tree: where it differs from the best so far, nothing is known (false).
+local function restrict(best, tree)
+  for path, file in pairs(best.tree) do
+    if file and (not tree[path] or tree[path].key ~= file.key) then best.tree[path] = false end
+  end
+  for path in pairs(tree) do
+    if best.tree[path] == nil then best.tree[path] = false end
+  end
+end
+
+--- Walks the history from the newest commit back to the tree that the target resembles most.
+local function best_tree(tree, commits, here)
+  local score = { matches = 0, files = 0 }
+  for path, file in pairs(tree) do
+    score.files = score.files + 1
+    if here[path] == file.key then score.matches = score.matches + 1 end
+  end
+  local best = agreement(tree, score)
+  for _, commit in ipairs(commits) do
+    undo_commit(tree, score, commit, here)
+    if better(score, best) then
+      best = agreement(tree, score)
+    elseif not better(best, score) then
+      restrict(best, tree)
+    end
+  end
+  return best
+end
+
+--- Works out which commit was installed, from the files nobody changed. Only needed when neither a
+--- manifest nor a commit is known. Afterwards base.find can answer "inferred" where all of the
+--- equally likely commits agree on a file.
+---@param known table from base.open
+---@param here table<string, string> source path -> base.key_of what the target holds there
+---@return boolean|nil found whether one was clear enough (half of its files unchanged)
+---@return string|nil message
+---@return string|nil code
+function base.infer(known, here)
+  if known.manifest or known.tree or known.shallow then return false end
+  local paths = source_paths(known.layout)
+  local commits, message, code = git.log(known.source, paths, { first_parent = true })
+  if not commits then return nil, message, code end
+  local tree
+  tree, message, code = tree_at(known, known.head)
+  if not tree then return nil, message, code end
+  local best = best_tree(tree, commits, here)
+  if best.matches == 0 or best.matches * 2 < best.files then return false end
+  known.inferred = best.tree
+  return true
+end
+
+return base

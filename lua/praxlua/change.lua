@@ -1,0 +1,126 @@
+--- The change interface: how services change files inside the transaction.
+--
+-- Paths are relative to the project. Changes are queued until apply, which switches all of them or
+-- none. The open transaction (praxlua.core.transaction) does the work; this module adds the
+-- folders on the way, lets one path be changed twice in a row, and knows how to hand a whole
+-- directory to a tool that writes in place.
+local core = require("praxlua.core")
+
+local change = {}
+
+local function parents(path)
+  local all = {}
+  for at in path:gmatch("()/") do all[#all + 1] = path:sub(1, at - 1) end
+  return all
+end
+
+--- A change interface over an open transaction.
+---@param transaction userdata from core.transaction.open
+---@param project string absolute path of the transaction's root
+---@param folder string absolute path of the transaction's own folder
+---@return table changes with the functions below
+function change.new(transaction, project, folder)
+  local self = {}
+  local queued, known = {}, {}
+
+  local function forget() queued, known = {}, {} end
+
+  local function failed(message, code)
+    transaction:clear()
+    forget()
+    return nil, message, code
+  end
+
+  -- A second change of a path must find the first one done.
+  local function settle(path)
+    if not queued[path] then return true end
+    return self.apply()
+  end
+
+  local function make_parents(path)
+    for _, parent in ipairs(parents(path)) do
+      if not known[parent] then
+        local ok, message, code = transaction:mkdir(parent)
+        if not ok then return nil, message, code end
+        known[parent] = true
+      end
+    end
+    return true
+  end
+
+  local function queue(path, needs_parents, method, ...)
+    local ok, message, code = settle(path)
+    if ok and needs_parents then ok, message, code = make_parents(path) end
+    if not ok then return failed(message, code) end
+    local changed
+    ok, changed, code = transaction[method](transaction, path, ...)
+    if not ok then return failed(changed, code) end
+    if changed then queued[path] = true end
+    return true
+  end
+
+  --- Creates or replaces a file.
+  ---@param path string
+  ---@param options { data: string?, from: string?, mode: integer?, old: string|false|nil,
+  ---  sha256: string? }
+  function self.put(path, options) return queue(path, true, "put", options) end
+
+  --- Creates or replaces a symbolic link.
+  function self.symlink(path, target, options) return queue(path, true, "symlink", target, options) end
+
+  --- Removes a file or link; a missing one is fine.
+  function self.remove(path, options) return queue(path, false, "remove", options) end
+
+  --- Makes a directory and those above it.
+  ---@param path string
+  ---@param options { mode: integer? }? what the umask leaves when nil
+  function self.mkdir(path, options) return queue(path, true, "mkdir", options) end
+
+  --- Sets the permission bits of a directory.
+  function self.mode(path, mode) return queue(path, false, "mode", mode) end
+
+  --- Removes a directory if it is empty by the time of apply.
+  function self.rmdir(path) return queue(path, false, "rmdir") end
+
+  --- Applies what is queued, all of it or nothing.
+  ---@return { changed: integer }|nil
+  ---@return string? message
+  ---@return string? code "ECHANGED" when somebody changed a path meanwhile
+  function self.apply()
+    local count, message, code = transaction:apply()
+    forget()
+    if not count then return nil, message, code end
+    return { changed = count }
+  end
+
+  --- Replaces the directory by a private copy that tools may write in; the original is the undo.
+  --- Where there is none yet, whatever a tool makes there is removed by a rollback.
+  ---@param path string
+  function self.detach(path)
+    local ok, message, code = self.apply()
+    if not ok then return nil, message, code end
+    local number, name = transaction:stage()
+    if core.file.exists(project .. "/" .. path) then
+      ok, message, code = core.tree.copy(project .. "/" .. path, folder .. "/" .. name)
+      if not ok then return nil, message, code end
+    end
+    ok, message, code = transaction:exchange(path, number)
+    if not ok then return failed(message, code) end
+    return self.apply()
+  end
+
+  --- The present content of a file.
+  ---@return string|nil data
+  function self.read(path)
+    local root, message, code = core.root.open(project)
+    if not root then return nil, message, code end
+    local data
+    data, message, code = root:read(path)
+    root:close()
+    return data, message, code
+  end
+
+  return self
+end
+
+return change

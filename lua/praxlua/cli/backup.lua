@@ -1,0 +1,123 @@
+--- `praxlua backup create|list|verify|restore|prune`.
+local backup = require("praxlua.backup")
+local core = require("praxlua.core")
+local engine = require("praxlua.engine")
+local json = require("praxlua.json")
+local run = require("praxlua.run")
+local state = require("praxlua.state")
+local text = require("praxlua.text")
+local view = require("praxlua.cli.view")
+
+local commands = {}
+
+local function context(target, v)
+  local project, name = target:match("^(.*)/([^/]+)$")
+  return {
+    target = target, project = project, target_name = name, options = {}, memory = {},
+    session = state.session.new(), emit = v.emit,
+    progress = function(message, fraction)
+      v.emit({ event = "phase_progress", phase = "backup", text = message, fraction = fraction })
+    end,
+    warn = function(message) v.emit({ event = "warning", message = message }) end,
+  }
+end
+
+local function newest(ctx)
+  local list, message = backup.list_backups(ctx)
+  if not list then return nil, message end
+  if not list[1] then return nil, "there is no backup yet; make one with: praxlua backup create" end
+  return list[1].name
+end
+
+local actions = {}
+
+function actions.create(ctx, _, v)
+  local made, message = backup.create_backup(ctx)
+  if not made then return { exit_code = 1, message = message } end
+  v.result("backup create", made, function() end)
+  return { exit_code = 0, message = string.format("Backed up %s (%s) in %s",
+    text.plural(made.files_backed_up, "file"), text.bytes(made.backup_size_bytes), made.backup_path) }
+end
+
+function actions.list(ctx, args, v)
+  local list, message = backup.list_backups(ctx, { verify = args.verify })
+  if not list then return { exit_code = 1, message = message } end
+  v.result("backup list", json.array(list), function(t)
+    local rows = {}
+    for i, b in ipairs(list) do
+      local verdict = b.verified == true and "verified" or b.problem or "not checked"
+      rows[i] = { b.name, b.timestamp or "", b.files and tostring(b.files) or "",
+        b.archive_bytes and text.bytes(b.archive_bytes) or "", verdict }
+    end
+    t.table(rows, { header = { "backup", "made", "files", "size", "" }, right = { [3] = true,
+      [4] = true } })
+  end)
+  for _, b in ipairs(list) do
+    if b.problem then return { exit_code = 1, message = "a backup is damaged: " .. b.name } end
+  end
+  return { exit_code = 0, message = text.plural(#list, "backup") .. "." }
+end
+
+function actions.verify(ctx, args)
+  local name, message = args.name, nil
+  if not name then name, message = newest(ctx) end
+  if not name then return { exit_code = 1, message = message } end
+  local ok
+  ok, message = backup.verify_backup_integrity(ctx, name)
+  if not ok then return { exit_code = 1, message = message } end
+  return { exit_code = 0, message = "The backup " .. name .. " is whole." }
+end
+
+function actions.prune(ctx, args, v)
+  local pruned, message = backup.archive_old_backups(ctx, args.keep)
+  if not pruned then return { exit_code = 1, message = message } end
+  for _, broken in ipairs(pruned.broken or {}) do
+    ctx.warn(string.format("%s is damaged and was left alone: %s", broken.name, broken.problem))
+  end
+  v.result("backup prune", pruned, function() end)
+  return { exit_code = 0, message = string.format("Deleted %s, kept %d.",
+    text.plural(pruned.archived_count, "backup"), #pruned.kept_backups) }
+end
+
+local function restore(args, v, target)
+  local name, message = args.name, nil
+  if not name then name, message = newest(context(target, v)) end
+  if not name then return v.finish({ exit_code = 1, message = message }) end
+  if not args.yes then
+    local answer = "no"
+    if core.system.isatty(0) and not args.json then
+      answer = v.terminal.ask(string.format(
+        "Bring %s back to the backup %s? What was changed since is lost.", target, name),
+        { "yes", "no" }, "no")
+    end
+    if answer ~= "yes" then
+      return v.finish({ exit_code = 4, status = "waiting", message = "Nothing was restored.",
+        next = "confirm with: praxlua backup restore " .. name .. " --yes" })
+    end
+  end
+  return engine.restore_backup({ target = target, backup = name }, { emit = v.emit }).exit_code
+end
+
+-- What changes the backups takes the lock that an upgrade takes.
+local LOCKED = { create = true, prune = true }
+
+--- `praxlua backup ACTION`
+---@param args table
+---@return integer exit code
+function commands.backup(args)
+  local v = view.new(args)
+  local target, result = run.find_target(args.target)
+  if not target then return v.finish(result) end
+  if args.action == "restore" then return restore(args, v, target) end
+  local r
+  if LOCKED[args.action] then
+    r, result = run.open({ target = target }, { emit = v.emit })
+    if not r then return v.finish(result) end
+  end
+  result = actions[args.action](context(target, v), args, v)
+  if r then run.close(r) end
+  if not v.json and result.exit_code == 0 and args.action == "list" then return 0 end
+  return v.finish(result)
+end
+
+return commands

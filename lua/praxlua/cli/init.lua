@@ -1,0 +1,127 @@
+--- The command line: what can be typed, and which module does it.
+local argparse = require("argparse")
+local version = require("praxlua.version")
+
+local cli = {}
+
+local function add_common(command)
+  command:option("--target", "The installation (default: the nearest .praxis-os here or above).")
+    :argname("DIR")
+  command:flag("--json", "One JSON object a line on standard output; text for people goes to "
+    .. "standard error.")
+  command:flag("--quiet -q", "Only what you have to act on.")
+  return command
+end
+
+local function count(text)
+  local n = math.tointeger(tonumber(text))
+  if not n or n < 1 then return nil, "'" .. text .. "' is not a whole number of at least 1" end
+  return n
+end
+
+local function seconds(text)
+  local n = tonumber(text)
+  if not n or n <= 0 or n > 86400 then return nil, "'" .. text .. "' is not a number of seconds" end
+  return n
+end
+
+local function add_upgrade(parser)
+  local c = add_common(parser:command("upgrade", "Upgrade an installation from a source."))
+  c:option("--source", "The source repository (a clean git work tree)."):argname("DIR"):count(1)
+  c:flag("--dry-run", "Show what would be done; change nothing.")
+  c:option("--plan", "Refuse unless the plan has this hash (a dry run prints it)."):argname("HASH")
+    :target("plan_hash")
+  c:flag("--yes -y", "Take the default of every question. Conflicts are never decided by it.")
+  c:option("--on-conflict", "What to do with files changed on both sides "
+    .. "(default: ask on a terminal, stop elsewhere)."):choices({ "ask", "stop", "ours", "theirs" })
+  c:flag("--allow-downgrade", "Accept a source that is older than the installation.")
+  c:option("--keep-backups", "How many verified backups to keep.", "3"):argname("N"):convert(count)
+  c:flag("--no-restart", "Leave the running server alone.")
+  c:flag("--run-tests", "Run the server's own tests in phase 4.")
+  c:flag("--git-commit", "Commit the result in the project's repository.")
+  c:option("--phases", "A folder with further phase scripts; may be given more than once.")
+    :argname("DIR"):count("*")
+  c:option("--health-timeout", "Seconds the server has to answer.", "30"):argname("SECONDS")
+    :convert(seconds)
+end
+
+local function add_sessions(parser)
+  local resume = add_common(parser:command("resume", "Go on with an upgrade that was cut short."))
+  resume:argument("session_id", "Its session (default: the only unfinished one)."):args("?")
+    :argname("SESSION")
+  local back = add_common(parser:command("rollback", "Undo an upgrade."))
+  back:argument("session_id", "Its session (default: the unfinished one, else the last completed "
+    .. "one)."):args("?"):argname("SESSION")
+  back:option("--backup", "Go back to this backup instead."):argname("NAME")
+  back:option("--reason", "Noted in the session."):argname("TEXT")
+  back:option("--on-conflict", "What to do with files changed since the upgrade.")
+    :choices({ "stop", "ours", "theirs" })
+  add_common(parser:command("status", "Show the installation, its sessions and its server."))
+end
+
+local function add_backups(parser)
+  local group = parser:command("backup", "Make, list, check, restore and prune backups.")
+  group:require_command(true):command_target("action")
+  add_common(group:command("create", "Make a backup now."))
+  local list = add_common(group:command("list", "List the backups, newest first."))
+  list:flag("--verify", "Read each of them back.")
+  local verify = add_common(group:command("verify", "Read a backup back and compare it with its "
+    .. "manifest."))
+  verify:argument("name", "The backup (default: the newest)."):args("?"):argname("NAME")
+  local restore = add_common(group:command("restore", "Bring the installation back to a backup."))
+  restore:argument("name", "The backup (default: the newest)."):args("?"):argname("NAME")
+  restore:flag("--yes -y", "Do not ask.")
+  local prune = add_common(group:command("prune", "Delete all but the newest verified backups."))
+  prune:option("--keep", "How many to keep.", "3"):argname("N"):convert(count)
+end
+
+local function add_phases(parser)
+  local group = parser:command("phase", "Look at the phases of an upgrade.")
+  group:require_command(true):command_target("action")
+  for name, text in pairs({ list = "List the phases in the order they run.",
+    show = "Show one phase: its grants, limits and script." }) do
+    local c = add_common(group:command(name, text))
+    if name == "show" then c:argument("id", "The phase's id or number."):argname("ID") end
+    c:option("--phases", "A folder with further phase scripts."):argname("DIR"):count("*")
+  end
+end
+
+local function make_parser()
+  local parser = argparse("praxlua", "Upgrades a copied installation (.praxis-os) from its source, "
+    .. "or leaves it exactly as it was.",
+    "Exit codes: 0 done, 1 failed and rolled back, 2 usage, 3 refused before any change,\n"
+    .. "4 an answer is awaited, 5 a rollback did not complete, 6 another upgrade is running,\n"
+    .. "129/130/143 hung up, interrupted, terminated (rolled back).")
+  parser:command_target("command"):require_command(true)
+  parser:flag("--version", "Print the version and exit."):action(function()
+    print("praxlua " .. version.text)
+    os.exit(0, true)
+  end)
+  add_upgrade(parser)
+  add_sessions(parser)
+  add_backups(parser)
+  add_phases(parser)
+  add_common(parser:command("doctor", "Check this machine and what praxlua needs."))
+  return parser
+end
+
+local MODULES = {
+  upgrade = "upgrade", resume = "upgrade", rollback = "upgrade", status = "status",
+  backup = "backup", phase = "phase", doctor = "doctor",
+}
+
+--- Runs one command line.
+---@param argv string[] without the program's name
+---@return integer exit code
+function cli.main(argv)
+  local parser = make_parser()
+  local ok, args = parser:pparse(argv)
+  if not ok then
+    io.stderr:write("praxlua: ", args, "\n", parser:get_usage(), "\n",
+      "Try: praxlua --help, or praxlua COMMAND --help\n")
+    return 2
+  end
+  return require("praxlua.cli." .. MODULES[args.command])[args.command](args)
+end
+
+return cli

@@ -1,0 +1,97 @@
+--- `praxlua status`: the installation, its server, its sessions. Reads only, and takes no lock.
+local base = require("praxlua.base")
+local core = require("praxlua.core")
+local json = require("praxlua.json")
+local process = require("praxlua.process")
+local run = require("praxlua.run")
+local server = require("praxlua.server")
+local state = require("praxlua.state")
+local view = require("praxlua.cli.view")
+
+local commands = {}
+
+local SHOWN = 5
+
+local function sessions_of(target)
+  local list = json.array()
+  for _, entry in ipairs(core.tree.list(target .. "/.cache/state") or {}) do
+    local id = entry.path:match("^([^/]+)%.json$")
+    if id and state.is_session_id(id) then
+      local session, problem = state.load_state(target, id)
+      if session then
+        local owner = session.metadata.owner
+        list[#list + 1] = {
+          session_id = id, status = session.status, started_at = session.started_at,
+          updated_at = session.updated_at, current_phase = session.current_phase,
+          completed = session.completed, phases = session.metadata.phases,
+          running = session.status == "in_progress" and owner and process.same(owner) or false,
+        }
+      else
+        list[#list + 1] = { session_id = id, status = "unreadable", problem = problem }
+      end
+    end
+  end
+  table.sort(list, function(a, b) return (a.started_at or "") > (b.started_at or "") end)
+  return list
+end
+
+local function collect(target)
+  local project, name = target:match("^(.*)/([^/]+)$")
+  local ctx = { target = target, project = project, target_name = name, options = {}, memory = {} }
+  local installed = base.read_version(target)
+  local found, reason = server.find(ctx)
+  return {
+    target = target, version = installed.version, commit = installed.commit,
+    locked = core.lock.test(target),
+    server = found and { running = true, pid = found.pid, transport = found.transport,
+      url = found.url } or { running = false, reason = reason },
+    sessions = sessions_of(target), unfinished = json.array(run.unfinished(target)),
+  }
+end
+
+local function server_line(found)
+  if not found.running then return found.reason or "not running" end
+  return string.format("running, process %d, %s%s", found.pid, found.transport,
+    found.url and " at " .. found.url or "")
+end
+
+local function show(data, t)
+  t.table({
+    { { "dim", "installation" }, data.target },
+    { { "dim", "version" }, tostring(data.version or "unknown")
+      .. (data.commit and " (" .. data.commit:sub(1, 12) .. ")" or "") },
+    { { "dim", "server" }, server_line(data.server) },
+    { { "dim", "upgrade" }, data.locked and "one is running now" or "none is running" },
+  })
+  if #data.sessions > 0 then
+    t.line("")
+    local rows = {}
+    for i = 1, math.min(SHOWN, #data.sessions) do
+      local s = data.sessions[i]
+      local at = s.status == "in_progress" and "phase " .. s.current_phase or ""
+      rows[i] = { s.session_id, s.status, at, s.started_at or s.problem or "" }
+    end
+    t.table(rows, { header = { "session", "status", "at", "started" } })
+  end
+  if #data.unfinished > 0 and not data.locked then
+    local id = data.unfinished[1].session_id
+    t.line("")
+    t.error({ what = "an earlier upgrade did not finish: " .. id,
+      next = "praxlua resume " .. id .. "\nor: praxlua rollback " .. id })
+  end
+end
+
+--- `praxlua status`
+---@param args table
+---@return integer exit code
+function commands.status(args)
+  local v = view.new(args)
+  local target, result = run.find_target(args.target)
+  if not target then return v.finish(result) end
+  local data = collect(target)
+  v.result("status", data, function(t) show(data, t) end)
+  if v.json then return v.finish({ exit_code = 0 }) end
+  return 0
+end
+
+return commands

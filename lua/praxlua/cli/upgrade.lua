@@ -1,0 +1,69 @@
+--- `praxlua upgrade`, `resume` and `rollback`.
+local core = require("praxlua.core")
+local engine = require("praxlua.engine")
+local view = require("praxlua.cli.view")
+
+local commands = {}
+
+local function interactive() return core.system.isatty(0) and core.system.isatty(1) end
+
+-- The questions of a run; without a terminal, and with --yes, each takes its default.
+local function ui_for(args, v)
+  local ui = { emit = v.emit }
+  if args.yes or args.json or not interactive() then return ui end
+  function ui.ask(question, choices, default) return (v.terminal.ask(question, choices, default)) end
+  function ui.unfinished(found)
+    return (v.terminal.ask(string.format("The earlier upgrade %s did not finish.",
+      found[1].session_id), {
+        { key = "resume", label = "go on with it" },
+        { key = "rollback", label = "undo it, then start this one" },
+        { key = "leave", label = "leave it as it is" },
+      }, "leave"))
+  end
+  return ui
+end
+
+local function warn_root(v)
+  if core.system.euid() == 0 then
+    v.emit({ event = "log", level = "info",
+      message = "running as root: new files get the owner of what they replace" })
+  end
+end
+
+--- `praxlua upgrade`
+---@param args table
+---@return integer exit code
+function commands.upgrade(args)
+  local v = view.new(args)
+  warn_root(v)
+  local on_conflict = args.on_conflict or (interactive() and not args.json and "ask" or "stop")
+  return engine.upgrade({
+    source = core.file.realpath(args.source) or args.source, target = args.target,
+    dry_run = args.dry_run or nil, plan_hash = args.plan_hash, yes = args.yes,
+    on_conflict = on_conflict, allow_downgrade = args.allow_downgrade or nil,
+    keep_backups = args.keep_backups, restart = not args.no_restart,
+    run_tests = args.run_tests or nil, git_commit = args.git_commit or nil,
+    phases = args.phases, health_timeout = args.health_timeout,
+  }, ui_for(args, v)).exit_code
+end
+
+--- `praxlua resume`
+---@param args table
+---@return integer exit code
+function commands.resume(args)
+  local v = view.new(args)
+  return engine.resume({ target = args.target, session_id = args.session_id },
+    ui_for(args, v)).exit_code
+end
+
+--- `praxlua rollback`
+---@param args table
+---@return integer exit code
+function commands.rollback(args)
+  local v = view.new(args)
+  return engine.rollback_upgrade({ target = args.target, session_id = args.session_id,
+    reason = args.reason, backup = args.backup, on_conflict = args.on_conflict },
+    ui_for(args, v)).exit_code
+end
+
+return commands

@@ -1,0 +1,45 @@
+--- How a command shows itself: as text for people, or as JSON lines for tools.
+local events = require("praxlua.events")
+local terminal = require("praxlua.terminal")
+
+local view = {}
+
+--- Makes the view of one command.
+---@param args { json: boolean?, quiet: boolean? }
+---@return table v { emit, terminal, json }; v.finish(result) shows a result and gives its exit code
+function view.new(args)
+  local v = { json = args.json or false }
+  v.terminal = terminal.new({ out = args.json and io.stderr or io.stdout })
+  local people = events.people(v.terminal, { quiet = args.quiet })
+  if args.json then
+    local lines = events.json(function(line)
+      io.stdout:write(line)
+      io.stdout:flush()
+    end)
+    v.emit = events.all(lines, people)
+  else
+    v.emit = people
+  end
+
+  --- Ends a command that is not an engine's run.
+  ---@param result { exit_code: integer, status: string?, message: string?, next: string? }
+  ---@return integer exit code
+  function v.finish(result)
+    v.emit({ event = "finished", exit_code = result.exit_code,
+      status = result.status or (result.exit_code == 0 and "completed" or "failed"),
+      message = result.message, where = result.where, next = result.next })
+    return result.exit_code
+  end
+
+  --- Shows the answer of a query: as data with --json, else through `show(terminal)`.
+  ---@param command string
+  ---@param data any
+  ---@param show fun(terminal: table)
+  function v.result(command, data, show)
+    if v.json then v.emit({ event = "result", command = command, data = data }) else show(v.terminal) end
+  end
+
+  return v
+end
+
+return view

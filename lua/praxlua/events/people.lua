@@ -1,0 +1,183 @@
+--- The events as people read them on a terminal or in a log: one function an event.
+local clock = require("praxlua.clock")
+local text = require("praxlua.text")
+
+local people = {}
+
+local TITLE_COLUMNS = 34
+
+--- The ends that are no failure.
+people.GOOD = { completed = true, nothing_to_do = true, dry_run = true }
+
+local function phase_label(view, event)
+  local title = view.titles[event.phase] or event.phase
+  local at = event.number and string.format("%d", event.number) or "+"
+  return at, title
+end
+
+-- "  ok      2  Content upgrade                     1.2 s  12 files updated"
+local function phase_line(view, event, verdict, style, tail)
+  local at, title = phase_label(view, event)
+  view.terminal.line("  ", { style, text.pad(verdict, 6) }, "  ", at, "  ",
+    text.pad(text.visible(title), TITLE_COLUMNS), " ",
+    text.pad(clock.seconds(event.seconds), 11, true), tail and "  " or "", tail or "")
+end
+
+--- How each event is written, by its name: (view, event), where a view is { terminal, titles = the
+-- titles of the phases so far, verbose }.
+local show = {}
+
+function show.session_started(view, event)
+  local t = view.terminal
+  local versions = {}
+  if event.from_version or event.to_version then
+    versions = { event.from_version or "unknown", " " .. t.sign("arrow") .. " ",
+      event.to_version or "unknown" }
+  end
+  local verb = event.resumed and "Resuming the upgrade of " or "Upgrading "
+  if event.dry_run then verb = "Dry run: what an upgrade would do to " end
+  t.line({ "bold", verb }, { "bold", event.target })
+  local rows = {}
+  if event.source then rows[#rows + 1] = { { "dim", "from" }, event.source } end
+  if #versions > 0 then rows[#rows + 1] = { { "dim", "version" }, table.concat(versions) } end
+  if event.session_id then rows[#rows + 1] = { { "dim", "session" }, event.session_id } end
+  t.table(rows, { indent = 2 })
+end
+
+function show.phase_started(view, event)
+  view.titles[event.phase] = event.title
+  local of = event.index and event.total and string.format(" (%d of %d)", event.index, event.total)
+  view.terminal.progress("  " .. event.title .. (of or "") .. view.terminal.sign("ellipsis"))
+end
+
+function show.phase_progress(view, event)
+  view.terminal.progress("  " .. (view.titles[event.phase] or event.phase) .. ": " .. event.text,
+    event.fraction)
+end
+
+function show.phase_completed(view, event)
+  phase_line(view, event, "ok", "green", event.summary)
+end
+
+function show.phase_failed(view, event)
+  local t = view.terminal
+  phase_line(view, event, "failed", "red", event.verdict)
+  t.error({
+    what = event.message, next = event.next,
+    where = event.where or "phase " .. (view.titles[event.phase] or event.phase),
+  })
+end
+
+local COUNTED = {
+  { "new_files", "new" }, { "updated_files", "updated" }, { "removed_files", "removed" },
+  { "local_only", "yours, kept" }, { "conflicts", "in conflict" },
+  { "unchanged_files", "unchanged" },
+}
+
+local ACTION_STYLES = {
+  add = "green", update = "blue", merge = "cyan", remove = "red", keep = "dim",
+  unchanged = "dim", conflict = "yellow",
+}
+
+function show.plan(view, event)
+  local t, parts = view.terminal, {}
+  for _, counted in ipairs(COUNTED) do
+    local n = event.counts[counted[1]]
+    if n > 0 then parts[#parts + 1] = string.format("%d %s", n, counted[2]) end
+  end
+  t.line({ "bold", "Plan: " }, #parts > 0 and table.concat(parts, ", ") or "nothing to do")
+  local rows = {}
+  for _, action in ipairs(event.actions or {}) do
+    if action.action ~= "unchanged" then
+      rows[#rows + 1] = {
+        { ACTION_STYLES[action.action], action.action }, action.path,
+        { "dim", action.reason or "" },
+      }
+    end
+  end
+  t.table(rows, { indent = 2 })
+  t.line("  plan ", { "dim", event.hash })
+end
+
+function show.conflict(view, event)
+  local tail = event.resolution and " (resolved: " .. event.resolution .. ")" or ""
+  view.terminal.line({ "yellow", "conflict " }, event.id, "  ", { "bold", event.path }, "  ",
+    event.reason, tail)
+end
+
+-- The one who asks writes the question itself when somebody is there to answer; what is left to
+-- show is what was decided.
+function show.question(view, event)
+  if event.answer then
+    view.terminal.line({ "dim", event.question .. " " }, event.answer)
+  end
+end
+
+function show.warning(view, event)
+  view.terminal.line({ "yellow", "warning: " }, event.message)
+end
+
+local LOUD = { warning = "yellow", error = "red", critical = "red" }
+
+function show.log(view, event)
+  local style = LOUD[event.level]
+  if style then
+    view.terminal.line({ style, event.level .. ": " }, event.message)
+  elseif view.verbose then
+    view.terminal.line({ "dim", event.message })
+  end
+end
+
+function show.rollback_started(view, event)
+  view.terminal.line({ "yellow", "Rolling back: " }, event.reason)
+  view.terminal.progress("  Rolling back" .. view.terminal.sign("ellipsis"))
+end
+
+function show.rollback_completed(view, event)
+  local t = view.terminal
+  local server = ""
+  if event.server_healthy ~= nil then
+    server = event.server_healthy and "; the server answers" or "; the server does not answer"
+  end
+  if event.success then
+    t.line({ "green", "Rolled back" }, " in ", clock.seconds(event.seconds),
+      ": the installation is as before", server)
+  else
+    t.error({ what = "the rollback did not complete" .. server, where = event.message,
+      next = "run praxlua rollback again; nothing it needs has been deleted" })
+  end
+end
+
+function show.report(view, event)
+  if event.path and event.path ~= "" then view.terminal.line("Report: ", event.path) end
+end
+
+function show.result() end
+
+local ENDINGS = {
+  completed = "Upgraded and validated.", nothing_to_do = "Nothing to do.",
+  dry_run = "Dry run complete; nothing was changed.",
+  refused = "Refused before any change.", waiting = "Waiting for an answer; see above.",
+  rolled_back = "The upgrade failed and was rolled back.", failed = "Failed.",
+  rollback_failed = "The rollback did not complete.",
+  busy = "Another upgrade of this target is running.", usage = "Usage error.",
+  interrupted = "Interrupted; rolled back.",
+}
+
+function show.finished(view, event)
+  local what = event.message or ENDINGS[event.status]
+  if people.GOOD[event.status] then
+    view.terminal.line({ "green", what })
+  elseif event.where or event.next then
+    view.terminal.error({ what = what, where = event.where, next = event.next })
+  else
+    view.terminal.line({ event.status == "waiting" and "yellow" or "red", what })
+  end
+end
+
+--- Writes one event, which must meet its schema.
+---@param view { terminal: table, titles: table<string, string>, verbose: boolean? }
+---@param event table
+function people.show(view, event) show[event.event](view, event) end
+
+return people

@@ -1,0 +1,326 @@
+--- Reads a git work tree through the git tool, and never writes to it.
+--
+-- Git is run without optional locks (so the index is not refreshed on disk), hooks, a file system
+-- monitor, replacement objects, a pager or fetches on demand, and with a short environment: what
+-- the caller's GIT_* variables or the repository's own configuration say cannot lead elsewhere.
+-- Lists are read NUL-separated, so any file name survives.
+local process = require("praxlua.process")
+
+local git = {}
+
+local MIB = 1024 * 1024
+local TIMEOUT = 300 -- seconds; a long history on a cold disk
+local LINK, MODULE = "120000", "160000"
+
+local PREFIX = {
+  "git", "--no-pager", "--no-optional-locks", "--no-replace-objects", "--literal-pathspecs",
+  "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=false",
+  "-c", "log.showSignature=false", "-c", "protocol.allow=never",
+}
+
+local QUIET = { GIT_TERMINAL_PROMPT = "0", GIT_NO_LAZY_FETCH = "1", LC_ALL = "C", LANGUAGE = "" }
+
+--- Git's own words without "fatal: " and line breaks.
+local function words(stderr)
+  local line = (stderr or ""):match("([^\n]*%S[^\n]*)") or "no message"
+  return (line:gsub("^fatal: ", ""):gsub("^error: ", ""))
+end
+
+local function explain(directory, arguments, result)
+  local stderr = result.stderr or ""
+  if result.timed_out then
+    return ("git %s did not end within %d s in %s; try again when the disk is less busy")
+      :format(arguments[1], TIMEOUT, directory), "ETIMEDOUT"
+  end
+  if stderr:find("dubious ownership", 1, true) then
+    return ("git refuses %s because the directory belongs to another user; run this as its owner, "
+      .. "or trust it: git config --global --add safe.directory '%s'")
+      :format(directory, directory), "EOWNER"
+  end
+  if stderr:find("not a git repository", 1, true)
+    or stderr:find("must be run in a work tree", 1, true) then
+    return ("%s is not a git work tree; name the directory of a cloned source repository")
+      :format(directory), "ENOTREPO"
+  end
+  return ("git %s failed in %s: %s"):format(arguments[1], directory, words(stderr)), "EGIT"
+end
+
+--- Runs git in a directory.
+---@param directory string
+---@param arguments string[] subcommand and its arguments
+---@param options? { stdin: string?, cap: integer?, accept: table<integer, boolean>? } `cap`: bytes
+--- of output (256 MiB); `accept`: exit codes beside 0 that are an answer and not a failure
+---@return string|nil stdout
+---@return string|integer message_or_code the exit code when there is output, else the message
+---@return string|nil code ENOGIT, EOWNER, ENOTREPO, ETIMEDOUT, EFBIG, EGIT
+function git.run(directory, arguments, options)
+  options = options or {}
+  local argv = table.move(PREFIX, 1, #PREFIX, 1, {})
+  argv[#argv + 1], argv[#argv + 2] = "-C", directory
+  table.move(arguments, 1, #arguments, #argv + 1, argv)
+  local result, message, code = process.run({
+    argv = argv, environment = process.environment(QUIET), stdin = options.stdin,
+    timeout = TIMEOUT, cap = options.cap or 256 * MIB,
+  })
+  if not result then
+    if code == "ENOENT" then
+      return nil, "git was not found on PATH; install git and run this again", "ENOGIT"
+    end
+    return nil, ("git could not be started in %s: %s"):format(directory, message), code
+  end
+  if result.truncated then
+    return nil, ("git %s answered more than can be read in %s; use a smaller source")
+      :format(arguments[1], directory), "EFBIG"
+  end
+  local accepted = result.code == 0 or (options.accept and options.accept[result.code])
+  if result.timed_out or result.signal and result.signal ~= 0 or not accepted then
+    return nil, explain(directory, arguments, result)
+  end
+  return result.stdout, result.code
+end
+
+local function line_of(directory, arguments)
+  local out, message, code = git.run(directory, arguments)
+  if not out then return nil, message, code end
+  return (out:gsub("\n$", ""))
+end
+
+--- Whether a directory lies in a git work tree.
+---@return boolean yes
+---@return string|nil message why not
+---@return string|nil code
+function git.is_repository(directory)
+  local answer, message, code = line_of(directory, { "rev-parse", "--is-inside-work-tree" })
+  if answer == "true" then return true end
+  if answer then
+    return false, ("%s is not a git work tree; name the directory of a cloned source repository")
+      :format(directory), "ENOTREPO"
+  end
+  return false, message, code
+end
+
+--- The root of the work tree a directory lies in, with links resolved.
+---@return string|nil path, string? message, string? code
+function git.toplevel(directory)
+  return line_of(directory, { "rev-parse", "--show-toplevel" })
+end
+
+--- The commit that is checked out.
+---@return string|nil commit full hexadecimal name
+---@return string|nil message
+---@return string|nil code ENOCOMMIT when nothing was ever committed
+function git.head(directory)
+  local out, status, code = git.run(directory,
+    { "rev-parse", "--verify", "--quiet", "HEAD^{commit}" }, { accept = { [1] = true } })
+  if not out then return nil, status, code end
+  if status ~= 0 then
+    return nil, ("%s has no commit yet; commit its content first"):format(directory), "ENOCOMMIT"
+  end
+  return (out:gsub("\n$", ""))
+end
+
+--- The branch that is checked out.
+---@return string|nil branch nil when the work tree is on no branch
+---@return string|nil message
+---@return string|nil code EDETACHED, or a failure of git
+function git.branch(directory)
+  local out, status, code = git.run(directory, { "symbolic-ref", "--quiet", "--short", "HEAD" },
+    { accept = { [1] = true } })
+  if not out then return nil, status, code end
+  if status ~= 0 then return nil, directory .. " is on no branch", "EDETACHED" end
+  return (out:gsub("\n$", ""))
+end
+
+--- What differs between the commit, the index and the work tree, untracked files included.
+---@param directory string
+---@param paths? string[] only beneath these
+---@return { code: string, path: string }[]|nil entries
+---@return string|nil message
+---@return string|nil code
+function git.status(directory, paths)
+  local arguments = { "status", "--porcelain=v1", "-z", "--untracked-files=normal", "--no-renames" }
+  if paths then
+    arguments[#arguments + 1] = "--"
+    table.move(paths, 1, #paths, #arguments + 1, arguments)
+  end
+  local out, message, code = git.run(directory, arguments)
+  if not out then return nil, message, code end
+  local entries = {}
+  for item in out:gmatch("([^\0]+)\0") do
+    entries[#entries + 1] = { code = item:sub(1, 2), path = item:sub(4) }
+  end
+  return entries
+end
+
+local function parse_listing(out, pattern)
+  local files = {}
+  for item in out:gmatch("([^\0]+)\0") do
+    local mode, oid, path = item:match(pattern)
+    if mode then files[#files + 1] = { path = path, mode = mode, oid = oid } end
+  end
+  return files
+end
+
+--- The tracked files, from the index or of a commit.
+---@param directory string
+---@param commit? string
+---@param paths? string[] only beneath these
+---@return { path: string, mode: string, oid: string }[]|nil files `mode` as git writes it
+--- ("100644")
+---@return string|nil message
+---@return string|nil code
+function git.files(directory, commit, paths)
+  local arguments = commit and { "ls-tree", "-r", "-z", "--full-tree", commit } or
+    { "ls-files", "-s", "-z" }
+  if paths then
+    arguments[#arguments + 1] = "--"
+    table.move(paths, 1, #paths, #arguments + 1, arguments)
+  end
+  local out, message, code = git.run(directory, arguments)
+  if not out then return nil, message, code end
+  return parse_listing(out, commit and "^(%d+) %a+ (%x+)\t(.+)$" or "^(%d+) (%x+) %d\t(.+)$")
+end
+
+--- The key under which a version of a file is known: links and files with one content differ.
+---@param mode string git's mode
+---@param oid string
+---@return string
+function git.key(mode, oid)
+  return (mode == LINK and "link:" or mode == MODULE and "module:" or "file:") .. oid
+end
+
+local function parse_log(out)
+  local commits, current, change = {}, nil, nil
+  for item in out:gmatch("([^\0]*)\0?") do
+    local text = item:gsub("^\n+", "")
+    local commit, date = text:match("^\1(%x+) (%d+%-%d+%-%d+)$")
+    if change then
+      change.path = text
+      current.changes[#current.changes + 1] = change
+      change = nil
+    elseif commit then
+      current = { commit = commit, date = date, changes = {} }
+      commits[#commits + 1] = current
+    elseif text:sub(1, 1) == ":" then
+      local old_mode, mode, old, new = text:match("^:(%d+) (%d+) (%x+) (%x+) %a")
+      change = { old_mode = old_mode, mode = mode, old = old, new = new }
+    end
+  end
+  return commits
+end
+
+--- The commits that changed something beneath `paths`, newest first.
+---@param directory string
+---@param paths string[]
+---@param options? { first_parent: boolean?, from: string[]? } `from`: starting commits (HEAD)
+---@return table[]|nil commits { commit, date = "YYYY-MM-DD", changes = { path, old, new, old_mode,
+--- mode } }; a name of zeroes is "absent"
+---@return string|nil message
+---@return string|nil code
+function git.log(directory, paths, options)
+  options = options or {}
+  local arguments = { "log", "--raw", "-z", "--no-abbrev", "--no-renames", "--root", "-m",
+    "--no-ext-diff", "--no-textconv", "--no-color", "--no-notes", "--format=%x01%H %cs",
+    options.first_parent and "--first-parent" or "--full-history" }
+  local from = options.from or { "HEAD" }
+  table.move(from, 1, #from, #arguments + 1, arguments)
+  arguments[#arguments + 1] = "--"
+  table.move(paths, 1, #paths, #arguments + 1, arguments)
+  local out, message, code = git.run(directory, arguments)
+  if not out then return nil, message, code end
+  return parse_log(out)
+end
+
+--- Every version a file ever had, by its path at that time.
+---@param directory string
+---@param paths string[]
+---@param from? string[] starting commits (HEAD)
+---@return table<string, table<string, boolean>>|nil versions path -> set of git.key
+---@return string|nil message
+---@return string|nil code
+function git.history(directory, paths, from)
+  local commits, message, code = git.log(directory, paths, { from = from })
+  if not commits then return nil, message, code end
+  local versions = {}
+  for _, commit in ipairs(commits) do
+    for _, change in ipairs(commit.changes) do
+      if change.new:find("[^0]") then
+        versions[change.path] = versions[change.path] or {}
+        versions[change.path][git.key(change.mode, change.new)] = true
+      end
+    end
+  end
+  return versions
+end
+
+--- The day on which each file was last changed.
+---@return table<string, string>|nil dates path -> "YYYY-MM-DD"
+---@return string|nil message
+---@return string|nil code
+function git.dates(directory, paths)
+  local commits, message, code = git.log(directory, paths)
+  if not commits then return nil, message, code end
+  local dates = {}
+  for _, commit in ipairs(commits) do
+    for _, change in ipairs(commit.changes) do
+      dates[change.path] = dates[change.path] or commit.date
+    end
+  end
+  return dates
+end
+
+--- The content of a blob.
+---@return string|nil data, string? message, string? code
+function git.blob(directory, oid)
+  assert(oid:match("^%x+$"), "git.blob: not an object name")
+  local out, message, code = git.run(directory, { "cat-file", "blob", oid })
+  if not out then return nil, message, code end
+  return out
+end
+
+--- Tracked files whose changes git was told not to look at (assume-unchanged, sparse checkouts), so
+--- that a clean status says nothing about them.
+---@param directory string
+---@param paths string[]
+---@return string[]|nil files, string? message, string? code
+function git.hidden(directory, paths)
+  local arguments = table.move(paths, 1, #paths, 5, { "ls-files", "-v", "-z", "--" })
+  local out, message, code = git.run(directory, arguments)
+  if not out then return nil, message, code end
+  local files = {}
+  for item in out:gmatch("([^\0]+)\0") do
+    if item:match("^[%lS] ") then files[#files + 1] = item:sub(3) end
+  end
+  return files
+end
+
+--- Whether the history is cut off (`git clone --depth`).
+---@return boolean|nil shallow, string? message, string? code
+function git.is_shallow(directory)
+  local answer, message, code = line_of(directory, { "rev-parse", "--is-shallow-repository" })
+  if not answer then return nil, message, code end
+  return answer == "true"
+end
+
+--- The full name of a commit that exists here.
+---@param directory string
+---@param name string hexadecimal, at least 4 digits; anything else does not exist
+---@return string|nil commit
+function git.commit_exists(directory, name)
+  if not name:match("^%x%x%x%x+$") or #name > 64 then return nil end
+  local out, status = git.run(directory,
+    { "rev-parse", "--verify", "--quiet", name .. "^{commit}" }, { accept = { [1] = true } })
+  if not out or status ~= 0 then return nil end
+  return (out:gsub("\n$", ""))
+end
+
+--- Whether commit `a` is `b` or one of its ancestors. Both must exist.
+---@return boolean|nil yes, string? message, string? code
+function git.is_ancestor(directory, a, b)
+  local out, status, code = git.run(directory, { "merge-base", "--is-ancestor", a, b },
+    { accept = { [1] = true } })
+  if not out then return nil, status, code end
+  return status == 0
+end
+
+return git

@@ -1,0 +1,338 @@
+--- Layouts: which path of a source lands on which path of a target, who owns it, and what proves
+-- that a directory is a source or a target of the product. The data is the table `layouts`; the
+-- functions only read it.
+--
+-- A component is { name, from, to, ownership, scope, when? }:
+--   from       directory in the source, to: directory in the target
+--   ownership  "system" (we add, update, and delete what we shipped) or "shared" (add and update)
+--   scope      "content" (upgraded in phase 2) or "server" (phase 3)
+--   when       "present": only where the target has the directory already
+local core = require("praxlua.core")
+local json = require("praxlua.json")
+
+local layout = {}
+
+local praxis_os = {
+  name = "praxis-os",
+  title = "prAxIs OS, copied into .praxis-os (or the older .agent-os)",
+  components = {
+    { name = "standards", from = "universal/standards", to = "standards/universal",
+      ownership = "system", scope = "content" },
+    { name = "workflows", from = "universal/workflows", to = "workflows",
+      ownership = "system", scope = "content" },
+    { name = "usage", from = "universal/usage", to = "usage",
+      ownership = "shared", scope = "content" },
+    { name = "mcp_server", from = "mcp_server", to = "mcp_server",
+      ownership = "system", scope = "server" },
+    { name = "scripts", from = "scripts", to = "scripts",
+      ownership = "system", scope = "server", when = "present" },
+  },
+  -- What the installer leaves out of every copy.
+  unshipped = {
+    names = { ["__pycache__"] = true, [".DS_Store"] = true, [".pytest_cache"] = true,
+      [".mypy_cache"] = true, [".praxis-os"] = true, [".cursor"] = true },
+    suffixes = { ".pyc" },
+  },
+  user = { "specs", "standards/development", "workspace" },
+  config = { "config.json" },
+  ephemeral = {
+    paths = { [".cache"] = true, [".backups"] = true, [".upgrade"] = true,
+      [".upgrade-lock"] = true, [".mcp_server_state.json"] = true, ["venv"] = true,
+      ["rag_index"] = true, [".mcp_state"] = true },
+    names = { ["__pycache__"] = true },
+  },
+  environment = "venv",
+  source = {
+    manifest = "universal/.universal-manifest.json",
+    -- A source has all of these directories, and one of `content` to show that they are not empty.
+    directories = { "universal/standards", "universal/workflows" },
+    content = "universal/standards/ai-assistant",
+    gitignore = "universal/standards/installation/gitignore-requirements.md",
+    requirements = "mcp_server/requirements.txt",
+  },
+  -- Any one line of directories proves a target.
+  target = { { "standards/universal" }, { "workflows", "mcp_server" } },
+  -- Directories directly under standards/ that show the layout safe-upgrade.py leaves behind.
+  flat = { "standards/ai-assistant", "standards/ai-safety", "standards/architecture",
+    "standards/concurrency", "standards/testing" },
+  tools = {
+    minimum = { "search_standards" },
+    gone = { "aos_browser", "aos_workflow", "start_workflow", "get_current_phase", "get_task",
+      "complete_phase", "get_workflow_state", "create_workflow", "validate_workflow" },
+  },
+}
+
+--- All layouts, in the order in which they are tried.
+layout.layouts = { praxis_os }
+
+--- What no layout counts as content: names directly under a target.
+---@type table<string, boolean>
+layout.ephemeral = praxis_os.ephemeral.paths
+
+local function is_directory(path)
+  local stat = core.file.stat(path)
+  return stat ~= nil and stat.type == "directory"
+end
+
+--- Whether a directory holds at least one file, at any depth.
+local function has_files(path)
+  local entries = is_directory(path) and core.tree.list(path) or {}
+  for _, entry in ipairs(entries) do
+    if entry.type == "file" then return true end
+  end
+  return false
+end
+
+local function kind_of(path)
+  local stat = core.file.stat(path)
+  if not stat then return "missing" end
+  if stat.type == "link" then return "a link" end
+  return stat.type == "directory" and "a directory" or "not a directory"
+end
+
+--- The layout of a given name (as a session or a manifest remembers it).
+---@param name string
+---@return table|nil
+function layout.by_name(name)
+  for _, candidate in ipairs(layout.layouts) do
+    if candidate.name == name then return candidate end
+  end
+  return nil
+end
+
+--- What a source's manifest says, when it is one.
+---@param path string the source
+---@param candidate table layout
+---@return table|nil manifest
+function layout.source_manifest(path, candidate)
+  local data = core.file.read(path .. "/" .. candidate.source.manifest)
+  local manifest = data and json.decode(data)
+  if type(manifest) ~= "table" or type(manifest.files) ~= "table" then return nil end
+  return manifest
+end
+
+local function source_problem(path, candidate)
+  for _, directory in ipairs(candidate.source.directories) do
+    local kind = kind_of(path .. "/" .. directory)
+    if kind ~= "a directory" then return ("%s is %s"):format(directory, kind) end
+    if not has_files(path .. "/" .. directory) then return directory .. " holds no file" end
+  end
+  if layout.source_manifest(path, candidate) or has_files(path .. "/" .. candidate.source.content)
+  then
+    return nil
+  end
+  return ("neither %s (a manifest that can be read) nor %s (with files) is there")
+    :format(candidate.source.manifest, candidate.source.content)
+end
+
+--- The layout of which a directory is a source.
+---@param path string
+---@return table|nil layout
+---@return string|nil message what was looked for and what was found
+---@return string|nil code "ELAYOUT"
+function layout.recognise_source(path)
+  if not is_directory(path) then
+    return nil, ("there is no source at %s (it is %s); name the directory of a cloned source "
+      .. "repository with --source"):format(path, kind_of(path)), "ELAYOUT"
+  end
+  local tried = {}
+  for _, candidate in ipairs(layout.layouts) do
+    local problem = source_problem(path, candidate)
+    if not problem then return candidate end
+    tried[#tried + 1] = ("looked for %s (%s), found that %s"):format(
+      table.concat(candidate.source.directories, " and "), candidate.name, problem)
+  end
+  return nil, ("%s is not a source of a known product: %s; name the root of its repository with "
+    .. "--source"):format(path, table.concat(tried, "; ")), "ELAYOUT"
+end
+
+local function has_all(path, directories)
+  for _, directory in ipairs(directories) do
+    if not is_directory(path .. "/" .. directory) then return false end
+  end
+  return true
+end
+
+--- The names of `directories` that are directories beneath `path`.
+local function present(path, directories)
+  local found = {}
+  for _, directory in ipairs(directories) do
+    if is_directory(path .. "/" .. directory) then found[#found + 1] = directory end
+  end
+  return found
+end
+
+--- Directories of the flat layout in a target, whatever else it holds.
+---@param path string target
+---@param candidate table layout
+---@return string[] directories
+function layout.flat_directories(path, candidate)
+  return present(path, candidate.flat)
+end
+
+--- What was looked for in a target and what each is.
+local function target_report(path, candidate)
+  local wanted, found, seen = {}, {}, {}
+  for _, directories in ipairs(candidate.target) do
+    wanted[#wanted + 1] = table.concat(directories, "/ with ") .. "/"
+    for _, directory in ipairs(directories) do
+      if not seen[directory] then
+        seen[directory] = true
+        found[#found + 1] = ("%s is %s"):format(directory, kind_of(path .. "/" .. directory))
+      end
+    end
+  end
+  return ("looked for %s (%s), found that %s"):format(
+    table.concat(wanted, " or "), candidate.name, table.concat(found, ", "))
+end
+
+--- The layout of an installation.
+---@param path string the target, e.g. PROJECT/.praxis-os
+---@return table|nil layout
+---@return string|nil message what was looked for and what was found
+---@return string|nil code "ELAYOUT"
+function layout.recognise_target(path)
+  if not is_directory(path) then
+    return nil, ("there is no installation at %s (it is %s); name its directory with --target")
+      :format(path, kind_of(path)), "ELAYOUT"
+  end
+  local tried = {}
+  for _, candidate in ipairs(layout.layouts) do
+    local flat = layout.flat_directories(path, candidate)
+    for _, directories in ipairs(candidate.target) do
+      local proven = has_all(path, directories)
+      if proven and (#flat == 0 or is_directory(path .. "/standards/universal")) then
+        return candidate
+      end
+    end
+    if #flat > 0 then
+      return nil, ("%s has the flat layout that safe-upgrade.py leaves: shipped files lie directly "
+        .. "in %s, among the project's own standards, where they cannot be told apart; move them "
+        .. "to standards/universal/ and run this again"):format(path, table.concat(flat, ", ")),
+        "ELAYOUT"
+    end
+    tried[#tried + 1] = target_report(path, candidate)
+  end
+  return nil, ("%s is not an installation of a known layout: %s; name the installation with "
+    .. "--target, or install the product first"):format(path, table.concat(tried, "; ")), "ELAYOUT"
+end
+
+local function beneath(path, directory)
+  if path == directory then return "" end
+  if path:sub(1, #directory + 1) == directory .. "/" then return path:sub(#directory + 2) end
+  return nil
+end
+
+--- The component a target path belongs to.
+---@param recognised table layout
+---@param path string relative to the target
+---@return table|nil component
+---@return string|nil rest the path beneath the component's directory
+function layout.component_of(recognised, path)
+  local best, rest
+  for _, component in ipairs(recognised.components) do
+    local tail = beneath(path, component.to)
+    if tail and (not best or #component.to > #best.to) then best, rest = component, tail end
+  end
+  return best, rest
+end
+
+--- Where a source path lands.
+---@param recognised table layout
+---@param path string relative to the source
+---@return string|nil target path relative to the target; nil when it is not shipped
+---@return table|nil component
+function layout.target_path(recognised, path)
+  for name in path:gmatch("[^/]+") do
+    if recognised.unshipped.names[name] then return nil end
+  end
+  for _, suffix in ipairs(recognised.unshipped.suffixes) do
+    if path:sub(-#suffix) == suffix then return nil end
+  end
+  for _, component in ipairs(recognised.components) do
+    local tail = beneath(path, component.from)
+    if tail and tail ~= "" then return component.to .. "/" .. tail, component end
+  end
+  return nil
+end
+
+--- Where a target path comes from.
+---@param recognised table layout
+---@param path string relative to the target
+---@return string|nil source path relative to the source
+function layout.source_path(recognised, path)
+  local component, tail = layout.component_of(recognised, path)
+  if not component or tail == "" then return nil end
+  return component.from .. "/" .. tail
+end
+
+--- Whether a target path is not content: a cache, the environment, our own records.
+---@param recognised table layout
+---@param path string relative to the target
+---@return boolean
+function layout.is_ephemeral(recognised, path)
+  local first = path:match("^[^/]+")
+  if recognised.ephemeral.paths[first] then return true end
+  for name in path:gmatch("[^/]+") do
+    if recognised.ephemeral.names[name] then return true end
+  end
+  return false
+end
+
+--- The components an upgrade of this target has to do with.
+---@param recognised table layout
+---@param target string
+---@return table[] components
+function layout.components_for(recognised, target)
+  local active = {}
+  for _, component in ipairs(recognised.components) do
+    if component.when ~= "present" or is_directory(target .. "/" .. component.to) then
+      active[#active + 1] = component
+    end
+  end
+  return active
+end
+
+--- The version a VERSION.txt names: its "Current Version:" or "version=", else a first line that is
+--- a version by itself.
+---@param data string
+---@return string|nil
+function layout.version_in(data)
+  local whole = "\n" .. data .. "\n"
+  return whole:match("\n[ \t]*Current Version:[ \t]*([^%s]+)")
+    or whole:match("\n[ \t]*[Vv]ersion[=:][ \t]*([^%s]+)")
+    or whole:match("^%s*([vV]?%d+%.[%w%.%-%+]*)[ \t\r]*\n")
+end
+
+local function project_version(data)
+  local section
+  for line in data:gmatch("[^\r\n]+") do
+    section = line:match("^%s*%[([^%]]+)%]") or section
+    if section == "project" or section == "tool.poetry" then
+      local version = line:match("^%s*version%s*=%s*[\"']([^\"']+)[\"']")
+      if version then return version end
+    end
+  end
+  return nil
+end
+
+--- The version a source says it is: VERSION.txt, else its manifest, else pyproject.toml.
+---@param path string source
+---@param recognised table layout
+---@return string|nil version
+---@return string|nil from the file it was read from
+function layout.source_version(path, recognised)
+  local data = core.file.read(path .. "/VERSION.txt")
+  local version = data and layout.version_in(data)
+  if version then return version, "VERSION.txt" end
+  local manifest = layout.source_manifest(path, recognised)
+  if manifest and type(manifest.version) == "string" and manifest.version ~= "" then
+    return manifest.version, recognised.source.manifest
+  end
+  data = core.file.read(path .. "/pyproject.toml")
+  version = data and project_version(data)
+  if version then return version, "pyproject.toml" end
+  return nil
+end
+
+return layout

@@ -1,0 +1,233 @@
+--- The phases of an upgrade: the six built-in ones and those a project adds, in order.
+--
+-- A phase script is described by running it in a worker without any grant. Its id is its file name
+-- without number and ending; `after` and `before` place it among the others.
+local core = require("praxlua.core")
+local evidence = require("praxlua.evidence")
+local resources = require("praxlua.resources")
+local schema = require("praxlua.schema")
+local text = require("praxlua.text")
+
+local phases = {}
+
+--- The built-in scripts, in order; the number is the phase's number everywhere.
+phases.BUILT_IN = {
+  [0] = "0-pre-flight-checks.lua", "1-backup-preparation.lua", "2-content-upgrade.lua",
+  "3-mcp-server-upgrade.lua", "4-post-upgrade-validation.lua", "5-cleanup-documentation.lua",
+}
+
+--- What a phase may use unless it says otherwise, and at most. wall and cpu in seconds, memory in
+--- bytes, instructions of the Lua machine.
+phases.LIMITS = { wall = 60, cpu = 10, memory = 64 * 1024 * 1024, instructions = 50000000 }
+phases.CEILINGS = { wall = 3600, cpu = 600, memory = 1024 * 1024 * 1024, instructions = 10000000000 }
+
+local access = schema.optional(schema.string({ one_of = { "read", "write" } }))
+local names = schema.optional(schema.array(schema.string({ min_length = 1 })))
+local filled = schema.string({ min_length = 1 })
+
+local DESCRIPTION = schema.object({
+  id = schema.optional(filled),
+  title = filled,
+  after = schema.optional(filled),
+  before = schema.optional(filled),
+  runs = schema.boolean(),
+  grants = schema.optional(schema.object({
+    source = schema.optional(schema.string({ one_of = { "read" } })),
+    target = access,
+    project = access,
+    services = names,
+    tools = names,
+    network = schema.optional(schema.boolean()),
+  })),
+  limits = schema.optional(schema.object({
+    wall = schema.optional(schema.number({ min = 0.001, max = phases.CEILINGS.wall })),
+    cpu = schema.optional(schema.integer({ min = 1, max = phases.CEILINGS.cpu })),
+    memory = schema.optional(schema.number({ min = 1024 * 1024, max = phases.CEILINGS.memory })),
+    instructions = schema.optional(schema.number({ min = 1, max = phases.CEILINGS.instructions })),
+  })),
+  evidence = schema.optional(schema.map(schema.any())),
+})
+
+local function stem(file) return (file:gsub("^%d+%-", ""):gsub("%.lua$", "")) end
+
+--- Runs a script in a worker to learn what it is.
+---@param file string name for messages
+---@param source string its text
+---@return table|nil description
+---@return string? message
+---@return string? code "EPHASE"
+local function describe(file, source)
+  local host, message = core.system.host()
+  if not host then return nil, message, "ENOHOST" end
+  local worker
+  worker, message = core.worker.start(host, phases.LIMITS)
+  if not worker then return nil, message, "EPHASE" end
+  local prelude = assert(resources.source("lua/praxlua/worker.lua"))
+  worker:send("start", prelude, "describe", file, source, {})
+  local kind, value = worker:receive(phases.LIMITS.cpu + 1)
+  worker:stop()
+  if kind == "result" then return value end
+  if kind == "error" then return nil, tostring(value), "EPHASE" end
+  return nil, string.format("%s: describing it ended with %s", file, tostring(value)), "EPHASE"
+end
+
+local function number_limits(limits)
+  local all = {}
+  for name, otherwise in pairs(phases.LIMITS) do
+    local value = limits and limits[name] or otherwise
+    all[name] = name == "wall" and value or math.ceil(value)
+  end
+  return all
+end
+
+--- Reads one script into a phase.
+---@param file string base name
+---@param source string
+---@param number integer|nil of a built-in phase
+---@return table|nil phase { id, title, number?, file, source, after?, before?, grants, limits,
+---  model }
+---@return string? message
+---@return string? code "EPHASE"
+function phases.read(file, source, number)
+  local found, message, code = describe(file, source)
+  if not found then return nil, message, code end
+  local ok
+  ok, message = schema.check(DESCRIPTION, found)
+  if not ok then return nil, string.format("%s: %s", file, message), "EPHASE" end
+  if not found.runs then
+    return nil, file .. ": the phase has no function phase.run(host)", "EPHASE"
+  end
+  if found.id and found.id ~= stem(file) then
+    return nil, string.format("%s: its id is '%s', but the file name says '%s'", file,
+      text.visible(found.id), stem(file)), "EPHASE"
+  end
+  local model = number
+  if not number then
+    model, message = evidence.custom(found.evidence)
+    if not model then return nil, string.format("%s: %s", file, message), "EPHASE" end
+  end
+  return {
+    id = stem(file), title = found.title, number = number, file = file, source = source,
+    after = found.after, before = found.before, grants = found.grants or {},
+    limits = number_limits(found.limits), model = model,
+  }
+end
+
+local function read_built_in()
+  local list = {}
+  for number = 0, #phases.BUILT_IN do
+    local file = phases.BUILT_IN[number]
+    local source, message, code = resources.source("phases/" .. file)
+    if not source then return nil, message, code end
+    local phase
+    phase, message, code = phases.read(file, source, number)
+    if not phase then return nil, message, code end
+    list[#list + 1] = phase
+  end
+  return list
+end
+
+local function read_directory(directory)
+  local list = {}
+  local entries, message, code = core.tree.list(directory)
+  if not entries then return nil, message, code end
+  for _, entry in ipairs(entries) do
+    if entry.type == "file" and entry.path:find("^[^/]+%.lua$") then
+      local source
+      source, message, code = core.file.read(directory .. "/" .. entry.path, 1024 * 1024)
+      if not source then return nil, message, code end
+      local phase
+      phase, message, code = phases.read(entry.path, source)
+      if not phase then return nil, message, code end
+      phase.from = directory
+      list[#list + 1] = phase
+    end
+  end
+  return list
+end
+
+local function position(list, id)
+  for i, phase in ipairs(list) do
+    if phase.id == id then return i end
+  end
+end
+
+-- Puts one phase where it wants to be. true; nil while what it refers to is not placed yet; false
+-- and a message when it cannot be.
+local function place(list, phase)
+  local present = position(list, phase.id)
+  if present then
+    if list[present].number == nil then
+      return false, string.format("two phases have the id '%s'", phase.id)
+    end
+    phase.number, phase.model = list[present].number, list[present].number
+    list[present] = phase
+    return true
+  end
+  if not phase.after and not phase.before then
+    return false, string.format(
+      "%s: say where it belongs, with after = \"content-upgrade\" or before = …", phase.file)
+  end
+  local low = phase.after and position(list, phase.after)
+  local high = phase.before and position(list, phase.before)
+  if phase.after and not low or phase.before and not high then return nil end
+  if low and high and low >= high then
+    return false, string.format("%s: '%s' does not come before '%s'", phase.file, phase.after,
+      phase.before)
+  end
+  table.insert(list, low and low + 1 or high, phase)
+  return true
+end
+
+local function place_all(list, added)
+  while #added > 0 do
+    local waiting = {}
+    for _, phase in ipairs(added) do
+      local placed, message = place(list, phase)
+      if placed == false then return nil, message, "EPHASE" end
+      if not placed then waiting[#waiting + 1] = phase end
+    end
+    if #waiting == #added then
+      local phase = waiting[1]
+      return nil, string.format("%s: no phase '%s' to be placed by (or a circle of phases)",
+        phase.file, phase.after or phase.before), "EPHASE"
+    end
+    added = waiting
+  end
+  return list
+end
+
+--- All phases of an upgrade, in the order they run.
+---@param target string|nil an installation; its phases/*.lua are a project's own
+---@param directories string[]|nil further folders with phase scripts
+---@return table[]|nil phases
+---@return string? message
+---@return string? code
+function phases.all(target, directories)
+  local list, message, code = read_built_in()
+  if not list then return nil, message, code end
+  local folders = {}
+  if target and core.file.exists(target .. "/phases") then folders[1] = target .. "/phases" end
+  for _, directory in ipairs(directories or {}) do folders[#folders + 1] = directory end
+  local added = {}
+  for _, folder in ipairs(folders) do
+    local more
+    more, message, code = read_directory(folder)
+    if not more then return nil, message, code end
+    table.move(more, 1, #more, #added + 1, added)
+  end
+  return place_all(list, added)
+end
+
+--- The phase with an id, or a built-in one by number.
+---@param list table[]
+---@param key string|integer
+---@return table|nil phase
+---@return integer? index
+function phases.find(list, key)
+  for i, phase in ipairs(list) do
+    if phase.id == key or phase.number == key then return phase, i end
+  end
+end
+
+return phases

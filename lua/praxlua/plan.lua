@@ -1,0 +1,447 @@
+--- The plan: which file actions an upgrade takes, each with what was shipped, what is here and what
+-- is shipped now, and one hash over all of it.
+--
+-- What stands at a path is a state { type, id, executable?, mode?, size? }: `type` is "file",
+-- "link", "directory" or "other"; `id` the SHA-256 of a file or "link:TARGET"; nil means absent.
+local base = require("praxlua.base")
+local core = require("praxlua.core")
+local git = require("praxlua.git")
+local json = require("praxlua.json")
+local layout = require("praxlua.layout")
+local survey = require("praxlua.survey")
+
+local plan = {}
+
+plan.UNKNOWN = base.UNKNOWN
+plan.FORMAT_VERSION = 1
+
+-- ---- one path -------------------------------------------------------------------------------
+
+local function same(a, b)
+  return type(a) == "table" and type(b) == "table" and a.type == b.type and a.id == b.id
+end
+
+--- Whether the file may be run afterwards: a change made here wins over upstream's.
+local function merge_permission(before, here, new)
+  if new.type ~= "file" then return nil end
+  if not here or here.type ~= "file" then return new.executable end
+  if type(before) ~= "table" then return here.executable end
+  local shipped = before.executable
+  if shipped == nil or here.executable == shipped then return new.executable end
+  return here.executable
+end
+
+local function decide_both(before, here, new)
+  local executable = merge_permission(before, here, new)
+  if same(here, new) then
+    if new.type == "file" and executable ~= here.executable then
+      return "update", "upstream changed whether it may be run", executable
+    end
+    if same(before, here) then return "unchanged", "as shipped", executable end
+    return "adopt", "already as shipped now", executable
+  end
+  if same(before, new) then
+    return "keep", "you changed it, upstream did not"
+  elseif here.type == "directory" then
+    return "conflict", "a directory is here where a file is shipped now"
+  elseif here.type == "other" then
+    return "conflict", "something that is no file is here where a file is shipped now"
+  elseif before == base.UNKNOWN then
+    return "conflict", "it differs from the new one, and what was shipped before is not known"
+  elseif before == nil then
+    return "conflict", "a file of yours is here where another one is shipped now"
+  elseif same(before, here) then
+    return "update", "changed upstream", executable
+  end
+  return "conflict", "you changed it, and so did upstream"
+end
+
+local function decide_missing(before, new)
+  if before == nil then return "add", "new upstream", new.executable end
+  if before == base.UNKNOWN then return "add", "not here yet", new.executable end
+  if same(before, new) then return "keep", "you deleted it, upstream did not change it" end
+  return "conflict", "you deleted it, and upstream changed it"
+end
+
+local function decide_unshipped(before, here, ownership)
+  if type(before) ~= "table" then return "keep", "yours" end
+  if not same(before, here) then return "keep", "you changed it; it is no longer shipped" end
+  if ownership ~= "system" then
+    return "keep", "no longer shipped; nothing is removed from a shared directory"
+  end
+  return "remove", "no longer shipped, and you did not change it"
+end
+
+--- Decides about one path. Pure.
+---@param before table|string|nil the state that was shipped last time; nil: none; plan.UNKNOWN
+---@param here table|nil the state now
+---@param new table|nil the state that is shipped now
+---@param ownership "system"|"shared"|"user"|"config"
+---@return string|nil action "add", "update", "remove", "keep", "unchanged", "adopt", "conflict";
+--- nil: there is nothing at the path and nothing will be
+---@return string|nil reason in plain words
+---@return boolean|nil executable for a file that is written or stays: whether it may be run
+function plan.decide(before, here, new, ownership)
+  if ownership ~= "system" and ownership ~= "shared" then
+    if here then return "keep", "yours" end
+    return nil
+  end
+  if here and new then return decide_both(before, here, new) end
+  if new then return decide_missing(before, new) end
+  if here then return decide_unshipped(before, here, ownership) end
+  return nil
+end
+
+-- ---- the decisions --------------------------------------------------------------------------
+
+local function id_of(state)
+  return type(state) == "table" and state.id or nil
+end
+
+--- The permission bits a written file gets: those it has, with the right to run it as decided.
+local function mode_for(state, here, executable)
+  if state.type ~= "file" then return nil end
+  local mode = here and here.mode or 420 -- 0644
+  if not executable then return mode & ~73 end -- 0111
+  return mode | (mode & 292) >> 2 -- whoever may read (0444) may run
+end
+
+local function make_entry(work, path, before, from, here, new, decision)
+  local entry = {
+    path = path, component = work.component(path).name,
+    action = decision[1], reason = decision[2],
+    base = id_of(before), base_from = from, ["local"] = id_of(here), new = id_of(new),
+  }
+  if new then
+    entry.source, entry.size = new.source, new.size
+    entry.mode = mode_for(new, here, decision[3])
+    entry.shipped_mode = new.type == "file" and (new.executable and "755" or "644") or nil
+  elseif here then
+    entry.size = here.size
+  end
+  return entry
+end
+
+local function decide_path(work, path, here)
+  local new = work.new[path]
+  local before, from, message, code = base.find(work.known, path, here, new)
+  if not from then return nil, message, code end
+  local action, reason, executable = plan.decide(before, here, new, work.component(path).ownership)
+  if not action then return false end
+  return make_entry(work, path, before, from, here, new, { action, reason, executable })
+end
+
+local function candidates(work)
+  local set = {}
+  for path in pairs(work.new) do set[path] = true end
+  for path in pairs(work.here) do set[path] = true end
+  for path in pairs(work.known.manifest and work.known.manifest.files or {}) do
+    if work.component(path) and work.active[work.component(path).name] then set[path] = true end
+  end
+  return set
+end
+
+local function decide_all(work)
+  for path in pairs(candidates(work)) do
+    if not work.directories[path] then
+      local entry, message, code = decide_path(work, path, work.here[path])
+      if entry == nil then return nil, message, code end
+      work.entries[path] = entry or nil
+    end
+  end
+  return true
+end
+
+--- The entries beneath a path.
+local function beneath(work, path)
+  local prefix, found = path .. "/", {}
+  for other, entry in pairs(work.entries) do
+    if other:sub(1, #prefix) == prefix then found[#found + 1] = entry end
+  end
+  return found
+end
+
+local function choice_for(work, path)
+  local choice = work.resolutions[path] or work.on_conflict
+  return (choice == "ours" or choice == "theirs") and choice or nil
+end
+
+local function take_away(work, entries)
+  for _, entry in ipairs(entries) do
+    if work.here[entry.path] and work.here[entry.path].type == "other" then return false end
+  end
+  for _, entry in ipairs(entries) do
+    if entry["local"] and entry.action ~= "remove" then
+      entry.action, entry.resolved = "remove", "theirs"
+      entry.reason = "it stands where something else is shipped now"
+    end
+  end
+  return true
+end
+
+--- A file is shipped where a directory is: fine when all in it goes, else a conflict.
+local function settle_directory(work, path)
+  local inside = beneath(work, path)
+  local stays = false
+  for _, entry in ipairs(inside) do stays = stays or entry.action ~= "remove" end
+  local new = work.new[path]
+  local here = stays and { type = "directory", id = "directory" } or nil
+  local entry, message, code = decide_path(work, path, here)
+  if entry == nil then return nil, message, code end
+  entry.replaces = "directory"
+  if entry.action == "conflict" and stays and choice_for(work, path) == "theirs"
+    and take_away(work, inside) then
+    entry.action, entry.resolved, entry["local"] = "add", "theirs", nil
+    entry.mode = mode_for(new, nil, new.executable)
+  end
+  work.entries[path] = entry
+  return true
+end
+
+--- The file or link that stands where a shipped path needs a directory.
+local function blocker_of(work, path)
+  local at = path:match("^(.*)/[^/]*$")
+  while at do
+    if work.here[at] then return at end
+    at = at:match("^(.*)/[^/]*$")
+  end
+  return nil
+end
+
+local function settle_blocked(work, path, blocker)
+  local entry, standing = work.entries[path], work.entries[blocker]
+  if standing.action == "remove" or entry.action == "keep" then return end
+  if choice_for(work, path) == "theirs" and take_away(work, { standing }) then
+    entry.action, entry.resolved = "add", "theirs"
+    return
+  end
+  entry.action = "conflict"
+  entry.reason = ("%s is here where a directory is shipped now"):format(blocker)
+end
+
+local function settle_types(work)
+  for path in pairs(work.new) do
+    if work.directories[path] then
+      local done, message, code = settle_directory(work, path)
+      if not done then return nil, message, code end
+    end
+  end
+  for path in pairs(work.new) do
+    local blocker = blocker_of(work, path)
+    if blocker and work.entries[path] then settle_blocked(work, path, blocker) end
+  end
+  return true
+end
+
+local function resolve(work, entry)
+  if entry.action ~= "conflict" then return end
+  local choice = choice_for(work, entry.path)
+  if choice == "ours" then
+    entry.action, entry.resolved = "keep", "ours"
+    return
+  end
+  local here = work.here[entry.path]
+  local writable = not work.directories[entry.path] and not blocker_of(work, entry.path)
+    and not (here and here.type == "other") and not work.twins[entry.path]
+  if choice == "theirs" and writable then
+    local new = work.new[entry.path]
+    entry.action, entry.resolved = here and "update" or "add", "theirs"
+    entry.mode = mode_for(new, here and here.type == "file" and here or nil, new.executable)
+  end
+end
+
+-- ---- names that differ only in case ---------------------------------------------------------
+
+--- Whether the target's file system takes "A" and "a" for one name.
+local function folds_case(target)
+  local directory, name = target:match("^(.*/)([^/]+)$")
+  local swapped = name and name:upper() ~= name and name:upper() or name and name:lower()
+  if not swapped or swapped == name then return false end
+  local one, other = core.file.stat(target), core.file.stat(directory .. swapped)
+  return one ~= nil and other ~= nil and one.inode == other.inode and one.device == other.device
+end
+
+--- Finds names that are one name where case does not count. There a shipped name that meets a name
+--- of the user's becomes a conflict, and two shipped ones are refused.
+local function check_case(ctx, work)
+  local folded = {}
+  local insensitive = folds_case(ctx.target)
+  for path in pairs(work.new) do
+    local twin = folded[path:lower()]
+    if twin and insensitive then
+      return nil, ("the source ships both %s and %s, which are one name on the file system of "
+        .. "%s; use another file system, or rename one upstream")
+        :format(twin, path, ctx.target), "ECASE"
+    elseif twin and ctx.warn then
+      ctx.warn(("the source ships both %s and %s: they are one name where case does not count")
+        :format(twin, path))
+    end
+    folded[path:lower()] = path
+  end
+  if not insensitive then return true end
+  for path, state in pairs(work.here) do
+    local twin = folded[path:lower()]
+    if twin and twin ~= path and work.entries[twin] and work.entries[path].action ~= "remove" then
+      work.entries[twin].action = "conflict"
+      work.entries[twin].reason = ("%s is here, whose name differs only in case"):format(path)
+      work.twins[twin] = state
+    end
+  end
+  return true
+end
+
+-- ---- the whole ------------------------------------------------------------------------------
+
+local COUNTED = {
+  add = "new_files", update = "updated_files", remove = "removed_files", keep = "local_only",
+  unchanged = "unchanged_files", adopt = "unchanged_files", conflict = "conflicts",
+}
+
+--- The hash that names a plan: equal plans do equal things. Files of the user's that the plan does
+--- not concern are left out, so that writing one does not make a reviewed plan stale.
+---@param self table the plan
+---@return string hex
+function plan.hash(self)
+  local sum = core.hash.new()
+  local function add(...)
+    for i = 1, select("#", ...) do
+      local value = select(i, ...)
+      sum:update(value == nil and "-" or string.pack("<s8", tostring(value)))
+    end
+  end
+  add(self.format_version, self.layout, self.source_commit, self.source_version)
+  for _, e in ipairs(self.entries) do
+    if e.action ~= "keep" or e.new or e.base then
+      add(e.path, e.source, e.component, e.action, e.base, e["local"], e.new, e.mode, e.resolved)
+    end
+  end
+  return sum:hex()
+end
+
+local function summarise(self)
+  self.counts = { new_files = 0, updated_files = 0, removed_files = 0, unchanged_files = 0,
+    local_only = 0, conflicts = 0 }
+  self.bytes, self.changes, self.base_from = 0, 0, {}
+  for _, entry in ipairs(self.entries) do
+    local name = COUNTED[entry.action]
+    self.counts[name] = self.counts[name] + 1
+    self.base_from[entry.base_from] = (self.base_from[entry.base_from] or 0) + 1
+    if entry.action == "add" or entry.action == "update" then
+      self.bytes = self.bytes + (entry.size or 0)
+      self.changes = self.changes + 1
+    elseif entry.action == "remove" then
+      self.changes = self.changes + 1
+    end
+  end
+  self.hash = plan.hash(self)
+  return self
+end
+
+local function sorted_entries(work)
+  local entries = json.array({})
+  for _, entry in pairs(work.entries) do entries[#entries + 1] = entry end
+  table.sort(entries, function(a, b) return a.path < b.path end)
+  return entries
+end
+
+--- The components that both sides have to do with; one that the source does not ship at all is left
+--- alone, never emptied.
+local function split_components(ctx)
+  local wanted = layout.components_for(ctx.layout, ctx.target)
+  local files, message, code = git.files(ctx.source, nil, survey.froms(wanted))
+  if not files then return nil, message, code end
+  local shipped = {}
+  for _, file in ipairs(files) do
+    local _, component = layout.target_path(ctx.layout, file.path)
+    if component then shipped[component.name] = true end
+  end
+  local active, skipped = {}, json.array({})
+  for _, component in ipairs(wanted) do
+    if shipped[component.name] then
+      active[#active + 1] = component
+    elseif core.file.exists(ctx.target .. "/" .. component.to) then
+      skipped[#skipped + 1] = component.name
+    end
+  end
+  return active, skipped
+end
+
+--- Lets the base be inferred from the files here when nothing tells it.
+local function infer(work)
+  if work.known.manifest or work.known.tree then return true end
+  local here = {}
+  for path, state in pairs(work.here) do
+    local source_path = layout.source_path(work.layout, path)
+    local key, message, code = base.key_of(work.known, path, state)
+    if not key then return nil, message, code end
+    if source_path then here[source_path] = key end
+  end
+  local found, message, code = base.infer(work.known, here)
+  if found == nil then return nil, message, code end
+  return true
+end
+
+local function gather(ctx, components)
+  local work = { layout = ctx.layout, entries = {}, active = {}, twins = {},
+    on_conflict = ctx.options and ctx.options.on_conflict or "stop",
+    resolutions = ctx.options and ctx.options.resolutions or {} }
+  function work.component(path) return (layout.component_of(ctx.layout, path)) end
+  for _, component in ipairs(components) do work.active[component.name] = true end
+  local message, code
+  work.known, message, code = base.open(ctx)
+  if not work.known then return nil, message, code end
+  work.new, message, code = survey.source(ctx, components)
+  if not work.new then return nil, message, code end
+  work.here, work.directories, code = survey.target(ctx, components)
+  if not work.here then return nil, work.directories, code end
+  local inferred
+  inferred, message, code = infer(work)
+  if not inferred then return nil, message, code end
+  return work
+end
+
+local function warn_shallow(ctx, work)
+  if work.known.shallow and not work.known.manifest and ctx.warn then
+    ctx.warn(("the history of %s is cut off (a shallow clone): files of older versions may count "
+      .. "as changed by you; `git fetch --unshallow` there helps"):format(ctx.source))
+  end
+end
+
+--- Builds the plan of an upgrade. Reads only.
+---@param ctx table source, target, layout? (recognised when nil), options.on_conflict
+--- ("stop", "ask", "ours", "theirs") and options.resolutions? (path -> "ours" or "theirs"), warn?
+---@return table|nil plan
+---@return string|nil message
+---@return string|nil code
+function plan.build(ctx)
+  local message, code
+  if not ctx.layout then
+    ctx.layout, message, code = layout.recognise_target(ctx.target)
+    if not ctx.layout then return nil, message, code end
+  end
+  local components, skipped
+  components, skipped, code = split_components(ctx)
+  if not components then return nil, skipped, code end
+  local work
+  work, message, code = gather(ctx, components)
+  if not work then return nil, message, code end
+  warn_shallow(ctx, work)
+  local done
+  local function settle_case() return check_case(ctx, work) end
+  for _, step in ipairs({ decide_all, settle_types, settle_case }) do
+    done, message, code = step(work)
+    if not done then return nil, message, code end
+  end
+  for _, entry in pairs(work.entries) do resolve(work, entry) end
+  local manifest = work.known.manifest
+  local installed = work.known.version.version or manifest and manifest.version
+  return summarise({
+    format_version = plan.FORMAT_VERSION, layout = ctx.layout.name, entries = sorted_entries(work),
+    source_commit = work.known.head, source_version = layout.source_version(ctx.source, ctx.layout)
+      or work.known.head:sub(1, 12),
+    installed_version = installed, installed_commit = work.known.commit,
+    skipped_components = skipped,
+  })
+end
+
+return plan

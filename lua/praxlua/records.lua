@@ -1,0 +1,161 @@
+--- The target's own records: VERSION.txt for people and other tools, and .installed-manifest.json,
+-- the base of the next upgrade.
+local base = require("praxlua.base")
+local clock = require("praxlua.clock")
+local git = require("praxlua.git")
+local json = require("praxlua.json")
+local layout = require("praxlua.layout")
+
+local records = {}
+
+local GENERATOR_VERSION = "1.0.0"
+
+-- ---- VERSION.txt ----------------------------------------------------------------------------
+
+local TITLE = "prAxIs OS Content Version"
+
+--- Puts `value` behind the last line that begins with `key`, or adds such a line at the end.
+local function set_line(lines, key, value)
+  for i = #lines, 1, -1 do
+    if lines[i]:sub(1, #key) == key then
+      lines[i] = key .. value
+      return
+    end
+  end
+  lines[#lines + 1] = key .. value
+end
+
+local function split(text)
+  local lines = {}
+  for line in (text:gsub("\r?\n$", "") .. "\n"):gmatch("(.-)\r?\n") do lines[#lines + 1] = line end
+  return lines
+end
+
+--- The new text of VERSION.txt; every line of the old one that is not about this stays.
+---@param old string|nil
+---@param facts { version: string, commit: string, previous: string?, now: integer? } `now`: ns
+---@return string
+function records.version_text(old, facts)
+  local ending = old and old:find("\r\n", 1, true) and "\r\n" or "\n"
+  local lines = old and old ~= "" and split(old) or { TITLE, "" }
+  local previous = facts.previous or old and layout.version_in(old) or "unknown"
+  set_line(lines, "Last Updated: ", clock.log(facts.now))
+  set_line(lines, "Source Commit: ", facts.commit)
+  set_line(lines, "Updated By: ", "praxlua")
+  set_line(lines, "Previous Version: ", previous)
+  set_line(lines, "Current Version: ", facts.version)
+  set_line(lines, "version_updated=", clock.iso(facts.now))
+  set_line(lines, "commit=", facts.commit)
+  return table.concat(lines, ending) .. ending
+end
+
+-- ---- the record of what was shipped ---------------------------------------------------------
+
+local function as_entry(entry, dates)
+  local link = entry.new:match("^link:")
+  return {
+    checksum = link and entry.new or "sha256:" .. entry.new,
+    size = entry.size or 0, last_updated = dates[entry.source],
+    mode = entry.shipped_mode,
+  }
+end
+
+local function set_of(list)
+  local set = {}
+  for _, name in ipairs(list) do set[name] = true end
+  return set
+end
+
+local function froms(ctx)
+  local paths = {}
+  for _, component in ipairs(ctx.layout.components) do paths[#paths + 1] = component.from end
+  return paths
+end
+
+--- The record after upgrading `components`: their files as shipped now, the others as before.
+---@param ctx table
+---@param planned table
+---@param components table<string, boolean>
+---@return table|nil manifest
+---@return string|nil message
+---@return string|nil code
+function records.next_manifest(ctx, planned, components)
+  local old, message, code = base.read_manifest(ctx.target)
+  if old == nil then return nil, message, code end
+  local dates
+  dates, message, code = git.dates(ctx.source, froms(ctx))
+  if not dates then return nil, message, code end
+  local files, skipped = {}, set_of(planned.skipped_components)
+  for path, entry in pairs(old and old.files or {}) do
+    local component = layout.component_of(ctx.layout, path)
+    if component and (skipped[component.name] or not components[component.name]) then
+      files[path] = entry
+    end
+  end
+  for _, entry in ipairs(planned.entries) do
+    if entry.new and components[entry.component] then files[entry.path] = as_entry(entry, dates) end
+  end
+  return {
+    format_version = base.FORMAT_VERSION, version = planned.source_version,
+    commit = planned.source_commit, layout = ctx.layout.name, generated = clock.iso(),
+    generator_version = GENERATOR_VERSION, files = files,
+  }
+end
+
+local function same_but_for_time(a, b)
+  if not a then return false end
+  local copy = {}
+  for key, value in pairs(b) do copy[key] = value end
+  copy.generated = a.generated
+  return json.encode(a) == json.encode(copy)
+end
+
+--- Whether the target's own records already name the source's version and commit.
+---@param ctx table
+---@param planned table
+---@return boolean
+function records.is_current(ctx, planned)
+  local manifest = base.read_manifest(ctx.target)
+  local version = base.read_version(ctx.target)
+  if not manifest or version.commit ~= planned.source_commit
+    or version.version ~= planned.source_version then
+    return false
+  end
+  local all = {}
+  for _, entry in ipairs(planned.entries) do all[entry.component] = true end
+  local next_manifest = records.next_manifest(ctx, planned, all)
+  return next_manifest ~= nil and same_but_for_time(manifest, next_manifest)
+end
+
+--- Queues what has changed in the records.
+---@param ctx table with an open ctx.change
+---@param planned table
+---@param components table<string, boolean> those that are upgraded now
+---@param with_version boolean VERSION.txt too
+---@return boolean|nil ok
+---@return string|nil message
+---@return string|nil code
+function records.queue(ctx, planned, components, with_version)
+  local old, message, code = base.read_manifest(ctx.target)
+  if old == nil then return nil, message, code end
+  local manifest
+  manifest, message, code = records.next_manifest(ctx, planned, components)
+  if not manifest then return nil, message, code end
+  if not same_but_for_time(old, manifest) then
+    local text = json.encode(manifest, { pretty = true }):gsub("\n*$", "\n")
+    local queued
+    local path = ctx.target_name .. "/" .. base.MANIFEST
+    queued, message, code = ctx.change.put(path, { data = text }, {})
+    if not queued then return nil, message, code end
+  end
+  if not with_version then return true end
+  local now = base.read_version(ctx.target)
+  if now.version == planned.source_version and now.commit == planned.source_commit then
+    return true
+  end
+  local text = records.version_text(now.text, { version = planned.source_version,
+    commit = planned.source_commit, previous = planned.installed_version })
+  return ctx.change.put(ctx.target_name .. "/VERSION.txt", { data = text }, {})
+end
+
+return records

@@ -1,0 +1,91 @@
+--- --git-commit: the upgrade as one commit in the project's own repository, on request only.
+--
+-- Only the installation and the project's .gitignore are committed; what the user has staged or
+-- changed elsewhere stays as it is. Where a commit would be wrong (no repository, the installation
+-- ignored, a merge under way) or git refuses, nothing is committed and a warning says why: the
+-- upgrade itself does not fail of it.
+local core = require("praxlua.core")
+local process = require("praxlua.process")
+local text = require("praxlua.text")
+
+local commit = {}
+
+local TIMEOUT = 120 -- seconds; the user's own hooks run in it
+
+-- Someone who is in the middle of one of these does not want a commit in between.
+local UNDER_WAY = {
+  MERGE_HEAD = "a merge", CHERRY_PICK_HEAD = "a cherry-pick", REVERT_HEAD = "a revert",
+  ["rebase-merge"] = "a rebase", ["rebase-apply"] = "a rebase", BISECT_LOG = "a bisection",
+}
+
+local function git(ctx, ...)
+  local result, message = process.run({
+    argv = { "git", "--no-pager", "--literal-pathspecs", "-C", ctx.project, ... },
+    directory = ctx.project, timeout = TIMEOUT,
+    environment = process.environment({ GIT_TERMINAL_PROMPT = "0", GIT_EDITOR = "true" }),
+  })
+  if not result then return nil, "git: " .. message end
+  if result.timed_out then
+    return nil, string.format("git %s did not end within %d s", (...), TIMEOUT)
+  end
+  if result.code ~= 0 then
+    local said = (result.stderr ~= "" and result.stderr or result.stdout):gsub("%s+$", "")
+    return nil, string.format("git %s: %s", (...), text.visible(text.head(said, 3)))
+  end
+  return (result.stdout:gsub("\n$", ""))
+end
+
+local function work_under_way(ctx)
+  local directory, message = git(ctx, "rev-parse", "--absolute-git-dir")
+  if not directory then return message end
+  for name, what in pairs(UNDER_WAY) do
+    if core.file.exists(directory .. "/" .. name) then return what .. " is under way" end
+  end
+  return nil
+end
+
+local function declined(ctx, why)
+  ctx.warn("the upgrade was not committed: " .. why)
+  return false
+end
+
+-- The paths git may commit: those that are there or that it knows, and that it does not ignore.
+local function paths_to_commit(ctx)
+  local paths = { ctx.target_name }
+  if core.file.exists(ctx.project .. "/.gitignore") then paths[2] = ".gitignore" end
+  return paths
+end
+
+local function message_of(ctx, info)
+  local artifacts = ctx.session.phase_artifacts or {}
+  local source = artifacts["0"] or {}
+  local version = info.to_version or source.source_version or "a new version"
+  return string.format("Upgrade %s to %s\n\nSource commit: %s\nSession: %s\n", ctx.target_name,
+    text.visible(version), info.commit or source.source_commit or "unknown",
+    ctx.session.session_id)
+end
+
+--- Commits the upgrade in the project's repository, when the user asked for it with --git-commit.
+---@param ctx table
+---@param info { to_version: string?, commit: string? }? for the message
+---@return boolean committed false with a warning when it was not possible or nothing changed
+function commit.commit_changes(ctx, info)
+  if not ctx.options.git_commit or ctx.options.dry_run then return false end
+  local obstacle = work_under_way(ctx)
+  if obstacle then return declined(ctx, obstacle) end
+  if git(ctx, "check-ignore", "--quiet", "--", ctx.target_name) then
+    return declined(ctx, ctx.target_name .. " is ignored by the project's repository")
+  end
+  local paths = paths_to_commit(ctx)
+  local ok, message = git(ctx, "add", "--all", "--", table.unpack(paths))
+  if not ok then return declined(ctx, message) end
+  if git(ctx, "diff", "--cached", "--quiet", "--", table.unpack(paths)) then
+    return declined(ctx, "git sees no change")
+  end
+  ok, message = git(ctx, "commit", "--quiet", "--only", "--message",
+    message_of(ctx, info or {}), "--", table.unpack(paths))
+  if not ok then return declined(ctx, message) end
+  return true
+end
+
+return commit

@@ -1,0 +1,231 @@
+--- Going back to a backup: undoing a completed upgrade, or restoring an installation as a whole.
+--
+-- Either is a session of its own with a transaction of its own, so that it, too, can be resumed and
+-- undone. Undoing an upgrade touches only what that upgrade changed, and nothing that somebody
+-- changed since; restoring a backup brings everything in its scope back.
+local backup = require("praxlua.backup")
+local core = require("praxlua.core")
+local dependencies = require("praxlua.dependencies")
+local json = require("praxlua.json")
+local run = require("praxlua.run")
+local server = require("praxlua.server")
+local state = require("praxlua.state")
+
+local restore = {}
+
+local KIND = "restore"
+local SNAPSHOT = "requirements-snapshot.txt"
+
+--- Whether a session is one of these.
+---@param session table
+---@return boolean
+function restore.is_restore(session) return session.metadata.kind == KIND end
+
+--- The session of the last upgrade that completed and was not rolled back since.
+---@param target string
+---@return string|nil session_id
+function restore.last_completed(target)
+  local newest
+  for _, entry in ipairs(core.tree.list(target .. "/.cache/state") or {}) do
+    local id = entry.path:match("^([^/]+)%.json$")
+    local session = id and state.is_session_id(id) and state.load_state(target, id)
+    if session and session.status == "completed" and not restore.is_restore(session)
+      and (not newest or session.updated_at > newest.updated_at) then
+      newest = session
+    end
+  end
+  return newest and newest.session_id
+end
+
+-- ---------------------------------------------------------------------------------------------
+
+-- Which of the differences from the backup are this upgrade's doing, and which of those somebody
+-- touched since.
+local function select_items(items, changes, choice)
+  local after = {}
+  for _, change in ipairs(changes) do after[change.path] = change.after or false end
+  local selected, conflicts = {}, {}
+  for _, item in ipairs(items) do
+    local left = after[item.path]
+    if left ~= nil then
+      local touched = item.type ~= "directory" and item.old ~= left
+      if touched and choice == nil then conflicts[#conflicts + 1] = item.path end
+      if not touched or choice == "theirs" then selected[#selected + 1] = item end
+    end
+  end
+  return selected, conflicts
+end
+
+local function restore_files(r, metadata)
+  local ctx = r.ctx
+  core.tree.remove(ctx.scratch)
+  local ok, message, code = core.file.mkdir(ctx.scratch, 448) -- 0700
+  if not ok then return nil, message, code end
+  if not metadata.undoes then
+    return backup.restore_from_backup(ctx, metadata.backup)
+  end
+  local items
+  items, message, code = backup.restore_plan(ctx, metadata.backup)
+  if not items then return nil, message, code end
+  local choice = r.options.on_conflict
+  if choice ~= "ours" and choice ~= "theirs" then choice = nil end
+  local selected, conflicts = select_items(items, metadata.changes, choice)
+  if #conflicts > 0 then return nil, conflicts, "ECONFLICT" end
+  return backup.apply_plan(ctx, selected)
+end
+
+local function restore_environment(r, metadata)
+  if not metadata.environment then return true end
+  local path = r.target .. "/.backups/" .. metadata.backup .. "/" .. SNAPSHOT
+  if not core.file.exists(path) then
+    r.ctx.warn("the backup holds no " .. SNAPSHOT .. "; the server's packages stay as they are")
+    return true
+  end
+  local result, message, code = dependencies.install_dependencies(r.ctx, { requirements = path })
+  if not result then return nil, message, code end
+  if result.success then return true end
+  local first = (result.errors or {})[1] or { message = "pip failed" }
+  return nil, first.message, "EPIP"
+end
+
+local function stop_server(r)
+  local found = server.find(r.ctx)
+  if not found or found.transport == "stdio" or r.options.restart == false then return true end
+  return server.stop(r.ctx)
+end
+
+-- Undoes the restore itself: the installation stays as it was before it was asked for.
+local function give_up(r, result)
+  local kept, message = r.transaction:rollback()
+  if not kept then
+    return { exit_code = 5, status = "rollback_failed", success = false,
+      message = "undoing the restore failed: " .. tostring(message),
+      next = "mend the cause and run again: praxlua rollback " .. r.session.session_id }
+  end
+  local ok, problem = server.restore(r.ctx, r.session.metadata.server or {})
+  if not ok then r.ctx.warn("the server was not started again: " .. tostring(problem)) end
+  run.forget(r)
+  return result
+end
+
+local function failed(r, what, message)
+  return give_up(r, { exit_code = 5, status = "rollback_failed", success = false,
+    message = string.format("%s: %s. The installation is as it was before this command.", what,
+      tostring(message)),
+    next = "mend the cause and run the same command again" })
+end
+
+local function conflict_result(r, paths)
+  for _, path in ipairs(paths) do
+    r.ctx.emit({ event = "conflict", id = path, path = path,
+      reason = "you changed it after the upgrade" })
+  end
+  return give_up(r, { exit_code = 4, status = "waiting", success = false,
+    message = string.format("%d files were changed after the upgrade; nothing was undone", #paths),
+    next = "keep them with --on-conflict ours, or go back all the same with --on-conflict theirs" })
+end
+
+local function mark_undone(r, metadata)
+  local undone = metadata.undoes and state.load_state(r.target, metadata.undoes)
+  if not undone then return true end
+  undone.status = "rolled_back"
+  undone.metadata.rollback_reason = metadata.reason
+  return state.save_state(r.target, undone)
+end
+
+--- Does the work of a restore session, from the start or again after a kill.
+---@param r table with session and transaction
+---@return table result
+function restore.execute(r)
+  local metadata = r.session.metadata
+  local began = core.system.monotonic()
+  r.ctx.emit({ event = "rollback_started", reason = metadata.reason })
+  local ok, message, code = stop_server(r)
+  if not ok then return failed(r, "stopping the server", message) end
+  ok, message, code = restore_files(r, metadata)
+  if not ok and code == "ECONFLICT" then return conflict_result(r, message) end
+  if not ok then return failed(r, "restoring the files", message) end
+  ok, message = restore_environment(r, metadata)
+  if not ok then return failed(r, "restoring the server's packages", message) end
+  local brought = { started = false }
+  if r.options.restart ~= false then
+    brought, message = server.restore(r.ctx, metadata.server)
+    if not brought then return failed(r, "starting the server", message) end
+  end
+  ok, message = r.transaction:commit()
+  if not ok then return failed(r, "ending the transaction", message) end
+  return restore.settle(r, brought, core.system.monotonic() - began)
+end
+
+--- After the commit: both sessions are marked, the undo data goes.
+---@param r table
+---@param brought table|nil what became of the server
+---@param seconds number|nil
+---@return table result
+function restore.settle(r, brought, seconds)
+  local metadata = r.session.metadata
+  r.session.status = "completed"
+  local ok, message = mark_undone(r, metadata)
+  if ok then ok, message = state.save_state(r.target, r.session) end
+  if ok then ok, message = run.discard(r) end
+  if not ok then
+    r.ctx.warn("the restore is done, but clearing up after it failed: " .. tostring(message))
+  end
+  local healthy
+  if brought and brought.health then healthy = brought.health.responding end
+  r.ctx.emit({ event = "rollback_completed", success = true, seconds = seconds or 0,
+    server_healthy = healthy })
+  return { exit_code = 0, status = "rolled_back", success = true,
+    message = string.format("Restored %s from the backup %s.", r.target_name, metadata.backup) }
+end
+
+local function begin(r, metadata)
+  metadata.kind = KIND
+  metadata.owner = run.owner()
+  local session = state.session.new({ metadata = metadata })
+  run.note_missing(r)
+  run.attach(r, session)
+  metadata.server = server.remember(r.ctx)
+  local ok, message = state.save_state(r.target, session)
+  if ok then ok, message = run.open_transaction(r, true) end
+  if ok then
+    ok, message = r.transaction:checkpoint(json.encode(state.session.to_dict(session)))
+  end
+  if not ok then
+    run.forget(r)
+    return { exit_code = 3, status = "refused", success = false, message = message }
+  end
+  return restore.execute(r)
+end
+
+--- Undoes a completed upgrade.
+---@param r table run with the completed session attached
+---@param reason string
+---@return table result
+function restore.session(r, reason)
+  local done = r.session
+  local made = done.phase_artifacts["1"]
+  local name = made and made.backup_path:match("([^/]+)/?$")
+  if not name then
+    return { exit_code = 5, status = "rollback_failed", success = false,
+      message = "the session " .. done.session_id .. " names no backup",
+      next = "choose one of: praxlua backup list" }
+  end
+  local installed = done.phase_artifacts["3"] or {}
+  return begin(r, {
+    backup = name, undoes = done.session_id, reason = reason,
+    changes = done.metadata.changes or json.array(),
+    environment = installed.dependencies_installed == true,
+  })
+end
+
+--- Restores a backup as a whole.
+---@param r table run
+---@param name string
+---@param reason string|nil
+---@return table result
+function restore.backup(r, name, reason)
+  return begin(r, { backup = name, reason = reason or "restore of " .. name, environment = false })
+end
+
+return restore

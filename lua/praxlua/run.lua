@@ -1,0 +1,284 @@
+--- One run on one target: its paths, its lock, its session, its transaction, and the context that
+-- the services see.
+local core = require("praxlua.core")
+local change = require("praxlua.change")
+local json = require("praxlua.json")
+local lock_text = require("praxlua.lock_text")
+local process = require("praxlua.process")
+local state = require("praxlua.state")
+local text = require("praxlua.text")
+
+local run = {}
+
+local file = core.file
+
+--- The folder name of an installation, when none is named.
+run.TARGET_NAME = ".praxis-os"
+
+local function refused(message, next_step, exit_code)
+  return nil, { exit_code = exit_code or 3, status = "refused", message = message, next = next_step }
+end
+
+--- The installation a command is about: the one given, or the nearest .praxis-os at or above the
+--- working directory.
+---@param given string|nil
+---@return string|nil path absolute
+---@return table? result of the refusal
+function run.find_target(given)
+  if given then
+    local stat = file.stat((given:gsub("(.)/+$", "%1")))
+    if not stat then
+      return refused("there is no installation at " .. text.visible(given),
+        "name its folder: praxlua … --target PROJECT/" .. run.TARGET_NAME)
+    elseif stat.type ~= "directory" then
+      return refused(string.format("the target %s is a %s, not a folder", text.visible(given),
+        stat.type), "name the installation's own folder with --target")
+    end
+    return file.realpath(given)
+  end
+  local at = assert(file.realpath("."))
+  while true do
+    local candidate = (at == "/" and "" or at) .. "/" .. run.TARGET_NAME
+    local stat = file.stat(candidate)
+    if stat and stat.type == "directory" then return candidate end
+    if at == "/" then break end
+    at = at:match("^(.*)/[^/]*$")
+    if at == "" then at = "/" end
+  end
+  return refused("there is no " .. run.TARGET_NAME .. " here or above",
+    "go into the project, or name its installation with --target")
+end
+
+local function split(target)
+  local project, name = target:match("^(.*)/([^/]+)$")
+  return project == "" and "/" or project, name
+end
+
+-- Who holds the lock, as well as can be told.
+local function holder(target)
+  local found = lock_text.read(target)
+  if found then
+    return string.format("session %s, process %s on %s, since %s", tostring(found.session_id),
+      tostring(found.pid), tostring(found.host), tostring(found.started_at))
+  end
+  for _, session in ipairs(state.list_active_sessions(target)) do
+    local owner = session.metadata and session.metadata.owner
+    if owner and process.same(owner) then
+      return string.format("session %s, process %d, since %s", session.session_id, owner.pid,
+        session.started_at)
+    end
+  end
+  return "another process"
+end
+
+--- Opens a run: finds the target and takes its lock. Close it with run.close.
+---@param options { target: string?, source: string? } and the user's options
+---@param ui { emit: fun(event: table), ask: function? }
+---@return table|nil r
+---@return table? result of a refusal: exit_code 3, or 6 when another run holds the target
+function run.open(options, ui)
+  local target, result = run.find_target(options.target)
+  if not target then return nil, result end
+  if not core.system.access(target, "w") then
+    return refused("the installation at " .. text.visible(target) .. " cannot be written",
+      "check its permissions, and whether its file system is mounted read-only")
+  end
+  local lock, message, code = core.lock.acquire(target)
+  if not lock then
+    if code ~= "EBUSY" then
+      return refused("locking " .. text.visible(target) .. ": " .. message,
+        "check the permissions of the folder")
+    end
+    return refused("another upgrade of this installation is running: " .. holder(target),
+      "wait for it, or look at it with: praxlua status", 6)
+  end
+  local project, name = split(target)
+  local r = {
+    target = target, project = project, target_name = name, lock = lock, options = options,
+    emit = ui.emit, ask = ui.ask,
+  }
+  run.sweep(r)
+  return r
+end
+
+--- Deletes folders of transactions that were over already when their deletion was cut short.
+---@param r table
+function run.sweep(r)
+  local folder = r.target .. "/.upgrade"
+  local entries = core.tree.list(folder, { skip_names = { stage = true, undo = true } }) or {}
+  for _, entry in ipairs(entries) do
+    if entry.path:find("^%.done%-[^/]+$") then core.tree.remove(folder .. "/" .. entry.path) end
+  end
+  if file.exists(folder) then os.remove(folder) end -- only when it is empty
+end
+
+--- The context of a session for phases and services (see the table in docs/architecture.md).
+---@param r table
+---@param session table
+function run.attach(r, session)
+  r.session = session
+  r.folder = r.target .. "/.upgrade/" .. session.session_id
+  local metadata = session.metadata
+  local emit = function(event)
+    event.session_id = session.session_id
+    r.emit(event)
+  end
+  r.ctx = {
+    source = metadata.source_path, target = r.target, project = r.project,
+    target_name = r.target_name, options = r.options, session = session, memory = {},
+    artifacts = session.phase_artifacts, scratch = r.folder .. "/scratch",
+    emit = emit, ask = r.ask or function(_, _, default) return default end,
+    progress = function(message, fraction)
+      emit({ event = "phase_progress", phase = r.phase or "preparation", text = message,
+        fraction = fraction })
+    end,
+    warn = function(message)
+      metadata.warnings = metadata.warnings or json.array()
+      table.insert(metadata.warnings, message)
+      emit({ event = "warning", message = message })
+    end,
+    lock_held = function() return r.lock:held() end,
+    changed_paths = function()
+      local paths = {}
+      for _, change in ipairs(r.transaction and r.transaction:changes() or {}) do
+        if change.kind ~= "mkdir" and change.kind ~= "rmdir" and change.kind ~= "exchange" then
+          paths[#paths + 1] = change.path
+        end
+      end
+      return paths
+    end,
+    save = function() return r.dry_run or state.save_state(r.target, session) end,
+  }
+  r.ctx.memory.server_remembered = metadata.server
+end
+
+local TRANSACTION = { disposable = "__pycache__" }
+
+--- Opens the session's transaction, making it when it is not there yet.
+---@param r table
+---@param create boolean
+---@return true|nil
+---@return string? message
+---@return string? code
+function run.open_transaction(r, create)
+  local path = string.format("%s/.upgrade/%s", r.target_name, r.session.session_id)
+  local transaction, message, code = core.transaction.open(r.project, path,
+    { create = create, disposable = TRANSACTION.disposable })
+  if not transaction then return nil, message, code end
+  r.transaction = transaction
+  r.ctx.change = change.new(transaction, r.project, r.folder)
+  return true
+end
+
+--- Deletes the transaction's folder. It is renamed first, so that a folder with a session's name is
+--- always whole.
+---@param r table
+---@return true|nil
+---@return string? message
+---@return string? code
+function run.discard(r)
+  if r.transaction then r.transaction:close() end
+  r.transaction, r.ctx.change = nil, nil
+  if not file.exists(r.folder) then return true end
+  local done = r.target .. "/.upgrade/.done-" .. r.session.session_id
+  local ok, message, code = file.rename(r.folder, done)
+  if not ok then return nil, message, code end
+  ok, message, code = core.tree.remove(done)
+  if not ok then return nil, message, code end
+  os.remove(r.target .. "/.upgrade")
+  return true
+end
+
+--- Forgets a session that never changed anything: its state file and what was made for it.
+---@param r table
+function run.forget(r)
+  if r.dry_run then return end
+  run.discard(r)
+  core.tree.remove(r.target .. "/.backups/.partial-" .. r.session.session_id)
+  lock_text.remove(r.ctx)
+  local path = state.path(r.target, r.session.session_id)
+  if path and file.exists(path) then file.remove(path) end
+  for _, made in ipairs(r.made or {}) do os.remove(made) end
+end
+
+--- Notes which folders are not there before the session's first file, so that forget removes them.
+---@param r table
+function run.note_missing(r)
+  r.made = {}
+  for _, name in ipairs({ "/.cache/state", "/.cache", "/.backups" }) do
+    if not file.exists(r.target .. name) then table.insert(r.made, r.target .. name) end
+  end
+end
+
+--- Releases everything. The session stays on disk as it is.
+---@param r table
+function run.close(r)
+  if r.transaction then r.transaction:close() end
+  r.lock:release()
+end
+
+--- What identifies this process to a later run.
+---@return table owner
+function run.owner()
+  local owner = process.identity(core.system.pid()) or { pid = core.system.pid() }
+  owner.host = core.system.hostname()
+  return owner
+end
+
+--- The sessions of a target that did not end. The caller holds the lock, so their owners are gone.
+---@param target string
+---@return { session_id: string, session: table?, problem: string?, changes: boolean }[]
+function run.unfinished(target)
+  local found, known = {}, {}
+  for _, session in ipairs(state.list_active_sessions(target)) do
+    local id = session.session_id
+    if id then
+      known[id] = true
+      found[#found + 1] = {
+        session_id = id, session = not session.problem and session or nil, problem = session.problem,
+        changes = file.exists(target .. "/.upgrade/" .. id),
+      }
+    end
+  end
+  local root = core.root.open(target)
+  for _, entry in ipairs(root and root:list(".upgrade") or {}) do
+    if state.is_session_id(entry.name) and not known[entry.name] then
+      found[#found + 1] = { session_id = entry.name, changes = true }
+    end
+  end
+  if root then root:close() end
+  return found
+end
+
+--- Loads a session to go on with it: from its transaction's last checkpoint, which is the truth,
+--- else from its state file.
+---@param r table
+---@param session_id string
+---@return true|nil
+---@return string? message
+---@return string? code
+function run.load(r, session_id)
+  local session, message, code = state.load_state(r.target, session_id)
+  if file.exists(r.target .. "/.upgrade/" .. session_id) then
+    run.attach(r, session or state.session.new({ session_id = session_id }))
+    local opened, problem, opened_code = run.open_transaction(r, false)
+    local note = opened and r.transaction:last_checkpoint()
+    local decoded = note and json.decode(note)
+    local noted = decoded and state.session.from_dict(decoded)
+    if noted then
+      local transaction, changes = r.transaction, r.ctx.change
+      run.attach(r, noted)
+      r.transaction, r.ctx.change = transaction, changes
+      return true
+    elseif opened or opened_code == "ENOENT" then
+      if session then return true end
+    else
+      return nil, problem, opened_code
+    end
+  end
+  if not session then return nil, message, code end
+  if not r.session then run.attach(r, session) end
+  return true
+end
+
+return run

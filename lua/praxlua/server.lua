@@ -1,0 +1,411 @@
+--- The MCP server of an installation: asked, stopped, started, proven.
+--
+-- A server that speaks HTTP is asked where it listens. One that speaks stdio belongs to the editor
+-- that started it: nobody else can speak to it or start it again, so the installed code is proven
+-- by a private server over stdio instead, as it is when no server runs.
+--
+-- `dual` is stdio for an editor and HTTP for others, and ends when its stdin does. Started again by
+-- us it has no editor, so it is started as `http`: the same kind of endpoint, and it stays.
+local ask = require("praxlua.server.ask")
+local clock = require("praxlua.clock")
+local core = require("praxlua.core")
+local log = require("praxlua.server.log")
+local owned = require("praxlua.server.owned")
+local smoke = require("praxlua.server.smoke")
+local state_file = require("praxlua.server.state_file")
+local text = require("praxlua.text")
+
+local system = core.system
+
+local server = {}
+
+local READY_TIMEOUT = 30
+local POLL_FIRST, POLL_LONGEST = 0.02, 0.25
+
+server.find = owned.find
+
+local function timeout_of(ctx, seconds)
+  return seconds or ctx.options.health_timeout or READY_TIMEOUT
+end
+
+local function warn(ctx, message)
+  if ctx.warn then ctx.warn(message) end
+end
+
+--- The lines of the server's log that tell of errors, since it was last started.
+---@param ctx table
+---@param offset integer? bytes, `log_offset` of restart_server; the start in this run when nil
+---@return string[] lines printable, the first hundred
+function server.log_errors_since(ctx, offset)
+  local run = ctx.memory.server
+  return log.errors_since(ctx, offset or run and run.log_offset or log.offset(ctx))
+end
+
+-- ---- health ------------------------------------------------------------------------------------
+
+local function warn_when_shadowed(ctx, code)
+  local path, ours = ask.module_path(ctx, code)
+  if path and not ours then
+    local message = "%s is run instead of %s/mcp_server: the working directory comes first. "
+      .. "What is proven is that copy; rename or move it to prove the installed one"
+    warn(ctx, message:format(text.visible(path), code))
+  end
+  return path
+end
+
+local function as_health(answer, via, began)
+  answer.responding = true
+  answer.via = via
+  answer.seconds = system.monotonic() - began
+  return answer
+end
+
+--- Starts the installed code privately over stdio, shakes hands, lists its tools and ends it again.
+--- The live state file is the same afterwards, to the byte and the nanosecond.
+---@param ctx table
+---@param options { code: string?, timeout: number? }? code: directory that holds mcp_server/ (a
+---  staged copy), the target when nil · timeout: seconds, options.health_timeout or 30
+---@return table|nil health as of server.health, with module_path
+---@return string? message
+---@return string? code of praxlua.mcp, or errno
+function server.probe(ctx, options)
+  local began = system.monotonic()
+  local code = options and options.code or ctx.target
+  local seconds = timeout_of(ctx, options and options.timeout)
+  local answer, problem, kind = ask.privately(ctx, code, seconds, ask.examine)
+  if not answer then
+    local message = "the server does not answer when it is started privately: %s. "
+      .. "Try it: cd %s && PYTHONPATH=%s %s"
+    local command = table.concat(ask.command(ctx, "stdio", code).argv, " ")
+    return nil, message:format(problem, ctx.project, code, command), kind
+  end
+  answer.module_path = warn_when_shadowed(ctx, code)
+  return as_health(answer, "probe", began)
+end
+
+--- How the server is: the running one if it speaks HTTP, else the installed code by a probe.
+---@param ctx table
+---@param seconds number? deadline, options.health_timeout or 30
+---@return table health { responding, tools = sorted names, tools_registered, server_version?,
+---  protocol_version?, seconds, via = "http"|"probe", error?, code? }
+function server.health(ctx, seconds)
+  local began = system.monotonic()
+  seconds = timeout_of(ctx, seconds)
+  local found = server.find(ctx)
+  local via = found and found.url and "http" or "probe"
+  local answer, problem, code
+  if via == "http" then
+    answer, problem, code = ask.over_http(found, seconds, ask.examine)
+  else
+    answer, problem, code = server.probe(ctx, { timeout = seconds })
+  end
+  if answer then return as_health(answer, via, began) end
+  return {
+    responding = false,
+    tools = {},
+    tools_registered = 0,
+    error = problem,
+    code = code,
+    via = via,
+    seconds = system.monotonic() - began,
+  }
+end
+
+--- Calls the tools that show that the server works, on the running server or a private one.
+---@param ctx table
+---@return table|nil results of smoke.run: a status per evidence field, and the calls
+---@return string? message
+---@return string? code
+function server.run_smoke(ctx)
+  local function use(client, deadline)
+    local answer, problem, code = ask.examine(client, deadline)
+    if not answer then return nil, problem, code end
+    return smoke.run(client, answer.tools, deadline)
+  end
+  local found = server.find(ctx)
+  if found and found.url then return ask.over_http(found, smoke.timeout, use) end
+  return ask.privately(ctx, ctx.target, smoke.timeout, use)
+end
+
+-- ---- stopping and starting ---------------------------------------------------------------------
+
+--- Stops the server of this installation, and nothing else.
+---@param ctx table options.stop_grace: seconds before SIGKILL, 10
+---@return table|nil { stopped: boolean, pid?, transport?, signal?, seconds?, reason? }
+---@return string? message
+---@return string? code "ENOTOURS" when the state file names a process that is not ours
+function server.stop(ctx)
+  local found, reason = server.find(ctx)
+  if found then return owned.stop(ctx, found, ctx.options.stop_grace) end
+  if reason == owned.NOT_RUNNING then return { stopped = false, reason = reason } end
+  local message = "no server was stopped: %s. If that is the server, stop it yourself; "
+    .. "if not, remove %s"
+  return nil, message:format(reason, state_file.path(ctx)), "ENOTOURS"
+end
+
+-- Why the process that was started has ended, or nil while it runs.
+local function ended(run)
+  local status = run.child and run.child:wait(0)
+  if not status then return nil end
+  if status.signal ~= 0 then return "the server was ended by signal " .. status.signal end
+  return ("the server exited with code %d before it was ready"):format(status.code)
+end
+
+-- Codes of a server that is not reachable yet, or going; the next look tells which.
+local PASSING = { ECLOSED = true, ECONNREFUSED = true }
+
+-- One look at a server that is coming up: its health; or nil, message, code when there is no point
+-- in looking again; or nil, nil and what it is waiting for.
+local function look(ctx, run, deadline)
+  local why = ended(run)
+  if why then return nil, why, "ECLOSED" end
+  local found, reason = server.find(ctx)
+  if not found then
+    return nil, nil, reason == owned.NOT_RUNNING and "it has written no state file" or reason
+  end
+  if found.pid ~= run.pid then
+    return nil, nil, ("the state file is of another server, process %d"):format(found.pid)
+  end
+  if not found.url then return nil, "the server speaks no HTTP", "EPROTOCOL" end
+  local left = math.max(deadline - system.monotonic(), 0)
+  local answer, problem, code = ask.over_http(found, left, ask.examine)
+  if answer then return answer end
+  if PASSING[code] then return nil, nil, problem end
+  return nil, problem, code
+end
+
+local function not_ready(ctx, run, problem, code)
+  local message = "the server is not ready: %s; %s\n  The whole log: %s"
+  return nil, message:format(problem, log.tail(ctx, run.log_offset), log.path(ctx)), code
+end
+
+-- The server this run started, else the one that runs.
+local function awaited(ctx)
+  if ctx.memory.server then return ctx.memory.server end
+  local found, reason = server.find(ctx)
+  if not found then return nil, "there is no server to wait for: " .. reason, "ENOENT" end
+  return { pid = found.pid, log_offset = log.offset(ctx) }
+end
+
+--- Waits until the server that was started answers. There is no fixed delay: it looks often at
+--- first, less often later, and sees at once that the server has ended.
+---@param ctx table
+---@param timeout number? seconds, options.health_timeout or 30
+---@return table|nil health
+---@return string? message with the end of the log
+---@return string? code "ECLOSED" it ended · "ETIMEDOUT" · "EPROTOCOL" · "EINTR" · "ENOENT"
+function server.wait_for_server_ready(ctx, timeout)
+  local began = system.monotonic()
+  local run, missing, kind = awaited(ctx)
+  if not run then return nil, missing, kind end
+  timeout = timeout_of(ctx, timeout)
+  local deadline = began + timeout
+  local pause, seen = POLL_FIRST, nil
+  while true do
+    local answer, problem, what = look(ctx, run, deadline)
+    if answer then return as_health(answer, "http", began) end
+    if problem then return not_ready(ctx, run, problem, what) end
+    seen = what or seen
+    local left = deadline - system.monotonic()
+    if left <= 0 then
+      problem = ("no answer within %.1f s (%s)"):format(timeout, seen)
+      return not_ready(ctx, run, problem, "ETIMEDOUT")
+    end
+    system.sleep(math.min(pause, left))
+    if system.interrupted() then return not_ready(ctx, run, "interrupted", "EINTR") end
+    pause = math.min(pause * 1.3, POLL_LONGEST)
+  end
+end
+
+local function launch(ctx)
+  local fine, problem, code = ask.check_interpreter(ctx)
+  if not fine then return nil, problem, code end
+  fine, problem, code = core.file.mkdir(ctx.target .. "/.cache")
+  if not fine then return nil, problem, code end
+  local options = ask.command(ctx, "http", ctx.target)
+  options.stdin, options.stdout, options.stderr = "null", { file = log.path(ctx) }, "stdout"
+  options.detach = true
+  local offset = log.offset(ctx)
+  local child
+  child, problem, code = core.spawn.start(options)
+  if not child then return nil, "the server cannot be started: " .. problem, code end
+  return { child = child, pid = child:pid(), log_offset = offset }
+end
+
+--- Starts the installed server, detached, its log appended to .cache/mcp_server.log, and waits
+--- until it answers. One that does not is stopped again.
+---@param ctx table
+---@param options { transport: string?, timeout: number? }? transport: "http" or "dual" (started as
+---  http, see the head of this file)
+---@return table|nil { started = true, pid, transport = "http", log, log_offset, health, seconds }
+---@return string? message
+---@return string? code
+function server.start(ctx, options)
+  local transport = options and options.transport or "http"
+  assert(transport == "http" or transport == "dual", "server.start: stdio is an editor's to start")
+  local began = system.monotonic()
+  local run, problem, code = launch(ctx)
+  if not run then return nil, problem, code end
+  ctx.memory.server = run
+  local health
+  health, problem, code = server.wait_for_server_ready(ctx, options and options.timeout)
+  if health then
+    run.child:release()
+  else
+    run.child:stop(2)
+    state_file.forget(ctx, run.pid)
+  end
+  run.child = nil
+  if not health then return nil, problem, code end
+  return {
+    started = true,
+    pid = run.pid,
+    transport = "http",
+    log = log.path(ctx),
+    log_offset = run.log_offset,
+    health = health,
+    seconds = system.monotonic() - began,
+  }
+end
+
+-- ---- remembering and restarting ----------------------------------------------------------------
+
+--- What has to be known to bring this server back and to judge its successor. To be called while
+--- the old code is in place. Plain data.
+---@param ctx table
+---@return table remembered { was_running, reason?, pid?, start_time?, transport?, url?,
+---  tools? (names), tools_reason?, server_version? }
+function server.remember(ctx)
+  state_file.put_back(ctx)
+  local found, reason = server.find(ctx)
+  local health = server.health(ctx)
+  local remembered = {
+    was_running = found ~= nil,
+    reason = reason,
+    tools = health.responding and health.tools or nil,
+    tools_reason = health.error,
+    server_version = health.server_version,
+  }
+  if found then
+    remembered.pid, remembered.start_time = found.pid, found.identity.start_time
+    remembered.transport, remembered.url = found.transport, found.url
+  end
+  ctx.memory.server_remembered = remembered
+  return remembered
+end
+
+-- The old server's tools. One that still runs has the old code in it, while the code on disk, which
+-- a probe would run, is the new one by now.
+local function previous_tools(ctx, found, options)
+  local remembered = options and options.remembered or ctx.memory.server_remembered
+  if remembered and remembered.tools then return remembered.tools end
+  if not (found and found.url) then return nil end
+  local old = server.health(ctx)
+  return old.responding and old.tools or nil
+end
+
+-- Why nothing is to be stopped and started, or nil.
+local function no_restart(ctx, found, reason)
+  if ctx.options.restart == false then return "not_asked_for" end
+  if not found then
+    if reason ~= owned.NOT_RUNNING then warn(ctx, "no server is restarted: " .. reason) end
+    return reason
+  end
+  if found.transport ~= "stdio" then return nil end
+  local message = "the server (process %d) belongs to an editor, which alone can restart it: "
+    .. "reload the MCP server there to get the new version"
+  warn(ctx, message:format(found.pid))
+  return "stdio"
+end
+
+local function prove_only(ctx, began, reason, previous)
+  local restart_time = clock.iso()
+  local health, problem, code = server.probe(ctx)
+  if not health then return nil, problem, code end
+  return {
+    stopped = false,
+    started = false,
+    reason = reason,
+    restart_time = restart_time,
+    seconds = system.monotonic() - began,
+    health = health,
+    previous_tools = previous,
+  }
+end
+
+--- Stops the running server and starts the installed code in its place. Where there is nothing to
+--- restart (no server runs, an editor owns it, options.restart is false) the installed code is
+--- proven by a probe.
+---@param ctx table
+---@param options { remembered: table?, timeout: number? }? remembered: of server.remember
+---@return table|nil { stopped, started, restart_time (ISO 8601), seconds, pid?, transport?, health,
+---  previous_tools? (names), log_offset?, reason? = "not_running"|"not_ours: …"|"stdio"|
+---  "not_asked_for" }
+---@return string? message
+---@return string? code
+function server.restart_server(ctx, options)
+  local began = system.monotonic()
+  state_file.put_back(ctx)
+  local found, reason = server.find(ctx)
+  local previous = previous_tools(ctx, found, options)
+  reason = no_restart(ctx, found, reason)
+  if reason then return prove_only(ctx, began, reason, previous) end
+
+  if found.transport == "dual" then
+    warn(ctx, "the server also spoke stdio to the editor that started it; it is started with http "
+      .. "alone. Reload the MCP server in the editor to connect it again")
+  end
+  local restart_time = clock.iso()
+  local stopped, problem, code = server.stop(ctx)
+  if not stopped then return nil, problem, code end
+  local run
+  run, problem, code = server.start(ctx, {
+    transport = found.transport,
+    timeout = options and options.timeout,
+  })
+  if not run then return nil, problem, code end
+  warn_when_shadowed(ctx, ctx.target)
+  return {
+    stopped = stopped.stopped,
+    started = true,
+    restart_time = restart_time,
+    seconds = system.monotonic() - began,
+    pid = run.pid,
+    transport = run.transport,
+    health = run.health,
+    previous_tools = previous,
+    log_offset = run.log_offset,
+  }
+end
+
+--- Brings the server back to what it was, for a rollback: call it when the old code is in place.
+--- The old process, if it still runs, is left alone; a later one is stopped, for it runs the new
+--- code.
+---@param ctx table
+---@param remembered table of server.remember
+---@return table|nil { started: boolean, pid?, transport?, health?,
+---  reason? = "not_running"|"stdio"|"still_running" }
+---@return string? message
+---@return string? code
+function server.restore(ctx, remembered)
+  state_file.put_back(ctx)
+  if not remembered.was_running then return { started = false, reason = owned.NOT_RUNNING } end
+  if remembered.transport == "stdio" then return { started = false, reason = "stdio" } end
+  local found = server.find(ctx)
+  if found and found.pid == remembered.pid
+    and found.identity.start_time == remembered.start_time then
+    return {
+      started = false,
+      reason = "still_running",
+      pid = found.pid,
+      transport = found.transport,
+    }
+  end
+  if found then
+    local stopped, problem, code = server.stop(ctx)
+    if not stopped then return nil, problem, code end
+  end
+  return server.start(ctx, { transport = remembered.transport })
+end
+
+return server

@@ -1,0 +1,158 @@
+--- How the installed server is called, and how it is asked: the running one over HTTP, the
+--- installed code by a private server over stdio, which is started, asked and ended again.
+local core = require("praxlua.core")
+local listener = require("praxlua.server.listener")
+local mcp = require("praxlua.mcp")
+local process = require("praxlua.process")
+local state_file = require("praxlua.server.state_file")
+
+local file, system = core.file, core.system
+
+local ask = {}
+
+local STDIO_GRACE = 2
+local MODULE_SECONDS = 15
+local FIND_MODULE = "import importlib.util as u; s = u.find_spec('mcp_server'); "
+  .. "print(s.origin if s else '')"
+
+--- The interpreter of the installation's environment.
+---@param ctx table
+---@return string path
+function ask.interpreter(ctx) return ctx.target .. "/venv/bin/python" end
+
+--- Whether that can be run.
+---@param ctx table
+---@return boolean|nil
+---@return string? message
+---@return string? code "ENOENT"
+function ask.check_interpreter(ctx)
+  local python = ask.interpreter(ctx)
+  if system.access(python, "x") then return true end
+  local message = "the server cannot be started: %s is missing or not executable. "
+    .. "Make the environment (python3 -m venv %s/venv) and install the requirements in it"
+  return nil, message:format(python, ctx.target), "ENOENT"
+end
+
+--- What core.spawn needs to start the server, without its streams.
+---@param ctx table
+---@param transport string "stdio"|"http"|"dual"
+---@param code string directory that holds mcp_server/
+---@return table options { argv, directory, environment }
+function ask.command(ctx, transport, code)
+  return {
+    argv = { ask.interpreter(ctx), "-m", "mcp_server", "--transport", transport },
+    directory = ctx.project,
+    environment = process.environment({
+      PYTHONPATH = code,
+      PROJECT_ROOT = ctx.project,
+      PYTHONUNBUFFERED = "1",
+    }),
+  }
+end
+
+-- Closes the client after use(client, deadline), whatever that returned.
+local function use_client(client, deadline, use)
+  local results = table.pack(use(client, deadline))
+  mcp.close(client)
+  return table.unpack(results, 1, results.n)
+end
+
+--- Calls use(client, deadline) with a client of a running server that speaks HTTP.
+---@param found table of owned.find, with a url
+---@param seconds number for everything
+---@param use function
+---@return any what use returned, or nil, message, code
+function ask.over_http(found, seconds, use)
+  local deadline = system.monotonic() + seconds
+  if found.port and listener.holds(found.pid, found.port) == false then
+    local message = "port %d is not held by the server (process %d)"
+    return nil, message:format(found.port, found.pid), "ECONNREFUSED"
+  end
+  local client, problem, code = mcp.connect({ url = found.url, timeout = seconds })
+  if not client then return nil, problem, code end
+  return use_client(client, deadline, use)
+end
+
+local function start_private(ctx, code)
+  local fine, problem, kind = ask.check_interpreter(ctx)
+  if not fine then return nil, problem, kind end
+  local options = ask.command(ctx, "stdio", code)
+  options.environment.PYTHONDONTWRITEBYTECODE = "1"
+  options.stdin, options.stdout, options.stderr = "pipe", "pipe", "pipe"
+  return core.spawn.start(options)
+end
+
+local function talk_to_private(ctx, code, seconds, use)
+  local deadline = system.monotonic() + seconds
+  local child <close>, problem, kind = start_private(ctx, code)
+  if not child then return nil, problem, kind end
+  local client
+  client, problem, kind = mcp.connect({ process = child, timeout = seconds })
+  local results = client and table.pack(use_client(client, deadline, use))
+    or table.pack(nil, problem, kind)
+  -- A server over stdio ends when its stdin does; one that does not is made to.
+  child:close_stdin()
+  if not client or not child:wait(STDIO_GRACE) then child:stop(STDIO_GRACE) end
+  state_file.forget(ctx, child:pid())
+  return table.unpack(results, 1, results.n)
+end
+
+--- Calls use(client, deadline) with a client of a private server over stdio. The live state file is
+--- out of its way meanwhile, and is the same afterwards, to the byte and the nanosecond.
+---@param ctx table
+---@param code string directory that holds mcp_server/
+---@param seconds number for everything but the end of the private server
+---@param use function
+---@return any what use returned, or nil, message, code
+function ask.privately(ctx, code, seconds, use)
+  local moved, problem, kind = state_file.set_aside(ctx)
+  if moved == nil then return nil, "the live state file cannot be set aside: " .. problem, kind end
+  local results = table.pack(pcall(talk_to_private, ctx, code, seconds, use))
+  local back, stuck, why = state_file.put_back(ctx)
+  if not results[1] then error(results[2], 0) end
+  if back == nil then return nil, "the live state file cannot be put back: " .. stuck, why end
+  return table.unpack(results, 2, results.n)
+end
+
+--- The file that `-m mcp_server` runs. It is another than the installed one where the working
+--- directory holds a mcp_server/ too, as in praxis-os' own work tree: that comes before PYTHONPATH.
+---@param ctx table
+---@param code string directory that holds mcp_server/
+---@return string|nil path of its __init__.py
+---@return boolean|nil ours whether it lies beneath `code`
+function ask.module_path(ctx, code)
+  local options = ask.command(ctx, "stdio", code)
+  options.environment.PYTHONDONTWRITEBYTECODE = "1"
+  options.argv = { ask.interpreter(ctx), "-c", FIND_MODULE }
+  options.timeout = MODULE_SECONDS
+  local result = process.run(options)
+  local path = result and result.code == 0 and result.stdout:match("^([^\n]+)\n")
+  if not path then return nil end
+  local real, wanted = file.realpath(path), file.realpath(code .. "/mcp_server")
+  return path, real ~= nil and wanted ~= nil and real:sub(1, #wanted + 1) == wanted .. "/"
+end
+
+--- What a connected server tells of itself.
+---@param client table of mcp.connect
+---@param deadline number of system.monotonic
+---@return table|nil answer { tools = sorted names, tools_registered, server_version?,
+---  protocol_version, noise_lines }
+---@return string? message
+---@return string? code
+function ask.examine(client, deadline)
+  local left = math.max(deadline - system.monotonic(), 0)
+  local tools, problem, code = mcp.list_tools(client, left)
+  if not tools then return nil, problem, code end
+  local names = {}
+  for i, tool in ipairs(tools) do names[i] = tool.name end
+  table.sort(names)
+  return {
+    tools = names,
+    tools_registered = #names,
+    server_version = client.server.version,
+    protocol_version = client.protocol_version,
+    noise_lines = client.noise_lines,
+  }
+end
+
+return ask

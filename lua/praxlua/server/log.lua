@@ -1,0 +1,70 @@
+--- The log of a server that we started: .cache/mcp_server.log, appended to by each of its runs.
+local core = require("praxlua.core")
+local text = require("praxlua.text")
+
+local log = {}
+
+local NAME = "/.cache/mcp_server.log"
+local READ_AT_MOST = 4 * 1024 * 1024
+local TAIL = 12
+local ERROR_LINES = 100
+
+--- The path of the log.
+---@param ctx table
+---@return string
+function log.path(ctx) return ctx.target .. NAME end
+
+--- Where the next run's lines will begin, in bytes.
+---@param ctx table
+---@return integer offset
+function log.offset(ctx)
+  local stat = core.file.stat(log.path(ctx))
+  return stat and stat.size or 0
+end
+
+-- The lines from an offset on, printable; of a long log those at its end. A log that is shorter
+-- than the offset was begun anew meanwhile.
+local function lines_since(ctx, offset)
+  local lines = {}
+  local from = io.open(log.path(ctx), "rb")
+  if not from then return lines end
+  local size = from:seek("end")
+  if offset > size then offset = 0 end
+  from:seek("set", math.max(offset, size - READ_AT_MOST))
+  local data = from:read("a") or ""
+  from:close()
+  for line in data:gmatch("[^\r\n]+") do lines[#lines + 1] = line end
+  return lines
+end
+
+--- The end of the log, for an error message.
+---@param ctx table
+---@param offset integer bytes
+---@return string text
+function log.tail(ctx, offset)
+  local lines = lines_since(ctx, offset)
+  if #lines == 0 then return "its log is empty" end
+  local last = {}
+  for i = math.max(1, #lines - TAIL + 1), #lines do last[#last + 1] = text.visible(lines[i]) end
+  return "the end of its log:\n    " .. table.concat(last, "\n    ")
+end
+
+local function tells_error(line)
+  return line:find("%f[%w_]ERROR%f[^%w_]")
+    or line:find("%f[%w_]CRITICAL%f[^%w_]")
+    or line:find("^%s*Traceback %(most recent call last%)")
+end
+
+--- The lines that tell of errors.
+---@param ctx table
+---@param offset integer bytes
+---@return string[] lines printable, the first hundred
+function log.errors_since(ctx, offset)
+  local found = {}
+  for _, line in ipairs(lines_since(ctx, offset)) do
+    if #found < ERROR_LINES and tells_error(line) then found[#found + 1] = text.visible(line) end
+  end
+  return found
+end
+
+return log

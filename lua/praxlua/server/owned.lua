@@ -1,0 +1,221 @@
+--- Which process is the server of this installation, proven, and how it is stopped.
+--
+-- The pid in a state file may long belong to somebody else. A process is ours only if all of this
+-- holds: it runs, it is no younger than the claim, it belongs to the user who made the claim, it
+-- works in this project, and it runs `-m mcp_server` with the interpreter of this installation.
+-- Nothing that is not proven so is ever sent a signal.
+local clock = require("praxlua.clock")
+local core = require("praxlua.core")
+local process = require("praxlua.process")
+local state_file = require("praxlua.server.state_file")
+local text = require("praxlua.text")
+
+local file, system = core.file, core.system
+
+local owned = {}
+
+--- The reason when there is no claim, or nobody behind it.
+owned.NOT_RUNNING = "not_running"
+
+-- A process' start is known in clock ticks since boot, the claim's time in wall time; both are read
+-- at slightly different instants, and wall time is adjusted now and then.
+local CLOCK_SLACK = 2e9
+local POLL_FIRST, POLL_LONGEST = 0.01, 0.1
+local GRACE, KILL_WAIT = 10, 5
+
+-- ---- proof -------------------------------------------------------------------------------------
+
+local function started_at(info)
+  local age = system.uptime() - info.start_time / system.clock_ticks()
+  return system.now() - math.floor(age * 1e9)
+end
+
+-- A process that started after the claim was written is not the one the claim is about.
+local function check_age(info, state, claim)
+  local start, written = started_at(info), claim.mtime
+  local said = type(state.started_at) == "string" and clock.parse(state.started_at)
+  if said and said < written then written = said end
+  if start <= written + CLOCK_SLACK then return nil end
+  return ("it started %s, the state file is of %s"):format(clock.iso(start), clock.iso(written))
+end
+
+local function check_owner(info, claim)
+  local entry = file.stat("/proc/" .. info.pid)
+  if not entry then return "its owner cannot be told" end
+  if entry.uid == claim.uid then return nil end
+  return ("it belongs to user %d, the state file to user %d"):format(entry.uid, claim.uid)
+end
+
+local function check_directory(ctx, info)
+  if not info.directory then return "its working directory cannot be read" end
+  for _, place in ipairs({ ctx.project, ctx.target }) do
+    if info.directory == (file.realpath(place) or place) then return nil end
+  end
+  return "it works in " .. text.visible(info.directory)
+end
+
+local function runs_module(argv)
+  for i = 2, #argv - 1 do
+    if argv[i] == "-m" and argv[i + 1] == "mcp_server" then return true end
+  end
+  return false
+end
+
+-- The interpreter of an environment is a link to the system's, so the executable alone proves
+-- little and a changed environment changes it: the path it was called by counts as well.
+local function check_command(ctx, info)
+  local argv = info.argv or {}
+  if not runs_module(argv) then return "it does not run mcp_server" end
+  local bin = ctx.target .. "/venv/bin/"
+  local called, name = argv[1]:match("^(.*/)([^/]*)$")
+  if called and name:find("^python[%d.]*$") then
+    if called == bin then return nil end
+    local real = file.realpath(called)
+    if real and real == file.realpath(bin) then return nil end
+  end
+  local interpreter = file.realpath(bin .. "python")
+  if interpreter and info.executable == interpreter then return nil end
+  return "it runs another interpreter: " .. text.visible(argv[1])
+end
+
+local function objection(ctx, info, state, claim)
+  return check_age(info, state, claim)
+    or check_owner(info, claim)
+    or check_directory(ctx, info)
+    or check_command(ctx, info)
+end
+
+local function of_type(value, wanted) return type(value) == wanted and value or nil end
+
+local function describe(state, identity, info)
+  return {
+    pid = state.pid,
+    transport = of_type(state.transport, "string") or "stdio",
+    url = of_type(state.url, "string"),
+    port = math.type(state.port) == "integer" and state.port or nil,
+    version = of_type(state.version, "string"),
+    identity = identity,
+    leads_group = info.pgid == state.pid,
+  }
+end
+
+-- The server that the claim at `path` is about, or nil and why there is none.
+local function find_by(ctx, path)
+  local state, reason = state_file.read(path)
+  if not state then
+    if reason == "absent" then return nil, owned.NOT_RUNNING end
+    return nil, "not_ours: the state file cannot be used: " .. text.visible(reason)
+  end
+  local claim, identity = file.stat(path), process.identity(state.pid)
+  if not claim or not identity or not process.same(identity) then
+    return nil, owned.NOT_RUNNING
+  end
+  local info = system.process(state.pid)
+  if not info or info.start_time ~= identity.start_time then return nil, owned.NOT_RUNNING end
+  local wrong = objection(ctx, info, state, claim)
+  if wrong then return nil, ("not_ours: process %d: %s"):format(state.pid, wrong) end
+  return describe(state, identity, info)
+end
+
+--- The server of this installation that is running.
+---@param ctx table
+---@return table|nil found { pid, transport, url?, port?, version?, identity, leads_group }
+---@return string? reason "not_running", or "not_ours: …" with what speaks against it
+function owned.find(ctx)
+  local first
+  for _, path in ipairs(state_file.places(ctx)) do
+    local found, reason = find_by(ctx, path)
+    if found then return found end
+    first = first or reason
+  end
+  return nil, first
+end
+
+-- ---- stopping ----------------------------------------------------------------------------------
+
+--- Every process that a process has started, and those have started, as identities.
+---@param pid integer
+---@return table[] identities
+function owned.descendants(pid)
+  local found, queue = {}, { pid }
+  while #queue > 0 do
+    for _, child in ipairs(system.children(table.remove(queue)) or {}) do
+      local identity = process.identity(child)
+      if identity then
+        found[#found + 1] = identity
+        queue[#queue + 1] = child
+      end
+    end
+  end
+  return found
+end
+
+local function wait_gone(identity, seconds)
+  local deadline = system.monotonic() + seconds
+  local pause = POLL_FIRST
+  while process.same(identity) do
+    local left = deadline - system.monotonic()
+    if left <= 0 then return false end
+    system.sleep(math.min(pause, left))
+    pause = math.min(pause * 1.5, POLL_LONGEST)
+  end
+  return true
+end
+
+-- Signals the process if it is still the proven one. ESRCH: it went in this very moment.
+local function send(found, signal)
+  if not process.same(found.identity) then return true end
+  local sent, problem, code = system.signal(found.leads_group and -found.pid or found.pid, signal)
+  if sent or code == "ESRCH" then return true end
+  return nil, problem, code
+end
+
+-- Sends the signal and waits. Returns whether it is gone; nil, message, code when not permitted.
+local function signal_and_wait(found, signal, seconds)
+  local sent, problem, code = send(found, signal)
+  if not sent then return nil, problem, code end
+  return wait_gone(found.identity, seconds)
+end
+
+local function end_leftovers(identities)
+  for _, identity in ipairs(identities) do
+    if process.same(identity) then system.signal(identity.pid, "KILL") end
+  end
+  for _, identity in ipairs(identities) do wait_gone(identity, KILL_WAIT) end
+end
+
+--- Stops a server that find has proven: SIGTERM (to its group only if it leads one of its own),
+--- after the grace SIGKILL; then what it had started and left, a browser for one. Its state file
+--- goes with it.
+---@param ctx table
+---@param found table of find
+---@param grace number? seconds, 10
+---@return table|nil { stopped = true, pid, transport, signal = "TERM"|"KILL", seconds }
+---@return string? message
+---@return string? code errno, or "ETIMEDOUT" when it survives SIGKILL
+function owned.stop(ctx, found, grace)
+  local began = system.monotonic()
+  local leftovers = owned.descendants(found.pid)
+  local used = "TERM"
+  local gone, problem, code = signal_and_wait(found, used, grace or GRACE)
+  if gone == false then
+    used = "KILL"
+    gone, problem, code = signal_and_wait(found, used, KILL_WAIT)
+  end
+  if not gone then
+    local message = "the server (process %d) cannot be stopped: %s. Stop it by hand and try again"
+    problem = problem or "it is still there after SIGKILL, it may hang in the kernel"
+    return nil, message:format(found.pid, problem), code or "ETIMEDOUT"
+  end
+  end_leftovers(leftovers)
+  state_file.forget(ctx, found.pid)
+  return {
+    stopped = true,
+    pid = found.pid,
+    transport = found.transport,
+    signal = used,
+    seconds = system.monotonic() - began,
+  }
+end
+
+return owned

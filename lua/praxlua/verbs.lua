@@ -1,0 +1,252 @@
+--- The verbs: everything a phase can ask the host to do, and which grant each needs.
+--
+-- verbs.granted(ctx, grants) makes the table of one phase: verb to function. What was not granted
+-- is not in it, so for the phase it does not exist. Functions return results, or nil, message,
+-- code; a call with wrong arguments raises a table { misuse = message }.
+local core = require("praxlua.core")
+local clock = require("praxlua.clock")
+local json = require("praxlua.json")
+local lock_text = require("praxlua.lock_text")
+local process = require("praxlua.process")
+
+local verbs = {}
+
+--- The functions of the services that phases may call, by service.
+verbs.SERVICES = {
+  validation = {
+    "validate_source_repo", "validate_target_structure", "check_disk_space", "check_permissions",
+    "check_backups", "verify_checksums", "check_server_health",
+  },
+  backup = {
+    "create_backup", "verify_backup_integrity", "archive_old_backups", "list_backups",
+  },
+  content = { "preview", "upgrade", "upgrade_server_code", "gitignore" },
+  dependencies = { "install_dependencies", "detect_post_install_steps", "run_post_install_steps" },
+  server = { "restart_server", "health", "run_smoke", "log_errors_since", "run_tests" },
+  report = {
+    "generate_validation_report", "update_installation_summary", "append_to_update_log",
+  },
+  commit = { "changes" },
+}
+
+local function misuse(verb, message)
+  error({ misuse = string.format("host.%s: %s", verb, message) }, 0)
+end
+
+local function expect(verb, position, value, kind)
+  if type(value) ~= kind then
+    misuse(verb, string.format("argument %d must be a %s, not %s", position, kind, type(value)))
+  end
+end
+
+local function denied(message) return nil, message, "EDENIED" end
+
+-- ---------------------------------------------------------------------------------------------
+-- Files: host.source, host.target, host.project
+
+-- Our own folders are nobody's to write in, or an undo would not find what it needs.
+local OURS = { [".upgrade"] = true, [".upgrade-lock"] = true, [".backups"] = true, [".cache"] = true }
+
+local function is_ours(ctx, path)
+  local prefix = ctx.target_name .. "/"
+  return path == ctx.target_name
+    or path:sub(1, #prefix) == prefix and OURS[path:match("^[^/]+", #prefix + 1)]
+end
+
+local function reading(add, root_name, root_path)
+  local function with_root(method)
+    return function(path, ...)
+      expect(root_name .. "." .. method, 1, path, "string")
+      local root, message, code = core.root.open(root_path)
+      if not root then return nil, message, code end
+      local result <const> = table.pack(root[method](root, path, ...))
+      root:close()
+      return table.unpack(result, 1, result.n)
+    end
+  end
+  for _, method in ipairs({ "read", "list", "exists", "hash" }) do
+    add(root_name .. "." .. method, with_root(method))
+  end
+end
+
+local function apply(ctx, ok, message, code)
+  if not ok then return nil, message, code end
+  local applied
+  applied, message, code = ctx.change.apply()
+  if not applied then return nil, message, code end
+  return true
+end
+
+local function all_files(ctx, from)
+  local stat = core.file.stat(ctx.project .. "/" .. from)
+  if not stat then return nil, from .. " does not exist", "ENOENT" end
+  if stat.type ~= "directory" then return { { path = "", type = stat.type, mode = stat.mode } } end
+  return core.tree.list(ctx.project .. "/" .. from)
+end
+
+-- Moves a file, or every file of a folder, inside one batch.
+local function rename(ctx, from, to)
+  local entries, message, code = all_files(ctx, from)
+  if not entries then return nil, message, code end
+  for _, entry in ipairs(entries) do
+    local tail = entry.path == "" and "" or "/" .. entry.path
+    local ok = true
+    if entry.type == "file" then
+      ok, message, code = ctx.change.put(to .. tail,
+        { from = ctx.project .. "/" .. from .. tail, mode = entry.mode, old = false })
+    elseif entry.type == "link" then
+      ok, message, code = ctx.change.symlink(to .. tail, entry.target, { old = false })
+    elseif entry.type == "directory" then
+      ok, message, code = ctx.change.mkdir(to .. tail)
+    end
+    if ok and entry.type ~= "directory" then ok, message, code = ctx.change.remove(from .. tail) end
+    if not ok then return nil, message, code end
+  end
+  for i = #entries, 1, -1 do
+    if entries[i].type == "directory" then ctx.change.rmdir(from .. "/" .. entries[i].path) end
+  end
+  if #entries ~= 1 or entries[1].path ~= "" then ctx.change.rmdir(from) end
+  return apply(ctx, true)
+end
+
+local function writing(add, ctx, root_name, prefix)
+  local function guarded(name, count, action)
+    local verb = root_name .. "." .. name
+    add(verb, function(...)
+      local paths = table.pack(...)
+      for i = 1, count do
+        expect(verb, i, paths[i], "string")
+        paths[i] = prefix .. paths[i]
+        if is_ours(ctx, paths[i]) then
+          return denied(string.format("host.%s: %s belongs to praxlua", verb, paths[i]))
+        end
+      end
+      if not ctx.change then
+        return denied("host." .. verb .. ": files can be changed only after the backup and "
+          .. "before the clean-up, and not in a dry run")
+      end
+      return action(table.unpack(paths, 1, paths.n))
+    end)
+  end
+  guarded("write", 1, function(path, data, mode)
+    expect(root_name .. ".write", 2, data, "string")
+    return apply(ctx, ctx.change.put(path, { data = data, mode = mode }))
+  end)
+  guarded("remove", 1, function(path) return apply(ctx, ctx.change.remove(path)) end)
+  guarded("rename", 2, function(from, to) return rename(ctx, from, to) end)
+end
+
+-- ---------------------------------------------------------------------------------------------
+-- Tools, questions, helpers
+
+local function has(list, wanted)
+  for _, name in ipairs(list or {}) do
+    if name == wanted then return true end
+  end
+  return false
+end
+
+local function spawning(add, ctx, grants)
+  add("spawn", function(options)
+    expect("spawn", 1, options, "table")
+    local tool = options[1]
+    expect("spawn", 1, tool, "string")
+    if not has(grants.tools, tool) then
+      return denied(string.format("host.spawn: the phase has no grant for the tool '%s'", tool))
+    end
+    local argv = {}
+    for i, argument in ipairs(options) do argv[i] = tostring(argument) end
+    return process.run({
+      argv = argv, directory = ctx.project, environment = process.environment(),
+      stdin = options.stdin, timeout = math.min(options.timeout or 60, 3600),
+    })
+  end)
+end
+
+local function helping(add, ctx)
+  add("log", function(message)
+    ctx.emit({ event = "log", level = "info", message = tostring(message) })
+    return true
+  end)
+  add("progress", function(message, fraction)
+    ctx.progress(tostring(message), tonumber(fraction))
+    return true
+  end)
+  add("warn", function(message)
+    ctx.warn(tostring(message))
+    return true
+  end)
+  add("time", function() return clock.iso() end)
+  add("json.encode", function(value, options)
+    local ok, result = pcall(json.encode, value, options)
+    if not ok then misuse("json.encode", tostring(result)) end
+    return result
+  end)
+  add("json.decode", function(data)
+    expect("json.decode", 1, data, "string")
+    return json.decode(data)
+  end)
+  add("ask", function(question, choices, default)
+    expect("ask", 1, question, "string")
+    return ctx.ask(question, choices, default)
+  end)
+end
+
+local function serving(add, ctx, service)
+  local module = require("praxlua." .. service)
+  for _, name in ipairs(verbs.SERVICES[service]) do
+    local run = assert(module[name], service .. "." .. name)
+    add(service .. "." .. name, function(...) return run(ctx, ...) end)
+  end
+end
+
+-- Verbs that are about the run itself, beside those of the service modules.
+local OWN = {
+  lock = {
+    acquire = function(ctx) return lock_text.write(ctx) end,
+    release = function(ctx) return lock_text.remove(ctx) end,
+    held = function(ctx) return ctx.lock_held() end,
+  },
+  report = {
+    generate_upgrade_summary = function(ctx)
+      return require("praxlua.report").generate_upgrade_summary(ctx, ctx.report())
+    end,
+  },
+  server = {
+    -- What was known of the server before the upgrade: { was_running, transport?, tools? }
+    remembered = function(ctx) return ctx.memory.server_remembered or {} end,
+  },
+}
+
+--- The verbs of one phase.
+---@param ctx table the run's context
+---@param grants table of the phase
+---@return table<string, function> by verb
+---@return string[] names sorted
+function verbs.granted(ctx, grants)
+  local all, names = {}, {}
+  local function add(verb, run)
+    all[verb] = run
+    names[#names + 1] = verb
+  end
+  local roots = {
+    source = { ctx.source, "" }, target = { ctx.target, ctx.target_name .. "/" },
+    project = { ctx.project, "" },
+  }
+  for name, root in pairs(roots) do
+    if grants[name] and root[1] then reading(add, name, root[1]) end
+    if grants[name] == "write" then writing(add, ctx, name, root[2]) end
+  end
+  if grants.tools and #grants.tools > 0 then spawning(add, ctx, grants) end
+  for _, service in ipairs(grants.services or {}) do
+    if verbs.SERVICES[service] then serving(add, ctx, service) end
+    for name, act in pairs(OWN[service] or {}) do
+      add(service .. "." .. name, function(...) return act(ctx, ...) end)
+    end
+  end
+  helping(add, ctx)
+  table.sort(names)
+  return all, names
+end
+
+return verbs

@@ -1,0 +1,2 @@
+--- The version of praxlua, named here and nowhere else.
+return { text = "0.1.0" }

@@ -1,0 +1,80 @@
+--- The prelude of a phase worker: what a phase script finds around it.
+--
+-- This chunk runs inside the sandbox (runtime/sandbox.c) with the arguments
+--   call     function(verb, ...): asks the host; the only way out
+--   mode     "describe": what the script is; "run": its phase.run(host)
+--   name     the script's file name, for messages
+--   source   its text
+--   context  { verbs = granted verbs, artifacts = evidence by phase, options = the user's }
+-- and returns the description or the evidence.
+local call, mode, name, source, context = ...
+
+KiB, MiB, GiB = 1024, 1024 * 1024, 1024 * 1024 * 1024
+
+local function constructor(kind)
+  return function(parameters)
+    local made = { kind = kind }
+    for key, value in pairs(parameters or {}) do made[key] = value end
+    return made
+  end
+end
+
+integer, number, string_of = constructor("integer"), constructor("number"), constructor("string")
+boolean, any = constructor("boolean"), constructor("any")
+
+local function wrapper(kind)
+  return function(of)
+    if type(of) ~= "table" then error(kind .. " takes the type it is made of", 2) end
+    return { kind = kind, of = of }
+  end
+end
+
+array_of, map_of = wrapper("array"), wrapper("map")
+optional, nullable = wrapper("optional"), wrapper("nullable")
+
+function object(fields) return { kind = "object", fields = fields } end
+
+-- host.backup.create_backup(...) asks for the verb "backup.create_backup"; a verb that was not
+-- granted does not exist.
+local function make_host(verbs)
+  local host = { artifacts = context.artifacts, options = context.options }
+  for _, verb in ipairs(verbs) do
+    local function ask(...) return call(verb, ...) end
+    local group, last = verb:match("^(.-)%.(.+)$")
+    if group then
+      host[group] = host[group] or {}
+      host[group][last] = ask
+    else
+      host[verb] = ask
+    end
+  end
+  return host
+end
+
+-- The data of a phase table: everything but its functions, which cannot leave this process.
+local function data_of(value)
+  if type(value) ~= "table" then return value end
+  local copy = {}
+  for key, of in pairs(value) do
+    if type(of) ~= "function" then copy[key] = data_of(of) end
+  end
+  return copy
+end
+
+local chunk, message = load(source, "@" .. name, "t")
+if not chunk then error(message, 0) end
+local phase = chunk()
+if type(phase) ~= "table" then
+  error(name .. ": a phase script must end with `return phase`, a table; it returned "
+    .. type(phase), 0)
+end
+
+if mode == "describe" then
+  local described = data_of(phase)
+  described.runs = type(phase.run) == "function"
+  return described
+end
+if type(phase.run) ~= "function" then
+  error(name .. ": the phase has no function phase.run(host)", 0)
+end
+return phase.run(make_host(context.verbs))

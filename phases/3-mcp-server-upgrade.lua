@@ -1,0 +1,74 @@
+--- Phase 3: the server's code and packages, then the restart. The session is saved before it, so the
+-- upgrade survives the end of the server (and of whoever talked to it).
+local phase = {
+  id = "mcp-server-upgrade",
+  title = "MCP server upgrade",
+  grants = { services = { "content", "dependencies", "server" }, target = "read" },
+  limits = { wall = 60 },
+}
+
+local REQUIREMENTS = "mcp_server/requirements.txt"
+
+local function failure_text(errors)
+  local lines = {}
+  for _, failure in ipairs(errors or {}) do
+    lines[#lines + 1] = failure.next and failure.message .. " " .. failure.next or failure.message
+  end
+  return #lines > 0 and table.concat(lines, "\n") or "installing the packages failed"
+end
+
+-- true, or nothing and a reason where the server names no packages.
+local function install(host)
+  if not host.target.exists(REQUIREMENTS) then return nil, "no_requirements" end
+  host.progress("installing the server's packages")
+  local result = assert(host.dependencies.install_dependencies())
+  for _, warning in ipairs(result.warnings or {}) do host.warn(warning) end
+  if not result.success then error(failure_text(result.errors), 0) end
+  return true
+end
+
+local STATUS = { success = "success", failed = "failed", not_run = "skipped" }
+
+-- What packages want to be done after their installation (browsers, say). Optional steps that fail
+-- are warnings: the same command does them later.
+local function post_install(host)
+  local steps = {}
+  if not host.target.exists(REQUIREMENTS) then return steps end
+  local requirements = assert(host.target.read(REQUIREMENTS))
+  local wanted = assert(host.dependencies.detect_post_install_steps(requirements))
+  for i, done in ipairs(assert(host.dependencies.run_post_install_steps(wanted))) do
+    local status = STATUS[done.status]
+    if status == "failed" and done.optional then
+      host.warn(string.format("%s failed: %s; run it again later", done.command,
+        done.reason or done.output))
+      status = "skipped"
+    end
+    steps[i] = {
+      command = done.command, status = status, output = done.output, seconds = done.seconds,
+    }
+  end
+  return steps
+end
+
+function phase.run(host)
+  host.progress("copying the server's code")
+  local copied = assert(host.content.upgrade_server_code())
+  local installed, reason = install(host)
+  local steps = post_install(host)
+  host.progress("restarting the server")
+  local restart = assert(host.server.restart_server())
+  return {
+    mcp_server_copied = copied.verified,
+    files_copied = copied.files_written,
+    checksums_verified = copied.verified,
+    dependencies_installed = installed,
+    dependencies_installed_reason = reason,
+    post_install_steps = steps,
+    server_restarted = restart.started,
+    server_restart_time = restart.started and restart.restart_time or nil,
+    server_restart_time_reason = not restart.started and "not_run" or nil,
+    server_health_check = restart.health.responding == false and "failed" or "passed",
+  }
+end
+
+return phase

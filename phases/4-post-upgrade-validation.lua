@@ -1,0 +1,92 @@
+--- Phase 4: does the upgraded server do what the old one did? Its tools are compared with the old
+-- server's, the smoke calls are made, its log is read, and all of it is written down.
+local phase = {
+  id = "post-upgrade-validation",
+  title = "Post-upgrade validation",
+  grants = { services = { "server", "report" } },
+  limits = { wall = 60 },
+}
+
+local function missing_from(expected, registered)
+  local have, lost = {}, {}
+  for _, name in ipairs(registered) do have[name] = true end
+  for _, name in ipairs(expected) do
+    if not have[name] then lost[#lost + 1] = name end
+  end
+  return lost
+end
+
+-- A result of the smoke calls as an evidence field: null with a reason when it was not run.
+local function put_result(evidence, field, result)
+  if result == "not_run" or result == nil then
+    evidence[field .. "_reason"] = "not_run"
+  else
+    evidence[field] = result
+  end
+end
+
+-- What the server reports about itself, as far as it does.
+local function put_reported(evidence, field, value)
+  if type(value) == "boolean" then
+    evidence[field] = value
+  else
+    evidence[field .. "_reason"] = "not_reported"
+  end
+end
+
+local function put_tests(evidence, host)
+  if not host.options.run_tests then
+    evidence.unit_tests_passed_reason = "not_run"
+    return
+  end
+  local tests = assert(host.server.run_tests())
+  if tests.reason then
+    host.warn("the server's own tests were not run: " .. tests.message)
+    evidence.unit_tests_passed_reason = tests.reason
+  else
+    evidence.unit_tests_passed = tests.passed
+  end
+end
+
+local SMOKE_STATUS = { passed = "passed", failed = "failed", not_run = "skipped" }
+
+function phase.run(host)
+  host.progress("calling the server's tools")
+  local smoke = assert(host.server.run_smoke())
+  local remembered = assert(host.server.remembered())
+  local expected = remembered.tools or {}
+  local lost = missing_from(expected, smoke.tools)
+  local info = smoke.info or {}
+  local log_errors = assert(host.server.log_errors_since())
+  for _, line in ipairs(log_errors) do host.warn("the server's log: " .. line) end
+
+  local evidence = {
+    server_version = smoke.server_version or info.version,
+    tools_registered = smoke.tools_registered,
+    expected_tools = math.max(#expected, 1),
+    browser_tools_enabled = smoke.browser_tools_enabled,
+    server_log_errors = #log_errors,
+    lost_tools = lost,
+    smoke_calls = {},
+  }
+  if not evidence.server_version then evidence.server_version_reason = "not_reported" end
+  put_result(evidence, "browser_smoke_test", smoke.browser_smoke_test)
+  put_result(evidence, "rag_search_test", smoke.rag_search_test)
+  put_result(evidence, "workflow_engine_test", smoke.workflow_engine_test)
+  put_reported(evidence, "file_watchers_active", info.file_watchers_active)
+  put_reported(evidence, "rag_index_current", info.rag_index_current)
+  put_tests(evidence, host)
+  for i, call in ipairs(smoke.calls) do
+    evidence.smoke_calls[i] = {
+      name = call.title, status = SMOKE_STATUS[call.status], seconds = call.seconds or 0,
+      detail = call.reason,
+    }
+  end
+  evidence.validation_report = assert(host.report.generate_validation_report({
+    tools = smoke.tools, expected_tools = expected, lost_tools = lost, calls = smoke.calls,
+    log_errors = log_errors, server_version = evidence.server_version,
+  }))
+  return evidence
+end
+
+return phase

@@ -1,0 +1,231 @@
+/*
+** record.c: a transaction and its journal: opening, reading back, checkpoints, the end.
+*/
+#define _GNU_SOURCE
+#include "transaction.h"
+
+#include "durable.h"
+#include "path.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { FORMAT_VERSION = 1 };
+
+int transaction_failed(transaction *t, const char *step, const char *path) {
+    int saved = errno;
+    free(t->where);
+    t->where = strdup(path);
+    t->step = step;
+    errno = saved;
+    return -1;
+}
+
+void transaction_spare(transaction *t, char letter, char name[16]) {
+    struct stat st;
+    do
+        snprintf(name, 16, "%c%u", letter, t->next++);
+    while (fstatat(t->stage, name, &st, AT_SYMLINK_NOFOLLOW) == 0);
+}
+
+static int load_batch(transaction *t, uint64_t sequence, payload *p) {
+    uint32_t count = payload_get_u32(p);
+    if (p->failed || count > p->size)
+        return -1;
+    batch *all = realloc(t->batches, (t->batch_count + 1) * sizeof *all);
+    if (!all)
+        return -1;
+    t->batches = all;
+    batch *b = &all[t->batch_count++];
+    *b = (batch){calloc(count ? count : 1, sizeof(change)), 0, sequence, false};
+    if (!b->changes)
+        return -1;
+    for (; b->count < count; b->count++) {
+        if (change_read(&b->changes[b->count], p) != 0)
+            return -1;
+        if (b->changes[b->count].number >= t->next)
+            t->next = b->changes[b->count].number + 1;
+    }
+    return 0;
+}
+
+static int load_checkpoint(transaction *t, uint64_t sequence, payload *p) {
+    size_t size;
+    const unsigned char *data = payload_get_bytes(p, &size);
+    unsigned char *note = p->failed ? NULL : malloc(size ? size : 1);
+    if (!note)
+        return -1;
+    memcpy(note, data, size);
+    free(t->note);
+    t->note = note;
+    t->note_size = size;
+    t->checkpoint = sequence;
+    return 0;
+}
+
+static int load_record(void *context, uint32_t kind, uint64_t sequence, payload *p) {
+    transaction *t = context;
+    int rc = 0;
+    if ((kind == RECORD_BEGIN) != (sequence == 1))
+        kind = 0;
+    switch (kind) {
+    case RECORD_BEGIN:
+        if (payload_get_u32(p) != FORMAT_VERSION) {
+            errno = EPROTONOSUPPORT;
+            return -1;
+        }
+        t->disposable = payload_get_string(p);
+        break;
+    case RECORD_BATCH:
+        rc = load_batch(t, sequence, p);
+        break;
+    case RECORD_CHECKPOINT:
+        rc = load_checkpoint(t, sequence, p);
+        break;
+    case RECORD_UNDOING:
+        t->undo_to = payload_get_u64(p);
+        t->undoing = true;
+        break;
+    case RECORD_UNDONE:
+        transaction_forget(t, payload_get_u64(p));
+        break;
+    case RECORD_COMMITTED:
+        t->committed = true;
+        break;
+    default:
+        rc = -1;
+    }
+    if (rc != 0 || p->failed) {
+        errno = EBADMSG;
+        return -1;
+    }
+    return 0;
+}
+
+void batch_free(batch *b) {
+    for (size_t i = 0; i < b->count; i++)
+        change_free(&b->changes[i]);
+    free(b->changes);
+    *b = (batch){0};
+}
+
+static void close_fd(int *fd) {
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+void transaction_close(transaction *t) {
+    journal_close(&t->log);
+    close_fd(&t->stage);
+    close_fd(&t->undo);
+    close_fd(&t->dir);
+    close_fd(&t->root);
+    digest_free(t->hash);
+    t->hash = NULL;
+    for (size_t i = 0; i < t->batch_count; i++)
+        batch_free(&t->batches[i]);
+    free(t->batches);
+    t->batches = NULL;
+    t->batch_count = 0;
+    batch_free(&t->queue);
+    for (size_t i = 0; i < t->kept_count; i++)
+        free(t->kept[i]);
+    free(t->kept);
+    t->kept = NULL;
+    t->kept_count = 0;
+    free(t->note);
+    free(t->disposable);
+    free(t->where);
+    t->note = NULL;
+    t->disposable = t->where = NULL;
+}
+
+static int make_folders(transaction *t, const char *path) {
+    const char *name;
+    int parent = path_parent(t->root, path, &name, true);
+    if (parent < 0)
+        return -1;
+    int rc = durable_mkdir(parent, name, 0700);
+    int saved = errno;
+    close(parent);
+    errno = saved;
+    if (rc != 0)
+        return -1;
+    t->dir = path_open(t->root, path, O_RDONLY | O_DIRECTORY);
+    if (t->dir < 0)
+        return -1;
+    return durable_mkdir(t->dir, "stage", 0700) || durable_mkdir(t->dir, "undo", 0700) ? -1 : 0;
+}
+
+static int begin(transaction *t, const char *disposable) {
+    payload p = {0};
+    payload_u32(&p, FORMAT_VERSION);
+    payload_string(&p, disposable);
+    t->disposable = strdup(disposable ? disposable : "");
+    int rc = t->disposable ? journal_append(&t->log, RECORD_BEGIN, &p) : -1;
+    payload_free(&p);
+    return rc == 0 ? durable_sync_all(t->root) : -1;
+}
+
+int transaction_open(transaction *t, const char *root, const char *path, bool create,
+                     const char *disposable) {
+    t->root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (t->root < 0)
+        return transaction_failed(t, "open", root);
+    t->hash = digest_new();
+    if (!t->hash)
+        return transaction_failed(t, "open", root);
+    if (create && make_folders(t, path) != 0)
+        return transaction_failed(t, "make", path);
+    if (!create && (t->dir = path_open(t->root, path, O_RDONLY | O_DIRECTORY)) < 0)
+        return transaction_failed(t, "open", path);
+    t->stage = path_open(t->dir, "stage", O_RDONLY | O_DIRECTORY);
+    t->undo = path_open(t->dir, "undo", O_RDONLY | O_DIRECTORY);
+    if (t->stage < 0 || t->undo < 0)
+        return transaction_failed(t, "open the folders of", path);
+    if (journal_open(&t->log, t->dir, "journal", create, load_record, t) != 0)
+        return transaction_failed(t, "read the journal of", path);
+    if (create && begin(t, disposable) != 0)
+        return transaction_failed(t, "write the journal of", path);
+    if (t->log.sequence == 0) { /* killed while it was made: nothing was changed yet */
+        errno = ENOENT;
+        return transaction_failed(t, "read the journal of", path);
+    }
+    if (t->disposable && !*t->disposable) {
+        free(t->disposable);
+        t->disposable = NULL;
+    }
+    const char *name = strrchr(path, '/');
+    snprintf(t->tag, sizeof t->tag, "%s", name ? name + 1 : path);
+    return 0;
+}
+
+int transaction_checkpoint(transaction *t, const void *note, size_t size) {
+    payload p = {0};
+    payload_bytes(&p, note, size);
+    int rc = journal_append(&t->log, RECORD_CHECKPOINT, &p);
+    if (rc == 0)
+        rc = journal_sync(&t->log);
+    if (rc == 0) {
+        p.at = 0;
+        rc = load_checkpoint(t, t->log.sequence, &p);
+    }
+    payload_free(&p);
+    return rc == 0 ? 0 : transaction_failed(t, "write", "journal");
+}
+
+int transaction_commit(transaction *t) {
+    payload p = {0};
+    int rc = journal_append(&t->log, RECORD_COMMITTED, &p);
+    if (rc == 0)
+        rc = journal_sync(&t->log);
+    if (rc != 0)
+        return transaction_failed(t, "write", "journal");
+    t->committed = true;
+    return 0;
+}

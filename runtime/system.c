@@ -1,0 +1,598 @@
+/*
+** system.c: core.system: what a program asks the machine about itself, other processes, time,
+** space and the terminal; and signals, which only set a flag here.
+**
+** Everything is Linux: processes are read from /proc. All functions take and return plain Lua
+** values; sizes are bytes, times are as stated at each function.
+*/
+#define _GNU_SOURCE
+#include "system.h"
+#include "core.h"
+
+#include <archive.h>
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <math.h>
+#include <openssl/crypto.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/random.h>
+#include <sys/statvfs.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+#include <uv.h>
+
+int praxlua_is_host = 0;
+
+extern char **environ;
+
+/* ======================= Identity and time ======================= */
+
+/* uuid() -> string: a random UUID, version 4 (RFC 9562), in lower case. Raises when the kernel
+** gives no random bytes. */
+static int system_uuid(lua_State *L) {
+    unsigned char b[16];
+    char text[37];
+    ssize_t n;
+    do
+        n = getrandom(b, sizeof b, 0);
+    while (n < 0 && errno == EINTR);
+    if (n != (ssize_t)sizeof b)
+        return luaL_error(L, "getrandom: %s", strerror(errno));
+    b[6] = (unsigned char)((b[6] & 0x0f) | 0x40); /* version */
+    b[8] = (unsigned char)((b[8] & 0x3f) | 0x80); /* variant */
+    snprintf(text, sizeof text,
+             "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1],
+             b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14],
+             b[15]);
+    lua_pushstring(L, text);
+    return 1;
+}
+
+static double clock_seconds(clockid_t clock) {
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* now() -> integer: nanoseconds since the epoch (UTC). */
+static int system_now(lua_State *L) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    lua_pushinteger(L, (lua_Integer)t.tv_sec * 1000000000 + t.tv_nsec);
+    return 1;
+}
+
+/* monotonic() -> number: seconds from an arbitrary start; never goes back. */
+static int system_monotonic(lua_State *L) {
+    lua_pushnumber(L, clock_seconds(CLOCK_MONOTONIC));
+    return 1;
+}
+
+/* uptime() -> number: seconds since boot, suspended time included (as process().start_time). */
+static int system_uptime(lua_State *L) {
+    lua_pushnumber(L, clock_seconds(CLOCK_BOOTTIME));
+    return 1;
+}
+
+/* clock_ticks() -> integer: the clock ticks in a second of process().start_time. */
+static int system_clock_ticks(lua_State *L) {
+    lua_pushinteger(L, sysconf(_SC_CLK_TCK));
+    return 1;
+}
+
+static int system_pid(lua_State *L) {
+    lua_pushinteger(L, getpid());
+    return 1;
+}
+
+static int system_ppid(lua_State *L) {
+    lua_pushinteger(L, getppid());
+    return 1;
+}
+
+static int system_euid(lua_State *L) {
+    lua_pushinteger(L, (lua_Integer)geteuid());
+    return 1;
+}
+
+/* hostname() -> string | nil, message, code */
+static int system_hostname(lua_State *L) {
+    struct utsname name;
+    if (uname(&name) < 0)
+        return core_errno(L, errno, "uname", NULL);
+    lua_pushstring(L, name.nodename);
+    return 1;
+}
+
+/* Reads a small text file (from /proc) beneath `dir` into `text`. Returns its length, -1 with
+ * errno. */
+static ssize_t read_text(int dir, const char *name, char *text, size_t size) {
+    size_t length = 0;
+    ssize_t n = -1;
+    int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    while (length < size - 1) {
+        n = read(fd, text + length, size - 1 - length);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        length += (size_t)n;
+    }
+    int saved = errno;
+    close(fd);
+    errno = saved;
+    text[length] = '\0';
+    return n < 0 ? -1 : (ssize_t)length;
+}
+
+/* boot_id() -> string: the kernel's UUID of this boot | nil, message, code */
+static int system_boot_id(lua_State *L) {
+    static const char file[] = "/proc/sys/kernel/random/boot_id";
+    char text[64];
+    if (read_text(AT_FDCWD, file, text, sizeof text) < 0)
+        return core_errno(L, errno, "read", file);
+    lua_pushlstring(L, text, strcspn(text, "\n"));
+    return 1;
+}
+
+/* ======================= Signals ======================= */
+
+static volatile sig_atomic_t noted_signal = 0;
+
+static const struct {
+    const char *name; /* without the SIG */
+    int number;
+} signals[] = {
+    {"HUP", SIGHUP},
+    {"INT", SIGINT},
+    {"KILL", SIGKILL},
+    {"TERM", SIGTERM},
+};
+#define SIGNALS (sizeof signals / sizeof *signals)
+
+int system_interrupted(void) {
+    return noted_signal;
+}
+
+static void note_signal(int number) {
+    if (noted_signal == 0)
+        noted_signal = number;
+}
+
+/* catch_signals(): from now on SIGINT, SIGTERM and SIGHUP only set the flag of interrupted(), and
+** blocking calls end early; SIGPIPE is ignored. A SIGHUP that was ignored (nohup) stays so. */
+static int system_catch_signals(lua_State *L) {
+    struct sigaction action = {.sa_handler = note_signal}, old;
+    (void)L;
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    if (sigaction(SIGHUP, NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+        sigaction(SIGHUP, &action, NULL);
+    action.sa_handler = SIG_IGN;
+    sigaction(SIGPIPE, &action, NULL);
+    return 0;
+}
+
+/* interrupted() -> nil | "SIGINT" | "SIGTERM" | "SIGHUP": the first signal noted. */
+static int system_interrupted_name(lua_State *L) {
+    int number = noted_signal;
+    for (size_t i = 0; i < SIGNALS; i++) {
+        if (number != 0 && signals[i].number == number) {
+            lua_pushfstring(L, "SIG%s", signals[i].name);
+            return 1;
+        }
+    }
+    lua_pushnil(L);
+    return 1;
+}
+
+/* clear_interrupt(): forgets the noted signal. */
+static int system_clear_interrupt(lua_State *L) {
+    (void)L;
+    noted_signal = 0;
+    return 0;
+}
+
+/* Waits until `deadline` (monotonic seconds) or a noted signal. Signals are blocked between the
+*look
+** at the flag and the wait, so that none slips through in between. */
+static bool wait_until(double deadline) {
+    sigset_t caught, before;
+    sigemptyset(&caught);
+    sigaddset(&caught, SIGINT);
+    sigaddset(&caught, SIGTERM);
+    sigaddset(&caught, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &caught, &before);
+    double left = deadline - clock_seconds(CLOCK_MONOTONIC);
+    while (noted_signal == 0 && left > 0) {
+        double part = left < 3600 ? left : 3600;
+        struct timespec t = {.tv_sec = (time_t)part};
+        t.tv_nsec = (long)((part - (double)t.tv_sec) * 1e9);
+        ppoll(NULL, 0, &t, &before);
+        left = deadline - clock_seconds(CLOCK_MONOTONIC);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return noted_signal == 0;
+}
+
+/* sleep(seconds) -> boolean: true when the time has passed, false when a signal noted by
+** catch_signals() ended it early (or had come before). */
+static int system_sleep(lua_State *L) {
+    lua_Number seconds = luaL_checknumber(L, 1);
+    luaL_argcheck(L, isfinite(seconds), 1, "not a finite number of seconds");
+    lua_pushboolean(L, wait_until(clock_seconds(CLOCK_MONOTONIC) + seconds));
+    return 1;
+}
+
+/* signal(pid, "TERM"|"KILL"|"INT"|"HUP"|0) -> true | nil, message, code
+** 0 sends nothing and tells whether the process exists. A pid below -1 names a process group.
+** -1 (everything), 0 (our own group) and 1 (init) are refused with "EINVAL": such a number comes
+** from a damaged file, never from intent. */
+static int system_signal(lua_State *L) {
+    lua_Integer pid = luaL_checkinteger(L, 1);
+    int number = -1;
+    if (lua_isinteger(L, 2) && lua_tointeger(L, 2) == 0) {
+        number = 0;
+    } else {
+        const char *name = luaL_checkstring(L, 2);
+        for (size_t i = 0; i < SIGNALS; i++)
+            if (strcmp(signals[i].name, name) == 0)
+                number = signals[i].number;
+        luaL_argcheck(L, number >= 0, 2, "not one of TERM, KILL, INT, HUP, 0");
+    }
+    if ((pid >= -1 && pid <= 1) || pid > INT_MAX || pid < -INT_MAX)
+        return core_fail(L, "EINVAL", "signal process %I: not a process we may signal",
+                         (LUAI_UACINT)pid);
+    if (kill((pid_t)pid, number) < 0) {
+        char text[32];
+        snprintf(text, sizeof text, "%lld", (long long)pid);
+        return core_errno(L, errno, "signal process", text);
+    }
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* ======================= Processes ======================= */
+
+/* The fields of /proc/PID/stat that we use; see proc(5). */
+struct process_stat {
+    char state;
+    int ppid, pgid;
+    long long start_time; /* clock ticks since boot */
+};
+
+static bool read_stat(int process, struct process_stat *stat) {
+    char text[2048]; /* fifty numbers and a name of 64 bytes at most */
+    if (read_text(process, "stat", text, sizeof text) <= 0)
+        return false;
+    /* The name in parentheses may hold anything, parentheses too: count from the last one. */
+    const char *at = strrchr(text, ')');
+    return at && sscanf(at,
+                        ") %c %d %d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
+                        "%*d %lld",
+                        &stat->state, &stat->ppid, &stat->pgid, &stat->start_time) == 4;
+}
+
+/* Opens /proc/PID. What is read beneath the descriptor is about this one process, and fails once
+** it is gone, even if its number is given to another. */
+static int open_process(lua_Integer pid) {
+    char path[32];
+    if (pid < 1 || pid > INT_MAX) {
+        errno = ENOENT;
+        return -1;
+    }
+    snprintf(path, sizeof path, "/proc/%d", (int)pid);
+    return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+/* Sets t[field] to the target of a link in /proc/PID; leaves it nil when that is not allowed. */
+static void set_link(lua_State *L, int process, const char *name, const char *field) {
+    char target[PATH_MAX];
+    ssize_t n = readlinkat(process, name, target, sizeof target);
+    if (n > 0) {
+        lua_pushlstring(L, target, (size_t)n);
+        lua_setfield(L, -2, field);
+    }
+}
+
+/* Sets t.argv from /proc/PID/cmdline: strings that end in NUL. Empty for a kernel thread or zombie.
+ */
+static void set_argv(lua_State *L, int process) {
+    char chunk[4096];
+    ssize_t n = 0;
+    luaL_Buffer all;
+    struct core_guard *file = core_guard(L, core_guard_close);
+    file->fd = openat(process, "cmdline", O_RDONLY | O_CLOEXEC);
+    luaL_buffinit(L, &all);
+    while (file->fd >= 0 && (n = read(file->fd, chunk, sizeof chunk)) != 0) {
+        if (n > 0)
+            luaL_addlstring(&all, chunk, (size_t)n);
+        else if (errno != EINTR)
+            break;
+    }
+    luaL_pushresult(&all);
+    size_t size;
+    const char *text = lua_tolstring(L, -1, &size);
+    lua_newtable(L);
+    lua_Integer count = 0;
+    for (size_t at = 0; at < size; count++) {
+        size_t length = strnlen(text + at, size - at);
+        lua_pushlstring(L, text + at, length);
+        lua_rawseti(L, -2, count + 1);
+        at += length + 1;
+    }
+    lua_setfield(L, -4, "argv"); /* below the table: the text and the guard */
+    lua_pop(L, 2);
+}
+
+/* process(pid) -> {pid, ppid, pgid, state="R"|"S"|"D"|"Z"|"T"|…, start_time=clock ticks since boot,
+** executable=path?, directory=path?, argv={...}} | nil when there is no such process.
+** executable and directory are nil where the kernel does not let us look; the kernel appends
+** " (deleted)" to the path of a file that was removed since. */
+static int system_process(lua_State *L) {
+    lua_Integer pid = luaL_checkinteger(L, 1);
+    struct process_stat stat;
+    struct core_guard *process = core_guard(L, core_guard_close);
+    process->fd = open_process(pid);
+    if (process->fd < 0 || !read_stat(process->fd, &stat)) {
+        lua_pushnil(L);
+        return 1;
+    }
+    lua_createtable(L, 0, 8);
+    lua_pushinteger(L, pid);
+    lua_setfield(L, -2, "pid");
+    lua_pushinteger(L, stat.ppid);
+    lua_setfield(L, -2, "ppid");
+    lua_pushinteger(L, stat.pgid);
+    lua_setfield(L, -2, "pgid");
+    lua_pushlstring(L, &stat.state, 1);
+    lua_setfield(L, -2, "state");
+    lua_pushinteger(L, stat.start_time);
+    lua_setfield(L, -2, "start_time");
+    set_link(L, process->fd, "exe", "executable");
+    set_link(L, process->fd, "cwd", "directory");
+    set_argv(L, process->fd);
+    return 1;
+}
+
+static void close_directory(struct core_guard *guard) {
+    if (guard->pointer)
+        closedir(guard->pointer);
+    guard->pointer = NULL;
+}
+
+/* children(pid) -> array of pids, in no order | nil, message, code. A child that has ended but was
+** not waited for is among them. */
+static int system_children(lua_State *L) {
+    lua_Integer parent = luaL_checkinteger(L, 1), count = 0;
+    struct core_guard *proc = core_guard(L, close_directory);
+    struct dirent *entry;
+    proc->pointer = opendir("/proc");
+    if (!proc->pointer)
+        return core_errno(L, errno, "open", "/proc");
+    lua_newtable(L);
+    while ((entry = readdir(proc->pointer)) != NULL) {
+        struct process_stat stat;
+        lua_Integer pid = isdigit((unsigned char)*entry->d_name) ? atoll(entry->d_name) : 0;
+        int process = pid > 0 ? open_process(pid) : -1;
+        if (process < 0)
+            continue;
+        bool is_child = read_stat(process, &stat) && stat.ppid == parent;
+        close(process);
+        if (is_child) {
+            lua_pushinteger(L, pid);
+            lua_rawseti(L, -2, ++count);
+        }
+    }
+    return 1;
+}
+
+/* ======================= Space, access, environment ======================= */
+
+/* blocks * size, capped at the largest Lua integer. */
+static lua_Integer capped(unsigned long long count, unsigned long long size) {
+    if (size != 0 && count > (unsigned long long)LUA_MAXINTEGER / size)
+        return LUA_MAXINTEGER;
+    return (lua_Integer)(count * size);
+}
+
+static void set_integer(lua_State *L, const char *field, lua_Integer value) {
+    lua_pushinteger(L, value);
+    lua_setfield(L, -2, field);
+}
+
+/* space(path) -> {bytes_available, bytes_total, inodes_available, inodes_total, block_size} of the
+** file system that holds path | nil, message, code. "Available" is what this user may still use.
+** A file system without a fixed number of inodes reports inodes_total 0 and
+** inodes_available math.maxinteger. */
+static int system_space(lua_State *L) {
+    const char *path = core_check_path(L, 1);
+    struct statvfs fs;
+    int rc;
+    do
+        rc = statvfs(path, &fs);
+    while (rc < 0 && errno == EINTR);
+    if (rc < 0)
+        return core_errno(L, errno, "statvfs", path);
+    lua_createtable(L, 0, 5);
+    set_integer(L, "bytes_available", capped(fs.f_bavail, fs.f_frsize));
+    set_integer(L, "bytes_total", capped(fs.f_blocks, fs.f_frsize));
+    set_integer(L, "inodes_available", fs.f_files ? capped(fs.f_favail, 1) : LUA_MAXINTEGER);
+    set_integer(L, "inodes_total", capped(fs.f_files, 1));
+    set_integer(L, "block_size", capped(fs.f_frsize, 1));
+    return 1;
+}
+
+/* access(path, "r"|"w"|"x") -> boolean: whether this process (its effective user) may. */
+static int system_access(lua_State *L) {
+    static const char *const names[] = {"r", "w", "x", NULL};
+    static const int modes[] = {R_OK, W_OK, X_OK};
+    const char *path = core_check_path(L, 1);
+    int mode = modes[luaL_checkoption(L, 2, NULL, names)];
+    lua_pushboolean(L, faccessat(AT_FDCWD, path, mode, AT_EACCESS) == 0);
+    return 1;
+}
+
+/* environment() -> table: every environment variable. Of a name that occurs twice, the first. */
+static int system_environment(lua_State *L) {
+    lua_newtable(L);
+    for (char **variable = environ; variable && *variable; variable++) {
+        const char *equals = strchr(*variable, '=');
+        if (!equals || equals == *variable)
+            continue;
+        lua_pushlstring(L, *variable, (size_t)(equals - *variable));
+        lua_pushvalue(L, -1);
+        if (lua_rawget(L, -3) == LUA_TNIL) {
+            lua_pop(L, 1);
+            lua_pushstring(L, equals + 1);
+            lua_rawset(L, -3);
+        } else {
+            lua_pop(L, 2);
+        }
+    }
+    return 1;
+}
+
+/* ======================= Terminal, host, versions ======================= */
+
+/* isatty(fd) -> boolean */
+static int system_isatty(lua_State *L) {
+    lua_Integer fd = luaL_checkinteger(L, 1);
+    lua_pushboolean(L, fd >= 0 && fd <= INT_MAX && isatty((int)fd));
+    return 1;
+}
+
+/* columns() -> integer: the width of the terminal on stdout; 80 when it is none or does not say. */
+static int system_columns(lua_State *L) {
+    struct winsize size = {0};
+    bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+    lua_pushinteger(L, known ? size.ws_col : 80);
+    return 1;
+}
+
+static bool is_program(const char *path) {
+    char resolved[PATH_MAX];
+    return faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) == 0 && realpath(path, resolved) != NULL;
+}
+
+/* Pushes the absolute, resolved form of `path`. */
+static void push_resolved(lua_State *L, const char *path) {
+    char resolved[PATH_MAX];
+    lua_pushstring(L, realpath(path, resolved) ? resolved : path);
+}
+
+/* Pushes the path of our own executable. When the file was replaced or removed while we run, the
+** way through /proc still starts the very program that runs now. */
+static void push_own_executable(lua_State *L) {
+    char path[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    path[n > 0 ? n : 0] = '\0';
+    if (n > 0 && access(path, X_OK) == 0)
+        lua_pushstring(L, path);
+    else
+        lua_pushfstring(L, "/proc/%d/exe", (int)getpid());
+}
+
+/* Pushes the first executable `praxlua` on PATH and returns true. */
+static bool push_from_path(lua_State *L) {
+    const char *at = getenv("PATH");
+    while (at && *at) {
+        size_t length = strcspn(at, ":");
+        if (length > 0 && *at == '/') { /* a relative entry would depend on where we are */
+            lua_pushlstring(L, at, length);
+            lua_pushliteral(L, "/praxlua");
+            lua_concat(L, 2);
+            if (is_program(lua_tostring(L, -1))) {
+                push_resolved(L, lua_tostring(L, -1));
+                return true;
+            }
+            lua_pop(L, 1);
+        }
+        at += length + (at[length] == ':');
+    }
+    return false;
+}
+
+/* host() -> string: the absolute path of the praxlua executable: this process's own when it is the
+** host, else $PRAXLUA_HOST, else the first on PATH | nil, message, "ENOENT" */
+static int system_host(lua_State *L) {
+    const char *given = getenv("PRAXLUA_HOST");
+    if (praxlua_is_host) {
+        push_own_executable(L);
+        return 1;
+    }
+    if (given && *given) {
+        if (!is_program(given))
+            return core_fail(L, "ENOENT", "find praxlua: PRAXLUA_HOST=%s is not a program", given);
+        push_resolved(L, given);
+        return 1;
+    }
+    if (push_from_path(L))
+        return 1;
+    return core_fail(L, "ENOENT",
+                     "find praxlua: not on PATH; set PRAXLUA_HOST to the executable's path");
+}
+
+static void set_string(lua_State *L, const char *field, const char *value) {
+    lua_pushstring(L, value);
+    lua_setfield(L, -2, field);
+}
+
+/* versions() -> {lua="Lua 5.4.x", openssl, libuv, libarchive, kernel}: of the libraries in use. */
+static int system_versions(lua_State *L) {
+    struct utsname name;
+    const char *archive = strchr(archive_version_string(), ' ');
+    lua_createtable(L, 0, 5);
+    set_string(L, "lua", LUA_RELEASE);
+    set_string(L, "openssl", OpenSSL_version(OPENSSL_VERSION_STRING));
+    set_string(L, "libuv", uv_version_string());
+    set_string(L, "libarchive", archive ? archive + 1 : archive_version_string());
+    set_string(L, "kernel", uname(&name) == 0 ? name.release : "unknown");
+    return 1;
+}
+
+static const luaL_Reg functions[] = {
+    {"uuid", system_uuid},
+    {"now", system_now},
+    {"monotonic", system_monotonic},
+    {"uptime", system_uptime},
+    {"clock_ticks", system_clock_ticks},
+    {"sleep", system_sleep},
+    {"pid", system_pid},
+    {"ppid", system_ppid},
+    {"euid", system_euid},
+    {"hostname", system_hostname},
+    {"boot_id", system_boot_id},
+    {"catch_signals", system_catch_signals},
+    {"interrupted", system_interrupted_name},
+    {"clear_interrupt", system_clear_interrupt},
+    {"signal", system_signal},
+    {"process", system_process},
+    {"children", system_children},
+    {"space", system_space},
+    {"access", system_access},
+    {"environment", system_environment},
+    {"isatty", system_isatty},
+    {"columns", system_columns},
+    {"host", system_host},
+    {"versions", system_versions},
+    {NULL, NULL},
+};
+
+int luaopen_praxlua_system(lua_State *L) {
+    luaL_newlib(L, functions);
+    return 1;
+}

@@ -1,0 +1,342 @@
+/*
+** transaction.c: transactions for Lua.
+**
+** local t = transaction.open(root, path, { create = true, disposable = "__pycache__" })
+** Methods return nil, message, code on failure. Paths are relative to the root. Codes of their
+** own: "ECHANGED" somebody changed the path meanwhile, "EBADJOURNAL" a damaged journal,
+** "EFORMAT" a journal of a newer praxlua.
+*/
+#define _GNU_SOURCE
+#include "transaction.h"
+
+#include "core.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TYPE "praxlua.transaction"
+
+static int failure(lua_State *L, transaction *t) {
+    int error = errno;
+    const char *where = t->where ? t->where : "?";
+    const char *step = t->step ? t->step : "use";
+    switch (error) {
+    case ESTALE:
+        return core_fail(L, "ECHANGED", "%s %s: it was changed meanwhile", step, where);
+    case EBADMSG:
+        return core_fail(L, "EBADJOURNAL", "%s %s: the journal is damaged", step, where);
+    case EPROTONOSUPPORT:
+        return core_fail(L, "EFORMAT", "%s %s: written by a newer praxlua", step, where);
+    default:
+        return core_errno(L, error, step, where);
+    }
+}
+
+static transaction *check(lua_State *L) {
+    transaction *t = luaL_checkudata(L, 1, TYPE);
+    luaL_argcheck(L, t->root >= 0, 1, "the transaction is closed");
+    return t;
+}
+
+/* open(root, path, options?) -> t. options: create, disposable (a folder name). */
+static int l_open(lua_State *L) {
+    const char *root = core_check_path(L, 1);
+    const char *path = core_check_path(L, 2);
+    bool create = core_opt_boolean(L, 3, "create", 0);
+    const char *disposable = core_opt_string(L, 3, "disposable", NULL);
+    transaction *t = lua_newuserdatauv(L, sizeof *t, 0);
+    *t = (transaction){.root = -1, .dir = -1, .stage = -1, .undo = -1, .log.fd = -1};
+    luaL_setmetatable(L, TYPE);
+    if (transaction_open(t, root, path, create, disposable) == 0)
+        return 1;
+    int results = failure(L, t);
+    int saved = errno;
+    transaction_close(t);
+    errno = saved;
+    return results;
+}
+
+/* Compares what the change queued last found with options.old and options.sha256: a hash,
+** "link:TARGET", or false for absent. NULL when they agree. */
+static const char *disagreement(lua_State *L, const change *c, int options) {
+    const char *problem = NULL;
+    if (lua_isnoneornil(L, options))
+        return NULL;
+    if (lua_getfield(L, options, "old") == LUA_TBOOLEAN) {
+        if (c->before.type != STATE_ABSENT)
+            problem = "something stands there meanwhile";
+    } else if (lua_isstring(L, -1)) {
+        const char *old = lua_tostring(L, -1);
+        bool link = strncmp(old, "link:", 5) == 0;
+        if (c->before.type != (link ? STATE_LINK : STATE_FILE) ||
+            strcmp(link ? old + 5 : old, c->before.content) != 0)
+            problem = "it was changed meanwhile";
+    }
+    lua_pop(L, 1);
+    if (!problem && lua_getfield(L, options, "sha256") == LUA_TSTRING) {
+        if (c->after.type == STATE_FILE && strcmp(lua_tostring(L, -1), c->after.content) != 0)
+            problem = "its new content is not the content that was planned";
+        lua_pop(L, 1);
+    }
+    return problem;
+}
+
+/* The common end of every queueing call: true, changed. */
+static int queued(lua_State *L, transaction *t, int result, const char *path, int options) {
+    if (result < 0)
+        return failure(L, t);
+    if (result > 0) {
+        const char *problem = disagreement(L, transaction_last(t), options);
+        if (problem) {
+            transaction_clear(t);
+            return core_fail(L, "ECHANGED", "change %s: %s", path, problem);
+        }
+    }
+    lua_pushboolean(L, 1);
+    lua_pushboolean(L, result);
+    return 2;
+}
+
+/* t:put(path, options) -> true, changed. options: data (a string) or from (a file's path), mode
+** (permission bits; absent: the old file's, else 0644), old and sha256 (expectations). */
+static int l_put(lua_State *L) {
+    transaction *t = check(L);
+    const char *path = core_check_path(L, 2);
+    luaL_checktype(L, 3, LUA_TTABLE);
+    int mode = (int)core_opt_integer(L, 3, "mode", -1);
+    const char *from = core_opt_string(L, 3, "from", NULL);
+    size_t size = 0;
+    const char *data = NULL;
+    int fd = -1;
+    if (from) {
+        fd = open(from, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+            return core_errno(L, errno, "open", from);
+    } else {
+        lua_getfield(L, 3, "data");
+        data = luaL_checklstring(L, -1, &size);
+    }
+    int result = transaction_put(t, path, fd, data, size, mode);
+    int saved = errno;
+    if (fd >= 0)
+        close(fd);
+    errno = saved;
+    return queued(L, t, result, path, 3);
+}
+
+/* t:symlink(path, target, options?) -> true, changed */
+static int l_symlink(lua_State *L) {
+    transaction *t = check(L);
+    const char *path = core_check_path(L, 2);
+    int result = transaction_symlink(t, path, core_check_path(L, 3));
+    return queued(L, t, result, path, 4);
+}
+
+/* t:remove(path, options?) -> true, changed */
+static int l_remove(lua_State *L) {
+    transaction *t = check(L);
+    const char *path = core_check_path(L, 2);
+    return queued(L, t, transaction_remove(t, path), path, 3);
+}
+
+/* t:mkdir(path, options?) -> true, changed. options: mode (absent: what the umask leaves) */
+static int l_mkdir(lua_State *L) {
+    transaction *t = check(L);
+    const char *path = core_check_path(L, 2);
+    int mode = (int)core_opt_integer(L, 3, "mode", -1);
+    return queued(L, t, transaction_mkdir(t, path, mode), path, 4);
+}
+
+/* t:rmdir(path) -> true, changed. The folder goes only if it is empty when the batch is applied. */
+static int l_rmdir(lua_State *L) {
+    transaction *t = check(L);
+    const char *path = core_check_path(L, 2);
+    return queued(L, t, transaction_rmdir(t, path), path, 4);
+}
+
+/* t:mode(path, mode) -> true, changed: of a folder. */
+static int l_mode(lua_State *L) {
+    transaction *t = check(L);
+    const char *path = core_check_path(L, 2);
+    int mode = (int)luaL_checkinteger(L, 3);
+    return queued(L, t, transaction_mode(t, path, mode), path, 4);
+}
+
+/* t:stage() -> number, name: a free place "stage/NUMBER" in the transaction's folder, for a
+** directory that the caller fills and hands to exchange. */
+static int l_stage(lua_State *L) {
+    transaction *t = check(L);
+    lua_pushinteger(L, t->next);
+    lua_pushfstring(L, "stage/%d", (int)t->next);
+    t->next++;
+    return 2;
+}
+
+/* t:exchange(path, number) -> true, changed */
+static int l_exchange(lua_State *L) {
+    transaction *t = check(L);
+    const char *path = core_check_path(L, 2);
+    uint32_t number = (uint32_t)luaL_checkinteger(L, 3);
+    return queued(L, t, transaction_exchange_with(t, path, number), path, 4);
+}
+
+/* t:apply() -> number of changes */
+static int l_apply(lua_State *L) {
+    transaction *t = check(L);
+    int count = transaction_apply(t);
+    if (count < 0)
+        return failure(L, t);
+    lua_pushinteger(L, count);
+    return 1;
+}
+
+/* t:clear(): forgets the queue */
+static int l_clear(lua_State *L) {
+    transaction_clear(check(L));
+    return 0;
+}
+
+static int done(lua_State *L, transaction *t, int rc) {
+    if (rc != 0)
+        return failure(L, t);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* t:checkpoint(note) -> true. The note, any string, comes back from last_checkpoint. */
+static int l_checkpoint(lua_State *L) {
+    size_t size;
+    transaction *t = check(L);
+    const char *note = luaL_checklstring(L, 2, &size);
+    return done(L, t, transaction_checkpoint(t, note, size));
+}
+
+/* t:last_checkpoint() -> note | nil */
+static int l_last_checkpoint(lua_State *L) {
+    transaction *t = check(L);
+    if (t->checkpoint)
+        lua_pushlstring(L, (const char *)t->note, t->note_size);
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
+static int pushed_kept(lua_State *L, const transaction *t) {
+    lua_createtable(L, (int)t->kept_count, 0);
+    for (size_t i = 0; i < t->kept_count; i++) {
+        lua_pushstring(L, t->kept[i]);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    return 1;
+}
+
+/* t:rewind() -> kept: undoes what came after the last checkpoint. */
+static int l_rewind(lua_State *L) {
+    transaction *t = check(L);
+    uint64_t to = t->undoing && t->undo_to < t->checkpoint ? t->undo_to : t->checkpoint;
+    return transaction_undo(t, to) == 0 ? pushed_kept(L, t) : failure(L, t);
+}
+
+/* t:rollback() -> kept: undoes everything. kept: paths under which changes of others, found in the
+** way, were kept. */
+static int l_rollback(lua_State *L) {
+    transaction *t = check(L);
+    return transaction_undo(t, 0) == 0 ? pushed_kept(L, t) : failure(L, t);
+}
+
+/* t:commit() -> true */
+static int l_commit(lua_State *L) {
+    transaction *t = check(L);
+    return done(L, t, transaction_commit(t));
+}
+
+/* t:status() -> "open" | "undoing" (an undo of everything began and did not end) | "undone"
+** (everything was undone) | "committed" */
+static int l_status(lua_State *L) {
+    const transaction *t = check(L);
+    const char *status = "open";
+    if (t->committed)
+        status = "committed";
+    else if (t->undoing && t->undo_to == 0)
+        status = "undoing";
+    lua_pushstring(L, status);
+    return 1;
+}
+
+static const char *kind_name(change_kind kind) {
+    static const char *const names[] = {
+        [CHANGE_PUT] = "put",     [CHANGE_LINK] = "symlink", [CHANGE_REMOVE] = "remove",
+        [CHANGE_MKDIR] = "mkdir", [CHANGE_RMDIR] = "rmdir",  [CHANGE_EXCHANGE] = "exchange",
+        [CHANGE_MODE] = "mode"};
+    return names[kind];
+}
+
+/* What a change left: a hash, "link:TARGET", or false for nothing and folders. */
+static void push_after(lua_State *L, const state *s) {
+    if (s->type == STATE_FILE)
+        lua_pushstring(L, s->content);
+    else if (s->type == STATE_LINK)
+        lua_pushfstring(L, "link:%s", s->content);
+    else
+        lua_pushboolean(L, 0);
+}
+
+/* t:changes() -> array of { path, kind, after } of every change in force */
+static int l_changes(lua_State *L) {
+    const transaction *t = check(L);
+    lua_Integer n = 0;
+    lua_newtable(L);
+    for (size_t b = 0; b < t->batch_count; b++) {
+        if (t->batches[b].undone)
+            continue;
+        for (size_t i = 0; i < t->batches[b].count; i++) {
+            const change *c = &t->batches[b].changes[i];
+            lua_createtable(L, 0, 3);
+            lua_pushstring(L, c->path);
+            lua_setfield(L, -2, "path");
+            lua_pushstring(L, kind_name(c->kind));
+            lua_setfield(L, -2, "kind");
+            push_after(L, &c->after);
+            lua_setfield(L, -2, "after");
+            lua_rawseti(L, -2, ++n);
+        }
+    }
+    return 1;
+}
+
+/* t:close() */
+static int l_close(lua_State *L) {
+    transaction_close(luaL_checkudata(L, 1, TYPE));
+    return 0;
+}
+
+static const luaL_Reg methods[] = {
+    {"put", l_put},       {"symlink", l_symlink},       {"remove", l_remove},
+    {"mkdir", l_mkdir},   {"rmdir", l_rmdir},           {"mode", l_mode},
+    {"stage", l_stage},   {"exchange", l_exchange},     {"apply", l_apply},
+    {"clear", l_clear},   {"checkpoint", l_checkpoint}, {"last_checkpoint", l_last_checkpoint},
+    {"rewind", l_rewind}, {"rollback", l_rollback},     {"commit", l_commit},
+    {"status", l_status}, {"changes", l_changes},       {"close", l_close},
+    {NULL, NULL},
+};
+
+static const luaL_Reg functions[] = {
+    {"open", l_open},
+    {NULL, NULL},
+};
+
+int luaopen_praxlua_transaction(lua_State *L) {
+    luaL_newmetatable(L, TYPE);
+    luaL_newlib(L, methods);
+    lua_setfield(L, -2, "__index");
+    lua_pushcfunction(L, l_close);
+    lua_setfield(L, -2, "__gc");
+    lua_pushcfunction(L, l_close);
+    lua_setfield(L, -2, "__close");
+    lua_pop(L, 1);
+    luaL_newlib(L, functions);
+    return 1;
+}

@@ -1,0 +1,75 @@
+--- Two upgrades of one target, and what the death of one leaves to the next.
+local checks = require("spec.support.checks")
+local command = require("spec.support.command")
+local core = require("praxlua.core")
+local sample = require("spec.support.sample")
+
+local function started(phase)
+  return function(event) return event.event == "phase_started" and event.number == phase end
+end
+
+describe("A second upgrade of the same target", function()
+  after_each(function() assert.same({}, sample.clean()) end)
+
+  it("exits 6 at once, says who holds it, and the first goes on", function()
+    local s = sample.new()
+    local before = sample.list(s)
+    local first = sample.start_upgrade(s)
+    local event = command.await(first, started(2))
+    assert.is_table(event)
+    local began = core.system.monotonic()
+    local second = sample.upgrade(s)
+    local seconds = core.system.monotonic() - began
+    checks.exits(6, second)
+    assert.is_true(seconds < 2, ("took %.1f s"):format(seconds))
+    local said = checks.text(second)
+    assert.truthy(said:find(tostring(first.pid), 1, true), said)
+    local result = command.wait(first)
+    result.events = command.events(result.stdout)
+    checks.exits(0, result)
+    checks.upgraded(s, before)
+  end)
+
+  it("started in the same instant, exactly one of the two runs", function()
+    local s = sample.new()
+    local before = sample.list(s)
+    local one, other = sample.start_upgrade(s), sample.start_upgrade(s)
+    local codes = { command.wait(one).code, command.wait(other).code }
+    table.sort(codes)
+    assert.same({ 0, 6 }, codes)
+    checks.upgraded(s, before)
+  end)
+end)
+
+describe("After the death of an upgrade", function()
+  local s, before
+
+  before_each(function()
+    s = sample.new()
+    before = sample.list(s)
+    local run = sample.start_upgrade(s)
+    assert.is_table(command.await(run, started(3)))
+    command.kill(run, "KILL")
+    command.wait(run)
+  end)
+  after_each(function() assert.same({}, sample.clean()) end)
+
+  it("the lock is free, and the next upgrade refuses with the two ways out", function()
+    local next_run = sample.upgrade(s)
+    checks.exits(3, next_run)
+    local said = checks.text(next_run)
+    assert.truthy(said:find("praxlua resume", 1, true), said)
+    assert.truthy(said:find("praxlua rollback", 1, true), said)
+    local status = sample.run(s, { "status", "--json" })
+    assert.equal(0, status.code, status.stderr)
+    local session = checks.json(checks.find(s.target .. "/.cache/state", "%.json$")[1])
+    assert.truthy(status.stdout:find(session.session_id, 1, true), status.stdout)
+  end)
+
+  it("the next upgrade with --yes rolls back first, says so, and completes", function()
+    local next_run = sample.upgrade(s, { "--yes" })
+    checks.exits(0, next_run)
+    assert.truthy(checks.text(next_run):lower():find("roll", 1, true), next_run.stderr)
+    checks.upgraded(s, before)
+  end)
+end)

@@ -1,0 +1,180 @@
+--- The test runner: lua5.4 spec/support/test.lua STAGE... prints each stage as it goes, and at the
+-- end exactly one line "N passed, N failed, N skipped", summed over everything. Exits with 1 when
+-- anything failed, a build and a crash included.
+--
+-- Environment: B (the build directory), LUA, JOBS (specs at a time), SPEC_SECONDS (limit of one
+-- file).
+
+local build = os.getenv("B") or "build"
+local lua = os.getenv("LUA") or "lua5.4"
+local seconds = os.getenv("SPEC_SECONDS") or "300"
+
+local total = { passed = 0, failed = 0, skipped = 0 }
+
+local function say(...)
+  io.write(...)
+  io.write("\n")
+  io.flush()
+end
+
+local function quote(word)
+  return "'" .. word:gsub("'", "'\\''") .. "'"
+end
+
+local function output_of(command)
+  local pipe = assert(io.popen(command))
+  local text = pipe:read("a")
+  return text, (pipe:close())
+end
+
+local function trimmed(command)
+  return (output_of(command):gsub("%s+$", ""))
+end
+
+local here = trimmed("pwd -P")
+local jobs = os.getenv("JOBS") or trimmed("nproc")
+
+local function absolute(path)
+  return path:sub(1, 1) == "/" and path or here .. "/" .. path
+end
+
+local function now()
+  return tonumber(trimmed("date +%s%N")) / 1e9
+end
+
+local function add(results, word)
+  results[word] = results[word] + 1
+end
+
+local function build_variant(directory, variables)
+  return os.execute(("env -u MAKEFLAGS -u MFLAGS make -s -j%s B=%s %s all"):format(jobs,
+    quote(directory), variables))
+end
+
+-- The environment of a spec: the work tree's Lua, one build's module and executable.
+local function environment(directory, extra)
+  local variables = {
+    LUA_PATH = "./?.lua;lua/?.lua;lua/?/init.lua;;",
+    LUA_CPATH = absolute(directory) .. "/lib/?.so;;",
+    PRAXLUA_HOST = absolute(directory) .. "/praxlua",
+    PRAXLUA_PATH = here,
+    RESULTS = absolute(directory) .. "/results",
+    LUA = lua,
+    SPEC_SECONDS = seconds,
+    BUSTED_OPTIONS = "",
+    LC_ALL = "C.UTF-8",
+  }
+  for name, value in pairs(extra or {}) do variables[name] = value end
+  local words = { "env" }
+  for name, value in pairs(variables) do words[#words + 1] = name .. "=" .. quote(value) end
+  return table.concat(words, " ")
+end
+
+local function count_results(directory, results)
+  for path in output_of("ls " .. quote(directory) .. "/*.tsv 2>/dev/null"):gmatch("[^\n]+") do
+    for line in io.lines(path) do
+      local word = line:match("^(%l+)\t")
+      if word then add(results, word) end
+    end
+  end
+end
+
+local function make_empty(directory)
+  os.execute(("rm -rf %s && mkdir -p %s"):format(quote(directory), quote(directory)))
+end
+
+-- Runs the spec files beneath `roots`, some at a time, each in a process of its own.
+local function run_specs(roots, directory, results, extra)
+  local env = environment(directory, extra)
+  local results_directory = absolute(directory) .. "/results"
+  make_empty(results_directory)
+  os.execute(("find %s -name '*_spec.lua' 2>/dev/null | sort | "
+    .. "%s xargs -r -n 1 -P %s sh spec/support/run_spec.sh"):format(roots, env, jobs))
+  count_results(results_directory, results)
+end
+
+-- Runs a command that prints "ok - ..." and "not ok - ..." lines.
+local function run_checks(command, results)
+  local pipe = assert(io.popen(command .. " 2>&1"))
+  local failed = results.failed
+  for line in pipe:lines() do
+    local word = line:match("^not ok ") and "failed" or line:match("^ok ") and "passed"
+    if word then add(results, word) end
+    say("  ", line)
+  end
+  if not pipe:close() and results.failed == failed then add(results, "failed") end
+end
+
+-- What the sanitizers wrote, from whichever process: each report is a failure.
+local function count_reports(directory, results)
+  for path in output_of("ls " .. quote(directory) .. "/report.* 2>/dev/null"):gmatch("[^\n]+") do
+    add(results, "failed")
+    say("  FAILED sanitizer report ", path)
+    for line in io.lines(path) do say("    ", line) end
+  end
+end
+
+local stages = {}
+
+function stages.lint(results)
+  run_checks(("B=%s %s spec/support/lint.lua"):format(quote(build), lua), results)
+end
+
+function stages.unit(results)
+  run_specs("spec/unit", build, results)
+end
+
+function stages.integration(results)
+  run_specs("spec/integration", build, results)
+end
+
+-- The unit specs, and of the others the tests that are marked "#smoke" in their name.
+function stages.asan(results)
+  local directory = build .. "/asan"
+  if not build_variant(directory, "SANITIZE=address,undefined") then
+    return add(results, "failed")
+  end
+  os.execute(("rm -f %s/report.*"):format(quote(directory)))
+  local extra = {
+    LUA = absolute(directory) .. "/bin/lua5.4",
+    PATH = absolute(directory) .. "/bin:" .. os.getenv("PATH"),
+  }
+  run_specs("spec/unit", directory, results, extra)
+  extra.BUSTED_OPTIONS = "--tags=smoke"
+  run_specs("spec/integration", directory, results, extra)
+  count_reports(directory, results)
+end
+
+function stages.rock(results)
+  run_checks("sh spec/support/rock.sh", results)
+end
+
+function stages.docs(results)
+  run_checks(lua .. " spec/support/docs.lua", results)
+end
+
+-- Every spec once more in a build that marks the lines that run; the report is the check.
+function stages.coverage(results)
+  local directory = build .. "/coverage"
+  if not build_variant(directory, "COVERAGE=1") then return add(results, "failed") end
+  local lines = absolute(directory) .. "/lines"
+  make_empty(lines)
+  os.execute(("find %s -name '*.gcda' -delete"):format(quote(directory)))
+  run_specs("spec/unit spec/integration", directory, results, { PRAXLUA_COVERAGE_DIR = lines })
+  run_checks(("%s spec/support/coverage.lua %s"):format(lua, quote(directory)), results)
+end
+
+for _, name in ipairs(arg) do
+  local results = { passed = 0, failed = 0, skipped = 0 }
+  local stage = assert(stages[name], "no such stage: " .. name)
+  local began = now()
+  say("== ", name)
+  stage(results)
+  say(("== %s: %d passed, %d failed, %d skipped in %.0f s"):format(name, results.passed,
+    results.failed, results.skipped, now() - began))
+  for word, count in pairs(results) do total[word] = total[word] + count end
+end
+
+if total.passed == 0 and total.failed == 0 then total.failed = 1 end
+say(("%d passed, %d failed, %d skipped"):format(total.passed, total.failed, total.skipped))
+os.exit(total.failed == 0 and 0 or 1, true)

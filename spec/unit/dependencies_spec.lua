@@ -1,0 +1,410 @@
+local core = require("praxlua.core")
+local dependencies = require("praxlua.dependencies")
+local helper = require("spec.support.helper")
+local kit = require("spec.support.server_kit")
+
+-- Writes a wheel: argv = directory, name, version, then lines of metadata.
+local MAKE_WHEEL = [[
+import sys, zipfile
+directory, name, version, *metadata = sys.argv[1:]
+info = f"{name}-{version}.dist-info/"
+with zipfile.ZipFile(f"{directory}/{name}-{version}-py3-none-any.whl", "w") as out:
+    out.writestr(f"{name}.py", f'VERSION = "{version}"\n')
+    out.writestr(info + "WHEEL", "Wheel-Version: 1.0\nGenerator: spec\n"
+                 "Root-Is-Purelib: true\nTag: py3-none-any\n")
+    out.writestr(info + "METADATA", "\n".join(
+        ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *metadata]) + "\n")
+    out.writestr(info + "RECORD", "")
+]]
+
+-- A source distribution whose build does not get far.
+local MAKE_SDIST = [[
+import io, sys, tarfile
+with tarfile.open(sys.argv[1] + "/unbuildable-1.0.tar.gz", "w:gz") as out:
+    code = b"raise SystemExit('gcc: command not found')\n"
+    entry = tarfile.TarInfo("unbuildable-1.0/setup.py")
+    entry.size = len(code)
+    out.addfile(entry, io.BytesIO(code))
+]]
+
+describe("dependencies", function()
+  local real_environment = core.system.environment
+  local wheels
+
+  -- What the person who runs the upgrade has set, on top of what the tests run with.
+  local function set_environment(variables)
+    core.system.environment = function()
+      local all = real_environment()
+      for name in pairs(all) do
+        if name:find("^PIP_") then all[name] = nil end
+      end
+      for name, value in pairs(variables) do all[name] = value end
+      return all
+    end
+  end
+
+  local function wheel(name, version, ...)
+    kit.run({ "/usr/bin/python3", "-c", MAKE_WHEEL, wheels, name, version, ... })
+  end
+
+  local function offline(extra)
+    local variables = { PIP_NO_INDEX = "1", PIP_FIND_LINKS = wheels }
+    for name, value in pairs(extra or {}) do variables[name] = value end
+    set_environment(variables)
+  end
+
+  local function install(requirements, options)
+    local ctx = kit.install({ pip = true, venv = options and options.venv })
+    helper.write(ctx.target .. "/mcp_server/requirements.txt", requirements)
+    return ctx
+  end
+
+  local function python(ctx, code)
+    return kit.run({ ctx.target .. "/venv/bin/python", "-I", "-c", code })
+  end
+
+  -- The same with an environment that is only read, because nothing comes to be installed.
+  local function install_in_vain(requirements)
+    local ctx = install(requirements, { venv = false })
+    kit.run({ "ln", "-s", kit.environment(true), ctx.target .. "/venv" })
+    return ctx
+  end
+
+  -- Runs an installation that fails, and returns the only failure.
+  local function failure(ctx)
+    local result = assert(dependencies.install_dependencies(ctx))
+    assert.is_false(result.success)
+    assert.equal(0, result.packages_installed)
+    assert.equal(1, #result.errors)
+    local first = result.errors[1]
+    assert.truthy(first.message:find("%S") and first.next:find("%S"))
+    return first, result
+  end
+
+  before_each(function()
+    wheels = helper.tempdir()
+    offline()
+  end)
+
+  after_each(function()
+    core.system.environment = real_environment
+    helper.clean()
+  end)
+
+  teardown(kit.finish)
+
+  -- ---- installing ------------------------------------------------------------------------------
+
+  it("installs what is required into the installation's own environment", function()
+    wheel("tiny", "1.0", "Requires-Dist: small_part>=1")
+    wheel("small_part", "1.2")
+    local ctx = install("# what the server needs\ntiny==1.0\n")
+    local result = assert(dependencies.install_dependencies(ctx))
+    assert.is_true(result.success)
+    assert.same({
+      { name = "small_part", version = "1.2" }, { name = "tiny", version = "1.0" },
+    }, { result.packages[1], result.packages[2] })
+    assert.equal(2, result.packages_installed)
+    assert.same({}, { table.unpack(result.errors) })
+    assert.is_false(result.environment_created)
+    assert.is_true(result.seconds > 0)
+    assert.equal("1.0\n", python(ctx, "import tiny; print(tiny.VERSION)"))
+  end)
+
+  it("has a private copy of the environment made before anything is written", function()
+    wheel("tiny", "1.0")
+    local ctx = install("tiny\n")
+    function ctx.change.detach(path)
+      assert.equal(".praxis-os/venv", path)
+      return nil, "detach .praxis-os/venv: no space", "ENOSPC"
+    end
+    local before = core.tree.list(ctx.target .. "/venv")
+    local result, message, code = dependencies.install_dependencies(ctx)
+    assert.is_nil(result)
+    assert.equal("detach .praxis-os/venv: no space", message)
+    assert.equal("ENOSPC", code)
+    assert.same(before, core.tree.list(ctx.target .. "/venv"))
+  end)
+
+  it("reports an upgrade with the version before", function()
+    wheel("tiny", "1.0")
+    local ctx = install("tiny\n")
+    assert(dependencies.install_dependencies(ctx))
+    wheel("tiny", "2.0")
+    helper.write(ctx.target .. "/mcp_server/requirements.txt", "tiny>=2\n")
+    local result = assert(dependencies.install_dependencies(ctx))
+    assert.same({ name = "tiny", version = "2.0", previous = "1.0" }, result.packages[1])
+    assert.equal(1, result.packages_installed)
+  end)
+
+  it("installs nothing twice", function()
+    wheel("tiny", "1.0")
+    local ctx = install("tiny\n")
+    assert(dependencies.install_dependencies(ctx))
+    local again = assert(dependencies.install_dependencies(ctx))
+    assert.is_true(again.success)
+    assert.equal(0, again.packages_installed)
+  end)
+
+  it("tells what pip is at", function()
+    wheel("tiny", "1.0")
+    local ctx = install("tiny\n")
+    assert(dependencies.install_dependencies(ctx))
+    assert.same({ "Collecting tiny-1.0-py3-none-any.whl", "Installing tiny" }, ctx.said)
+  end)
+
+  it("makes the environment when there is none", function()
+    wheel("tiny", "1.0")
+    local ctx = install("tiny\n", { venv = false })
+    local result = assert(dependencies.install_dependencies(ctx))
+    assert.is_true(result.success, result.errors[1] and result.errors[1].message)
+    assert.is_true(result.environment_created)
+    assert.same({ ".praxis-os/venv" }, ctx.change.detached)
+    assert.equal("1.0\n", python(ctx, "import tiny; print(tiny.VERSION)"))
+  end)
+
+  it("makes it anew when its interpreter was removed from the system", function()
+    local ctx = install("", { venv = false })
+    local bin = ctx.target .. "/venv/bin"
+    assert(core.file.mkdir(bin))
+    kit.run({ "ln", "-s", "/usr/bin/python2.99", bin .. "/python" })
+    local result = assert(dependencies.install_dependencies(ctx))
+    assert.is_true(result.success)
+    assert.is_true(result.environment_created)
+    assert.matches("has no working interpreter", ctx.warnings[1])
+  end)
+
+  it("gives pip to an environment that has none", function()
+    wheel("tiny", "1.0")
+    local ctx = kit.install()
+    helper.write(ctx.target .. "/mcp_server/requirements.txt", "tiny\n")
+    local result = assert(dependencies.install_dependencies(ctx))
+    assert.is_true(result.success)
+    assert.equal("1.0\n", python(ctx, "import tiny; print(tiny.VERSION)"))
+  end)
+
+  it("has nothing to do without a requirements file, or with an empty one", function()
+    local ctx = kit.install({ venv = false })
+    assert(core.file.remove(ctx.target .. "/mcp_server/requirements.txt"))
+    local result = assert(dependencies.install_dependencies(ctx))
+    assert.is_true(result.success)
+    assert.equal("the server has no requirements.txt", result.reason)
+    assert.same({}, ctx.change.detached)
+    result = assert(dependencies.install_dependencies(install("# nothing\n")))
+    assert.is_true(result.success)
+    assert.equal(0, result.packages_installed)
+  end)
+
+  it("does not let pip's settings lead out of the environment", function()
+    wheel("tiny", "1.0")
+    local elsewhere = helper.tempdir()
+    offline({ PIP_TARGET = elsewhere, PIP_USER = "1", PIP_PREFIX = elsewhere })
+    local ctx = install("tiny\n")
+    local result = assert(dependencies.install_dependencies(ctx))
+    assert.is_true(result.success, result.errors[1] and result.errors[1].message)
+    assert.equal("1.0\n", python(ctx, "import tiny; print(tiny.VERSION)"))
+    assert.same({}, core.tree.list(elsewhere))
+  end)
+
+  it("warns of an installed package that no longer fits", function()
+    wheel("tiny", "1.0")
+    wheel("tiny", "2.0")
+    wheel("user_tool", "1.0", "Requires-Dist: tiny<2")
+    local ctx = install("user_tool\n")
+    assert(dependencies.install_dependencies(ctx))
+    helper.write(ctx.target .. "/mcp_server/requirements.txt", "tiny==2.0\n")
+    local result = assert(dependencies.install_dependencies(ctx))
+    assert.is_true(result.success)
+    assert.equal("user-tool 1.0 requires tiny<2, but you have tiny 2.0 which is incompatible.",
+      result.warnings[1])
+  end)
+
+  -- ---- known failures --------------------------------------------------------------------------
+
+  it("names a package that does not exist", function()
+    local error = failure(install_in_vain("surely_missing==9.9\n"))
+    assert.equal("no_such_package", error.kind)
+    assert.matches("no such package or version: surely_missing==9.9", error.message, 1, true)
+  end)
+
+  it("names a network that is not there", function()
+    set_environment({
+      PIP_INDEX_URL = "http://127.0.0.1:1/simple", PIP_RETRIES = "1", PIP_DEFAULT_TIMEOUT = "2",
+      no_proxy = "127.0.0.1", NO_PROXY = "127.0.0.1",
+    })
+    assert.equal("no_network", failure(install_in_vain("tiny\n")).kind)
+  end)
+
+  it("names requirements that contradict each other", function()
+    wheel("tiny", "1.0")
+    wheel("tiny", "2.0")
+    wheel("other", "1.0", "Requires-Dist: tiny==1.0")
+    assert.equal("version_conflict", failure(install_in_vain("other\ntiny==2.0\n")).kind)
+  end)
+
+  it("names a package that was changed", function()
+    wheel("tiny", "1.0")
+    local lock = ("tiny==1.0 --hash=sha256:%s\n"):format(("0"):rep(64))
+    assert.equal("hash_mismatch", failure(install_in_vain(lock)).kind)
+  end)
+
+  it("names a package for another Python", function()
+    wheel("tiny", "1.0", "Requires-Python: >=99")
+    local error = failure(install_in_vain("tiny\n"))
+    assert.equal("python_version", error.kind)
+    assert.matches(">=99", error.message, 1, true)
+  end)
+
+  it("names a package that cannot be built", function()
+    kit.run({ "/usr/bin/python3", "-c", MAKE_SDIST, wheels })
+    -- pip reads this switch the wrong way round.
+    offline({ PIP_NO_BUILD_ISOLATION = "0" })
+    assert.equal("build_failed", failure(install_in_vain("unbuildable\n")).kind)
+  end)
+
+  it("names a line that is no requirement", function()
+    local error = failure(install_in_vain("this is not a requirement\n"))
+    assert.equal("bad_requirements", error.kind)
+    assert.matches("this is not a requirement", error.message, 1, true)
+  end)
+
+  it("does not install into the system", function()
+    local ctx = install("tiny\n", { venv = false })
+    assert(core.file.mkdir(ctx.target .. "/venv/bin"))
+    kit.run({ "ln", "-s", "/usr/bin/python3", ctx.target .. "/venv/bin/python" })
+    if not core.file.exists("/usr/lib/python3.11/EXTERNALLY-MANAGED") then return end
+    wheel("tiny", "1.0")
+    assert.equal("externally_managed", failure(ctx).kind)
+  end)
+
+  it("stops pip when its time is over", function()
+    local ctx = install_in_vain("tiny\n")
+    ctx.options.pip_timeout = 0.05
+    local error, result = failure(ctx)
+    assert.equal("timed_out", error.kind)
+    assert.is_true(result.seconds < 20)
+  end)
+
+  it("says that there is no Python", function()
+    set_environment({ PATH = helper.tempdir() })
+    local error = failure(install("tiny\n", { venv = false }))
+    assert.equal("no_python", error.kind)
+    assert.matches("python3", error.message)
+  end)
+
+  -- ---- post-install steps ----------------------------------------------------------------------
+
+  describe("detect_post_install_steps", function()
+    local function detected(text)
+      local packages = {}
+      for i, step in ipairs(dependencies.detect_post_install_steps(text)) do
+        packages[i] = step.command
+      end
+      return packages
+    end
+
+    for _, line in ipairs({
+      "playwright", "playwright>=1.40.0", "  playwright == 1.2  # browser",
+      "Playwright[extra]~=1.0",
+      "playwright ; python_version >= '3.8'", "playwright @ https://example.invalid/p.whl",
+      "git+https://example.invalid/p.git#egg=playwright", "-e ./local#egg=playwright",
+      "playwright==1.0 \\\n    --hash=sha256:00", "playwright\r\nother\r\n", "play\\\nwright",
+    }) do
+      it("sees " .. ("%q"):format(line), function()
+        assert.same({ "playwright install chromium" }, detected("first\n" .. line .. "\nlast\n"))
+      end)
+    end
+
+    for _, line in ipairs({
+      "# we do NOT use playwright", "#playwright", "other  # not playwright", "pytest-playwright",
+      "playwright-stealth", "playwright2", "-r playwright.txt", "-c playwright", "",
+      "--find-links playwright", "other @ https://example.invalid/playwright", "playwright install",
+    }) do
+      it("sees nothing in " .. ("%q"):format(line), function()
+        assert.same({}, detected("first\n" .. line .. "\nlast\n"))
+      end)
+    end
+
+    it("names a step once, and as optional", function()
+      assert.same({
+        { package = "playwright", command = "playwright install chromium", optional = true },
+      }, { table.unpack(dependencies.detect_post_install_steps("playwright\nplaywright>1\n")) })
+    end)
+  end)
+
+  describe("run_post_install_steps", function()
+    local STEPS = { { package = "playwright", command = "rm -rf /", optional = true } }
+
+    local function with_tool(script)
+      local ctx = kit.install({ venv = false })
+      local tool = ctx.target .. "/venv/bin/playwright"
+      helper.write(tool, "#!/bin/sh\n" .. script)
+      kit.run({ "chmod", "+x", tool })
+      return dependencies.run_post_install_steps(ctx, STEPS)[1], ctx
+    end
+
+    it("runs the environment's own tool in the project, whatever command was handed in", function()
+      local result, ctx = with_tool('echo "$@ in $PWD"\n')
+      assert.equal("success", result.status)
+      assert.equal("playwright install chromium", result.command)
+      assert.equal("install chromium in " .. ctx.project .. "\n", result.output)
+      assert.is_true(result.optional)
+    end)
+
+    it("reports one that fails, with its output", function()
+      local result = with_tool("echo 'Error: connect ECONNREFUSED' >&2\nexit 3\n")
+      assert.equal("failed", result.status)
+      assert.equal("Error: connect ECONNREFUSED\n", result.output)
+      assert.matches("exit code 3: Error: connect ECONNREFUSED", result.reason)
+    end)
+
+    it("keeps the end of a long output", function()
+      local result = with_tool("seq 1 5000\necho the end\n")
+      assert.is_true(#result.output < 4100)
+      assert.matches("\nthe end\n$", result.output)
+    end)
+
+    it("does not run a tool that is not there", function()
+      local result = dependencies.run_post_install_steps(kit.install({ venv = false }), STEPS)[1]
+      assert.equal("not_run", result.status)
+      assert.matches("venv/bin/playwright is not installed", result.reason)
+    end)
+
+    it("knows no other steps", function()
+      assert.has_error(function()
+        dependencies.run_post_install_steps(kit.context("/"), { { package = "evil" } })
+      end)
+    end)
+  end)
+end)
+
+describe("pip_failures", function()
+  local failures = require("praxlua.pip_failures")
+
+  for kind, output in pairs({
+    disk_full = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left",
+    certificate = "SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]'))\n"
+      .. "ERROR: No matching distribution found for tiny",
+    no_network = "Temporary failure in name resolution\nERROR: No matching distribution found",
+    not_permitted = "ERROR: Could not install: [Errno 13] Permission denied: 'x'",
+    no_pip = "/usr/bin/python3: No module named pip",
+    build_failed = "ERROR: Failed building wheel for lxml",
+  }) do
+    it("knows " .. kind, function()
+      assert.equal(kind, failures.explain(output, "pip install", 1)[1].kind)
+    end)
+  end
+
+  it("quotes what it does not know, printable, the lines marked as errors first", function()
+    local output = "noise\nERROR: something \27[31mnew\nmore noise\n"
+    local error = failures.explain(output, "pip install", 2)[1]
+    assert.equal("unknown", error.kind)
+    assert.equal("pip install failed with exit code 2: ERROR: something \\e[31mnew", error.message)
+  end)
+
+  it("quotes the last lines when none is marked, and none when there is none", function()
+    assert.equal("x failed with exit code 1: b | c | d",
+      failures.explain("a\nb\nc\nd\n", "x", 1)[1].message)
+    assert.equal("x failed with exit code 1", failures.explain("", "x", 1)[1].message)
+  end)
+end)

@@ -1,0 +1,292 @@
+local core = require("praxlua.core")
+local helper = require("spec.support.helper")
+local plan = require("praxlua.plan")
+local repository = require("spec.support.repository")
+
+local function file(id, executable)
+  return { type = "file", id = id, executable = executable or false, mode = executable and 493 or 420 }
+end
+
+local function link(target) return { type = "link", id = "link:" .. target } end
+
+local DIRECTORY = { type = "directory", id = "directory" }
+local OTHER = { type = "other", id = "other" }
+local A, B, C = file("a"), file("b"), file("c")
+local RUN_A, RUN_B = file("a", true), file("b", true)
+local UNKNOWN = plan.UNKNOWN
+local NONE = nil
+
+-- base, local, new, ownership, action, executable
+local DECISIONS = {
+  { "nothing anywhere", NONE, NONE, NONE, "system", nil },
+  { "shipped once, gone on both sides", A, NONE, NONE, "system", nil },
+  { "new upstream", NONE, NONE, A, "system", "add", false },
+  { "new upstream, to be run", NONE, NONE, RUN_A, "shared", "add", true },
+  { "new upstream, nothing known", UNKNOWN, NONE, A, "system", "add", false },
+  { "deleted here, unchanged upstream", A, NONE, A, "system", "keep" },
+  { "deleted here, changed upstream", A, NONE, B, "system", "conflict" },
+  { "deleted here, made a link upstream", A, NONE, link("x"), "system", "conflict" },
+  { "as shipped", A, A, A, "system", "unchanged", false },
+  { "changed upstream", A, A, B, "system", "update", false },
+  { "changed upstream, shared", A, A, B, "shared", "update", false },
+  { "changed here", A, B, A, "system", "keep" },
+  { "changed alike", A, B, B, "system", "adopt", false },
+  { "changed differently", A, B, C, "system", "conflict" },
+  { "yours where nothing was shipped", NONE, A, B, "system", "conflict" },
+  { "yours, the same as shipped now", NONE, A, A, "system", "adopt", false },
+  { "unknown base, different", UNKNOWN, A, B, "system", "conflict" },
+  { "unknown base, the same", UNKNOWN, A, A, "system", "adopt", false },
+  { "gone upstream, unchanged here", A, A, NONE, "system", "remove" },
+  { "gone upstream, changed here", A, B, NONE, "system", "keep" },
+  { "gone upstream, shared", A, A, NONE, "shared", "keep" },
+  { "never shipped", NONE, A, NONE, "system", "keep" },
+  { "never shipped as far as known", UNKNOWN, A, NONE, "system", "keep" },
+  { "gone upstream, a directory here", A, DIRECTORY, NONE, "system", "keep" },
+  -- types
+  { "file became a link upstream", A, A, link("x"), "system", "update" },
+  { "link became a file upstream", link("x"), link("x"), A, "system", "update", false },
+  { "file became a link here", A, link("x"), A, "system", "keep" },
+  { "file became a link here, changed upstream", A, link("x"), B, "system", "conflict" },
+  { "both made the same link", A, link("x"), link("x"), "system", "adopt" },
+  { "both made different links", A, link("x"), link("y"), "system", "conflict" },
+  { "link unchanged", link("x"), link("x"), link("x"), "system", "unchanged" },
+  { "link moved upstream", link("x"), link("x"), link("y"), "system", "update" },
+  { "link gone upstream", link("x"), link("x"), NONE, "system", "remove" },
+  { "a link to a file's text is no file", { type = "file", id = "x" }, link("x"), NONE, "system",
+    "keep" },
+  { "directory of yours in the way", NONE, DIRECTORY, A, "system", "conflict" },
+  { "file became a directory here", A, DIRECTORY, A, "system", "keep" },
+  { "file became a directory here, changed upstream", A, DIRECTORY, B, "system", "conflict" },
+  { "a socket in the way", UNKNOWN, OTHER, A, "system", "conflict" },
+  -- the right to run
+  { "made executable upstream", A, A, RUN_A, "system", "update", true },
+  { "made plain upstream", RUN_A, RUN_A, A, "system", "update", false },
+  { "made executable here", A, RUN_A, A, "system", "unchanged", true },
+  { "made executable here, content changed upstream", A, RUN_A, B, "system", "update", true },
+  { "content and right changed upstream", A, A, RUN_B, "system", "update", true },
+  { "right of the base not known", { type = "file", id = "a" }, A, RUN_B, "system", "update", true },
+  { "right of yours stays when adopted", NONE, RUN_A, A, "system", "adopt", true },
+  -- ownership
+  { "a user's file", A, A, B, "user", "keep" },
+  { "a config", A, A, B, "config", "keep" },
+  { "a user's file that is not there", NONE, NONE, A, "user", nil },
+}
+
+local function find(planned, path)
+  for _, entry in ipairs(planned.entries) do
+    if entry.path == path then return entry end
+  end
+  return nil
+end
+
+describe("plan.decide", function()
+  for _, case in ipairs(DECISIONS) do
+    it(case[1] .. (" (%s)"):format(case[5]), function()
+      local action, reason, executable = plan.decide(case[2], case[3], case[4], case[5])
+      assert.equal(case[6], action)
+      if case[7] ~= nil then assert.equal(case[7], executable) end
+      if action then assert.is_true(#reason > 3) end
+    end)
+  end
+
+  it("replaces or removes only what is known to have been shipped", function()
+    local states = { NONE or false, A, B, C, RUN_A, link("x"), link("y"), DIRECTORY, OTHER }
+    for _, before in ipairs({ UNKNOWN, table.unpack(states) }) do
+      for _, here in ipairs(states) do
+        for _, new in ipairs(states) do
+          local action = plan.decide(before or nil, here or nil, new or nil, "system")
+          local known = type(before) == "table" and here and before.type == here.type
+            and before.id == here.id
+          local alike = here and new and here.type == new.type and here.id == new.id
+          if here and (action == "update" or action == "remove") then
+            assert.is_true(known or alike)
+          end
+        end
+      end
+    end
+  end)
+end)
+
+describe("plan.build", function()
+  local source, commit, target
+
+  before_each(function()
+    source, commit = repository.source()
+    target = repository.install(source, commit)
+  end)
+  after_each(helper.clean)
+
+  local function build(options)
+    return plan.build(repository.context(source, target, options))
+  end
+
+  it("has nothing to do for what was just installed", function()
+    local planned = assert(build())
+    assert.equal(0, planned.changes)
+    assert.same({ new_files = 0, updated_files = 0, removed_files = 0, unchanged_files = 6,
+      local_only = 0, conflicts = 0 }, planned.counts)
+    assert.equal(commit, planned.source_commit)
+    assert.equal("1.0.0", planned.source_version)
+  end)
+
+  it("plans additions, updates and removals, and leaves the user's files", function()
+    helper.write(target .. "/workflows/mine/x.md", "mine\n")
+    repository.commit(source, {
+      ["universal/standards/testing/pyramid.md"] = "pyramid 2\n",
+      ["universal/standards/testing/new.md"] = "new\n",
+      ["universal/workflows/flow/phase.md"] = false,
+    })
+    local planned = assert(build())
+    assert.equal("update", find(planned, "standards/universal/testing/pyramid.md").action)
+    assert.equal("remove", find(planned, "workflows/flow/phase.md").action)
+    assert.equal("keep", find(planned, "workflows/mine/x.md").action)
+    local added = find(planned, "standards/universal/testing/new.md")
+    assert.same({ "add", "standards", core.hash.sha256("new\n"), 420, 4 },
+      { added.action, added.component, added.new, added.mode, added.size })
+    assert.equal(3, planned.changes)
+    assert.equal(#"pyramid 2\n" + #"new\n", planned.bytes)
+    for i = 2, #planned.entries do
+      assert.is_true(planned.entries[i - 1].path < planned.entries[i].path)
+    end
+  end)
+
+  it("gives equal plans equal hashes, and others others", function()
+    repository.commit(source, { ["universal/workflows/flow/phase.md"] = "phase 2\n" })
+    local first = assert(build())
+    assert.equal(first.hash, assert(build()).hash)
+    helper.write(target .. "/workflows/mine.md", "mine\n") -- not concerned
+    assert.equal(first.hash, assert(build()).hash)
+    helper.write(target .. "/workflows/flow/metadata.json", "{}\n")
+    assert.not_equal(first.hash, assert(build()).hash)
+  end)
+
+  it("resolves conflicts as told, also for single paths", function()
+    local path = "workflows/flow/phase.md"
+    helper.write(target .. "/" .. path, "mine\n")
+    repository.commit(source, { ["universal/workflows/flow/phase.md"] = "phase 2\n" })
+    assert.equal("conflict", find(assert(build()), path).action)
+    assert.equal("conflict", find(assert(build({ on_conflict = "ask" })), path).action)
+    local ours = find(assert(build({ on_conflict = "ours" })), path)
+    assert.same({ "keep", "ours" }, { ours.action, ours.resolved })
+    local theirs = find(assert(build({ on_conflict = "theirs" })), path)
+    assert.same({ "update", "theirs" }, { theirs.action, theirs.resolved })
+    local single = find(assert(build({ on_conflict = "stop", resolutions = { [path] = "theirs" } })),
+      path)
+    assert.equal("update", single.action)
+  end)
+
+  it("keeps deletions of the user unless upstream changed the file", function()
+    os.remove(target .. "/workflows/flow/phase.md")
+    os.remove(target .. "/standards/universal/testing/pyramid.md")
+    repository.commit(source, { ["universal/standards/testing/pyramid.md"] = "pyramid 2\n" })
+    local planned = assert(build())
+    assert.equal("keep", find(planned, "workflows/flow/phase.md").action)
+    assert.equal("conflict", find(planned, "standards/universal/testing/pyramid.md").action)
+    planned = assert(build({ on_conflict = "theirs" }))
+    assert.equal("add", find(planned, "standards/universal/testing/pyramid.md").action)
+  end)
+
+  it("turns a shipped file into a directory and back", function()
+    local second = repository.commit(source, {
+      ["universal/workflows/flow/phase.md"] = false,
+      ["universal/workflows/flow/phase.md/part.md"] = "part\n",
+    })
+    local planned = assert(build())
+    assert.equal("remove", find(planned, "workflows/flow/phase.md").action)
+    assert.equal("add", find(planned, "workflows/flow/phase.md/part.md").action)
+
+    target = repository.install(source, second)
+    repository.git(source, "rm", "-q", "-r", "universal/workflows/flow/phase.md")
+    repository.commit(source, { ["universal/workflows/flow/phase.md"] = "phase 3\n" })
+    planned = assert(build())
+    assert.equal("add", find(planned, "workflows/flow/phase.md").action)
+    assert.equal("remove", find(planned, "workflows/flow/phase.md/part.md").action)
+  end)
+
+  it("makes a conflict of a user's directory where a file is shipped", function()
+    os.remove(target .. "/workflows/flow/phase.md")
+    helper.write(target .. "/workflows/flow/phase.md/mine.md", "mine\n")
+    repository.commit(source, { ["universal/workflows/flow/phase.md"] = "phase 2\n" })
+    assert.equal("conflict", find(assert(build()), "workflows/flow/phase.md").action)
+    local planned = assert(build({ on_conflict = "ours" }))
+    assert.equal("keep", find(planned, "workflows/flow/phase.md").action)
+    planned = assert(build({ on_conflict = "theirs" }))
+    assert.equal("add", find(planned, "workflows/flow/phase.md").action)
+    assert.equal("remove", find(planned, "workflows/flow/phase.md/mine.md").action)
+  end)
+
+  it("makes a conflict of a user's file where a directory is shipped", function()
+    helper.write(target .. "/workflows/other", "mine\n")
+    repository.commit(source, { ["universal/workflows/other/a.md"] = "a\n" })
+    assert.equal("conflict", find(assert(build()), "workflows/other/a.md").action)
+    local planned = assert(build({ on_conflict = "ours" }))
+    assert.equal("keep", find(planned, "workflows/other/a.md").action)
+    assert.equal("keep", find(planned, "workflows/other").action)
+    planned = assert(build({ on_conflict = "theirs" }))
+    assert.equal("add", find(planned, "workflows/other/a.md").action)
+    assert.equal("remove", find(planned, "workflows/other").action)
+  end)
+
+  it("never plans to write through a link of the user's", function()
+    local outside = helper.tempdir()
+    repository.sh("rm", "-r", target .. "/workflows/flow")
+    repository.sh("ln", "-s", outside, target .. "/workflows/flow")
+    repository.commit(source, { ["universal/workflows/flow/phase.md"] = "phase 2\n" })
+    assert.equal("conflict", find(assert(build()), "workflows/flow/phase.md").action)
+    repository.sh("rm", "-r", target .. "/workflows")
+    repository.sh("ln", "-s", outside, target .. "/workflows")
+    local planned, message, code = build()
+    assert.is_nil(planned)
+    assert.equal("ELAYOUT", code)
+    assert.matches("workflows is a link", message, 1, true)
+  end)
+
+  it("leaves a component alone that the source does not ship", function()
+    repository.git(source, "rm", "-q", "-r", "mcp_server")
+    repository.commit(source, {})
+    local planned = assert(build())
+    assert.same({ "mcp_server" }, planned.skipped_components)
+    assert.is_nil(find(planned, "mcp_server/__main__.py"))
+  end)
+
+  it("refuses a source whose work tree is not what is committed", function()
+    helper.write(source .. "/universal/workflows/flow/phase.md", "edited\n")
+    local planned, message, code = build()
+    assert.is_nil(planned)
+    assert.equal("EDIRTY", code)
+    assert.matches("uncommitted changes", message)
+    repository.git(source, "update-index", "--assume-unchanged", "universal/workflows/flow/phase.md")
+    planned, message, code = build()
+    assert.is_nil(planned)
+    assert.equal("EDIRTY", code)
+    assert.matches("assume-unchanged", message, 1, true)
+  end)
+
+  it("never touches what it does not know: config, specs, the project's standards", function()
+    helper.write(target .. "/config.json", "{}")
+    helper.write(target .. "/specs/a.md", "a")
+    helper.write(target .. "/standards/development/b.md", "b")
+    for _, entry in ipairs(assert(build()).entries) do
+      assert.is_nil(entry.path:match("^config") or entry.path:match("^specs")
+        or entry.path:match("development"))
+    end
+  end)
+
+  it("knows names with control characters", function()
+    repository.commit(source, { ["universal/workflows/a\nb\27.md"] = "odd\n" })
+    assert.equal("add", find(assert(build()), "workflows/a\nb\27.md").action)
+  end)
+
+  it("warns of shipped names that differ only in case", function()
+    repository.commit(source, { ["universal/workflows/A.md"] = "a", ["universal/workflows/a.md"] = "b" })
+    local ctx = repository.context(source, target)
+    assert(plan.build(ctx))
+    assert.matches("where case does not count", ctx.warnings[1])
+  end)
+
+  it("writes nothing", function()
+    local before = repository.snapshot(target)
+    assert(build())
+    assert.same(before, repository.snapshot(target))
+  end)
+end)

@@ -1,0 +1,616 @@
+--- core.spawn: child processes. Most behaviour is checked twice, with the child started through the
+-- host's --child mode and started directly.
+local core = require("praxlua.core")
+local helper = require("spec.support.helper")
+local lfs = require("lfs")
+
+local spawn, system = core.spawn, core.system
+
+local SH = "/bin/sh"
+local PATH = { PATH = "/usr/local/bin:/usr/bin:/bin" }
+local LONG = 30 -- seconds no test takes unless something is wrong
+
+local function until_true(condition)
+  local deadline = system.monotonic() + LONG
+  while not condition() do
+    if system.monotonic() > deadline then return false end
+    system.sleep(0.005)
+  end
+  return true
+end
+
+local function alive(pid)
+  spawn.reap()
+  local found = system.process(pid)
+  return found ~= nil and found.state ~= "Z"
+end
+
+local function dies(pid)
+  return until_true(function() return not alive(pid) end)
+end
+
+-- Everything a child writes until its streams are at their end.
+local function output(child)
+  local parts = { stdout = {}, stderr = {} }
+  while true do
+    local stream, chunk, code = child:read(LONG)
+    if not stream then
+      assert.equal("EPIPE", code, chunk)
+      return table.concat(parts.stdout), table.concat(parts.stderr)
+    end
+    table.insert(parts[stream], chunk)
+  end
+end
+
+local function read_line(child)
+  local line = ""
+  repeat
+    local stream, chunk = child:read(LONG)
+    assert.equal("stdout", stream, chunk)
+    line = line .. chunk
+  until line:find("\n", 1, true)
+  return (line:gsub("\n$", ""))
+end
+
+local function the_host()
+  return assert(system.host(), "set PRAXLUA_HOST to the built praxlua executable")
+end
+
+-- Another Lua that has the modules under test. It writes on the pipe as print does.
+local function start_lua(code)
+  local environment = system.environment()
+  environment.LUA_PATH, environment.LUA_CPATH = package.path, package.cpath
+  environment.LUA_PATH_5_4, environment.LUA_CPATH_5_4 = nil, nil
+  return assert(spawn.start({
+    argv = { SH, "-c", 'exec "${LUA:-lua5.4}" -e "$1"', "sh", "io.stdout:setvbuf('no') " .. code },
+    environment = environment, stdin = "pipe", stdout = "pipe", stderr = "stdout", host = false,
+  }))
+end
+
+local function field_of_status(pid, name)
+  for line in io.lines(("/proc/%d/status"):format(pid)) do
+    local value = line:match("^" .. name .. ":%s*(.*)$")
+    if value then return value end
+  end
+end
+
+for _, through_host in ipairs({ true, false }) do
+  describe("a child started " .. (through_host and "through the host" or "directly"), function()
+    local function start(options)
+      options.host = through_host and the_host()
+      return spawn.start(options)
+    end
+
+    local function shell(script, options)
+      options = options or {}
+      options.argv = { SH, "-c", script }
+      options.environment = options.environment or PATH
+      options.stdout = options.stdout or "pipe"
+      options.stderr = options.stderr or "pipe"
+      return assert(start(options))
+    end
+
+    local descriptors
+    before_each(function()
+      -- The event loop opens descriptors of its own at its first child and at its first pipe.
+      spawn.start({ argv = { "/bin/true" }, stdout = "pipe", host = false }):wait(LONG)
+      collectgarbage()
+      descriptors = helper.descriptors()
+    end)
+    after_each(function()
+      collectgarbage()
+      spawn.reap()
+      assert.equal(descriptors, helper.descriptors(), "descriptors were left open")
+      helper.clean()
+    end)
+
+    it("reports the exit status", function()
+      local child <close> = shell("exit 7")
+      assert.same({ code = 7, signal = 0 }, child:wait(LONG))
+      assert.same({ code = 7, signal = 0 }, child:wait(0))
+    end)
+
+    it("reports the signal that ended it", function()
+      local child <close> = shell("kill -USR1 $$")
+      assert.same({ code = 0, signal = 10 }, child:wait(LONG))
+    end)
+
+    it("is not left as a zombie once it was waited for", function()
+      local child <close> = shell("echo x")
+      child:wait(LONG)
+      assert.is_nil(system.process(child:pid()))
+    end)
+
+    it("keeps its output for reading after its end", function()
+      local child <close> = shell("echo out; echo err >&2")
+      child:wait(LONG)
+      local out, err = output(child)
+      assert.equal("out\n", out)
+      assert.equal("err\n", err)
+    end)
+
+    it("gets its arguments as they are", function()
+      local argv = { "/usr/bin/printf", "%s|", "", "a b", "$HOME;*", "--", "\xff\n" }
+      local child <close> = assert(start({ argv = argv, stdout = "pipe" }))
+      assert.equal("|a b|$HOME;*|--|\xff\n|", (output(child)))
+    end)
+
+    it("has exactly the environment it was given", function()
+      local child <close> = assert(start({
+        argv = { "/usr/bin/env", "-0" }, stdout = "pipe",
+        environment = { A = "b=c d", EMPTY = "" },
+      }))
+      local seen = {}
+      for variable in output(child):gmatch("(%Z*)%z") do seen[#seen + 1] = variable end
+      table.sort(seen)
+      assert.same({ "A=b=c d", "EMPTY=" }, seen)
+    end)
+
+    it("has an empty environment when none was given", function()
+      local child <close> = assert(start({ argv = { "/usr/bin/env" }, stdout = "pipe" }))
+      assert.equal("", (output(child)))
+    end)
+
+    it("runs in the directory it was given, and finds a relative program there", function()
+      local directory = helper.tempdir()
+      helper.write(directory .. "/here.sh", "#!/bin/sh\npwd -P\n")
+      assert(os.execute("chmod 755 " .. directory .. "/here.sh"))
+      local child <close> = assert(start({
+        argv = { "./here.sh" }, directory = directory, environment = PATH, stdout = "pipe",
+      }))
+      assert.equal(assert(core.file.realpath(directory)) .. "\n", (output(child)))
+    end)
+
+    it("has a process group and a session of its own", function()
+      local child <close> = shell("read x", { stdin = "pipe" })
+      assert.equal(child:pid(), system.process(child:pid()).pgid)
+      assert.not_equal(system.process(system.pid()).pgid, child:pid())
+    end)
+
+    it("has the default signals, whatever ours are", function()
+      local child <close> = shell("exec sleep 60")
+      assert(until_true(function() return system.process(child:pid()).argv[1] == "sleep" end))
+      assert.truthy(field_of_status(child:pid(), "SigIgn"):match("^0+$"))
+      assert.truthy(field_of_status(child:pid(), "SigBlk"):match("^0+$"))
+    end)
+
+    it("inherits nothing but its stdio", function()
+      local leak <close> = assert(io.open("/dev/null")) -- Lua opens without close-on-exec
+      assert(leak)
+      local child <close> = shell("exec sleep 60")
+      assert(until_true(function() return system.process(child:pid()).argv[1] == "sleep" end))
+      local open = {}
+      for name in lfs.dir(("/proc/%d/fd"):format(child:pid())) do
+        if name:find("^%d+$") then open[#open + 1] = name end
+      end
+      table.sort(open)
+      assert.same({ "0", "1", "2" }, open)
+    end)
+
+    it("reads nothing and is heard by nobody when its stdio is null", function()
+      local child <close> = assert(start({
+        argv = { SH, "-c", "cat; echo x && echo y >&2" }, environment = PATH,
+      }))
+      assert.same({ code = 0, signal = 0 }, child:wait(LONG))
+      assert.same({ nil, "closed", "EPIPE" }, { child:read(0) })
+    end)
+
+    it("answers what is written to it", function()
+      local child <close> = assert(start({
+        argv = { "/bin/cat" }, stdin = "pipe", stdout = "pipe",
+      }))
+      for i = 1, 20 do
+        assert.is_true(child:write(("line %d\n"):format(i), LONG))
+        assert.equal(("line %d"):format(i), read_line(child))
+      end
+      child:close_stdin()
+      child:close_stdin()
+      assert.same({ code = 0, signal = 0 }, child:wait(LONG))
+    end)
+
+    it("reads stdin.data to its end", function()
+      local data = ("0123456789abcdef"):rep(256 * 1024)
+      local child <close> = assert(start({
+        argv = { "/bin/cat" }, stdin = { data = data }, stdout = "pipe",
+      }))
+      assert.is_true(output(child) == data)
+    end)
+
+    it("does not deadlock when it fills both streams while it is written to", function()
+      local data = ("x"):rep(4 * 1024 * 1024)
+      local child <close> = shell("exec tee /dev/stderr", { stdin = "pipe" })
+      assert.is_true(child:write(data, LONG))
+      child:close_stdin()
+      local out, err = output(child)
+      assert.is_true(out == data and err == data)
+    end)
+
+    it("is slowed down by a reader that does not read, and loses nothing", function()
+      local child <close> = shell("head -c 3000000 /dev/zero; echo end >&2")
+      assert(until_true(function()
+        child:read(0)
+        return system.process(child:pid()) ~= nil
+      end))
+      local total = 0
+      repeat
+        local stream, chunk = child:read(LONG)
+        if stream == "stdout" then total = total + #chunk end
+      until not stream
+      assert.is_true(total > 2000000 and total <= 3000000)
+    end)
+
+    it("appends to a file that only its owner may read", function()
+      local path = helper.tempdir() .. "/log"
+      for _, word in ipairs({ "one", "two" }) do
+        local child <close> = shell("echo " .. word .. "; echo " .. word .. "err >&2",
+          { stdout = { file = path }, stderr = "stdout" })
+        child:wait(LONG)
+      end
+      assert.equal("one\noneerr\ntwo\ntwoerr\n", helper.read(path))
+      assert.equal("rw-------", lfs.attributes(path, "permissions"))
+    end)
+
+    it("sends stderr where stdout goes when asked to", function()
+      local child <close> = shell("echo a; echo b >&2; echo c", { stderr = "stdout" })
+      assert.equal("a\nb\nc\n", (output(child)))
+    end)
+
+    it("lets a wait run into its time limit, and goes on", function()
+      local child <close> = shell("read x; exit 3", { stdin = "pipe" })
+      assert.same({ nil, "timeout", "ETIMEDOUT" }, { child:read(0.02) })
+      assert.same({ nil, "timeout", "ETIMEDOUT" }, { child:wait(0.02) })
+      assert.is_true(child:write("x\n", LONG))
+      assert.same({ code = 3, signal = 0 }, child:wait(LONG))
+    end)
+
+    it("ends a write that nobody takes, and closes stdin because the data was cut", function()
+      local child <close> = shell("exec sleep 60", { stdin = "pipe" })
+      local _, message, code = child:write(("x"):rep(1024 * 1024), 0.05)
+      assert.same({ "timeout", "ETIMEDOUT" }, { message, code })
+      assert.equal("EPIPE", select(3, child:write("more", LONG)))
+    end)
+
+    it("reports a closed stdin as EPIPE and does not kill us by SIGPIPE", function()
+      local child <close> = shell("exec <&-; echo closed; read x <&1", { stdin = "pipe" })
+      assert.equal("closed", read_line(child))
+      assert.equal("EPIPE", select(3, child:write("x", LONG)))
+      child:stop(0)
+      assert.equal("EPIPE", select(3, child:write("x", LONG)))
+    end)
+
+    it("ends at SIGTERM when stopped, without waiting for the grace", function()
+      local child <close> = shell("exec sleep 60")
+      local began = system.monotonic()
+      assert.same({ code = 0, signal = 15 }, child:stop(LONG))
+      assert.is_true(system.monotonic() - began < LONG / 2)
+      assert.is_nil(system.process(child:pid()))
+    end)
+
+    it("is killed when it ignores SIGTERM", function()
+      local child <close> = shell("trap '' TERM; echo ready; while :; do sleep 60; done")
+      assert.equal("ready", read_line(child))
+      assert.same({ code = 0, signal = 9 }, child:stop(0.05))
+    end)
+
+    it("takes its group with it when stopped", function()
+      local child <close> = shell("sleep 60 & echo $!; wait")
+      local grandchild = tonumber(read_line(child))
+      assert.is_true(alive(grandchild))
+      child:stop(LONG)
+      assert.is_true(dies(grandchild))
+    end)
+
+    it("takes a grandchild that ignores SIGTERM with it when stopped", function()
+      local child <close> = shell([[
+        (trap '' TERM; echo ready; while :; do sleep 60; done) & echo $!; wait]])
+      local text = ""
+      repeat text = text .. read_line(child) .. "\n" until text:find("ready") and text:find("%d\n")
+      local grandchild = tonumber(text:match("%d+"))
+      child:stop(LONG)
+      assert.is_true(dies(grandchild))
+    end)
+
+    it("ends what it left in its group soon after its own end", function()
+      local child <close> = shell("sleep 60 & echo $!")
+      local grandchild = tonumber((output(child)))
+      assert.same({ code = 0, signal = 0 }, child:wait(LONG))
+      assert.is_true(dies(grandchild))
+    end)
+
+    it("lets output come on after its end", function()
+      local child <close> = shell("(sleep 0.2; echo late) & echo early")
+      assert.equal("early\nlate\n", (output(child)))
+    end)
+
+    it("is read to a conclusion when a process that left the group holds its streams", function()
+      local child <close> = shell("setsid sh -c 'echo $$; exec sleep 60' &")
+      local escaped = tonumber((output(child)))
+      assert.same({ code = 0, signal = 0 }, child:wait(LONG))
+      assert.is_true(alive(escaped))
+      assert(system.signal(escaped, "KILL"))
+    end)
+
+    it("ends with its group when Lua forgets it", function()
+      local pid, grandchild
+      do
+        local child = shell("sleep 60 & echo $!; wait")
+        pid, grandchild = child:pid(), tonumber(read_line(child))
+      end
+      collectgarbage()
+      collectgarbage()
+      assert.is_nil(system.process(pid), "it was not reaped")
+      assert.is_true(dies(grandchild))
+    end)
+
+    it("is not disturbed by the collection of others", function()
+      local kept <close> = assert(start({ argv = { "/bin/cat" }, stdin = "pipe", stdout = "pipe" }))
+      for i = 1, 30 do
+        shell("exec sleep 60")
+        if i % 10 == 0 then collectgarbage() end
+        assert.is_true(kept:write(i .. "\n", LONG))
+        assert.equal(tostring(i), read_line(kept))
+      end
+      kept:close_stdin()
+      assert.same({ code = 0, signal = 0 }, kept:wait(LONG))
+      collectgarbage()
+      collectgarbage()
+      for _, pid in ipairs(system.children(system.pid())) do
+        assert.not_equal("Z", (system.process(pid) or {}).state, "a zombie is left")
+      end
+    end)
+
+    it("is refused when the program cannot be executed, with the reason", function()
+      local directory = helper.tempdir()
+      helper.write(directory .. "/plain", "#!/bin/sh\n")
+      local cases = {
+        { argv = { directory .. "/absent" }, code = "ENOENT", says = "absent" },
+        { argv = { directory .. "/plain" }, code = "EACCES", says = "plain" },
+        { argv = { directory }, code = "EACCES", says = directory },
+        { argv = { "/bin/true" }, directory = "/no/such", code = "ENOENT", says = "/no/such" },
+        { argv = { "/bin/true" }, directory = "/bin/true", code = "ENOTDIR", says = "directory" },
+        { argv = { "/bin/true" }, stdout = { file = "/no/log" }, code = "ENOENT", says = "log" },
+        { argv = {}, code = "EINVAL", says = "argv is empty" },
+        { argv = { "true" }, code = "EINVAL", says = "not a path" },
+        { argv = { "/bin/true", "a\0b" }, code = "EINVAL", says = "NUL" },
+        { argv = { "/bin/true\0x" }, code = "EINVAL", says = "NUL" },
+        { argv = { "/bin/true" }, directory = "/\0", code = "EINVAL", says = "NUL" },
+        { argv = { "/bin/true" }, environment = { ["A=B"] = "c" }, code = "EINVAL", says = "name" },
+        { argv = { "/bin/true" }, environment = { [""] = "c" }, code = "EINVAL", says = "name" },
+        { argv = { "/bin/true" }, environment = { ["A\0"] = "c" }, code = "EINVAL", says = "name" },
+        { argv = { "/bin/true" }, environment = { A = "\0" }, code = "EINVAL", says = "value" },
+      }
+      for _, case in ipairs(cases) do
+        local child, message, code = start(case)
+        assert.is_nil(child)
+        assert.equal(case.code, code, message)
+        assert.truthy(message:find(case.says, 1, true), message)
+      end
+    end)
+
+    it("raises on misuse", function()
+      for _, options in ipairs({
+        {},
+        { argv = "/bin/true" },
+        { argv = { 1 } },
+        { argv = { "/bin/true" }, stdin = "inherit" },
+        { argv = { "/bin/true" }, stdout = "stdout" },
+        { argv = { "/bin/true" }, stdout = {} },
+        { argv = { "/bin/true" }, environment = { A = 1 } },
+        { argv = { "/bin/true" }, directory = 1 },
+      }) do
+        assert.has_error(function() start(options) end)
+      end
+      local child <close> = shell("exit 0")
+      assert.has_error(function() child:wait(-1) end)
+      assert.has_error(function() child:release() end)
+    end)
+  end)
+end
+
+describe("the host", function()
+  after_each(helper.clean)
+
+  it("kills the child when praxlua dies", function()
+    local praxlua <close> = start_lua(([[
+      local spawn = require("praxlua.core").spawn
+      local child = spawn.start({ argv = { "/bin/sleep", "60" }, host = %q })
+      print(child:pid())
+      io.read()]]):format(the_host()))
+    local pid = tonumber(read_line(praxlua))
+    assert.is_true(alive(pid))
+    assert(system.signal(praxlua:pid(), "KILL"))
+    assert.is_true(dies(pid))
+  end)
+
+  it("is the default", function()
+    local child <close> = assert(spawn.start({ argv = { "/bin/sleep", "60" } }))
+    local pid = child:pid()
+    the_host()
+    assert.equal(pid, system.process(pid).pgid)
+    assert.same({ "/bin/sleep", "60" }, system.process(pid).argv)
+  end)
+
+  it("tells why the program could not be executed", function()
+    local path = helper.tempdir() .. "/no-interpreter"
+    helper.write(path, "echo not for a shell\n")
+    assert(os.execute("chmod 755 " .. path))
+    local child, message, code = spawn.start({ argv = { path }, host = the_host() })
+    assert.is_nil(child)
+    assert.equal("ENOEXEC", code)
+    assert.truthy(message:find(path, 1, true))
+  end)
+
+  it("is named when it is what cannot be started", function()
+    local child, message, code = spawn.start({ argv = { "/bin/true" }, host = "/no/such/praxlua" })
+    assert.is_nil(child)
+    assert.equal("ENOENT", code)
+    assert.truthy(message:find("/no/such/praxlua", 1, true))
+  end)
+
+  local function child_mode(...)
+    local child <close> = assert(spawn.start({
+      argv = { the_host(), "--child", ... }, stderr = "pipe", host = false,
+    }))
+    local _, err = output(child)
+    return child:wait(LONG).code, err
+  end
+
+  it("explains a failure on stderr when nobody reads a status", function()
+    local plain = helper.tempdir() .. "/plain"
+    helper.write(plain, "")
+    local me = tostring(system.pid())
+    local code, err = child_mode(me, "--", "/no/such/program")
+    assert.equal(127, code)
+    assert.truthy(err:find("/no/such/program", 1, true))
+    code, err = child_mode(me, "--", plain)
+    assert.equal(126, code)
+    assert.truthy(err:find(plain, 1, true))
+  end)
+
+  it("starts nothing for another parent", function()
+    local mark = helper.tempdir() .. "/mark"
+    local code, err = child_mode("1", "--", "/usr/bin/touch", mark)
+    assert.equal(127, code)
+    assert.truthy(err:find("parent", 1, true))
+    assert.is_nil(lfs.attributes(mark))
+  end)
+
+  it("refuses a malformed call", function()
+    for _, arguments in ipairs({
+      {}, { "1" }, { "x", "--", "/bin/true" }, { "1", "/bin/true" }, { "1", "--" },
+      { "1", "--status", "1", "--", "/bin/true" }, { "1", "--status", "3", "--" },
+    }) do
+      local code, err = child_mode(table.unpack(arguments))
+      assert.equal(2, code)
+      assert.truthy(err:find("usage", 1, true))
+    end
+  end)
+end)
+
+describe("a detached child", function()
+  after_each(helper.clean)
+
+  local function start(script, options)
+    options = options or {}
+    options.argv, options.environment, options.detach = { SH, "-c", script }, PATH, true
+    return assert(spawn.start(options))
+  end
+
+  it("survives the process that started it, and holds nothing but its stdio", function()
+    local praxlua <close> = start_lua([[
+      local spawn = require("praxlua.core").spawn
+      leak = io.open("/dev/null")
+      local child = spawn.start({ argv = { "/bin/sleep", "60" }, detach = true })
+      print(child:pid())
+      child:release()
+      print(tostring(child), pcall(child.pid, child))]])
+    local text = output(praxlua)
+    local pid = tonumber(text:match("^%d+"))
+    assert.truthy(text:find("process (released)\tfalse", 1, true), text)
+    assert.same({ code = 0, signal = 0 }, praxlua:wait(LONG))
+    assert.is_true(alive(pid))
+    assert.equal(pid, system.process(pid).pgid)
+    local open = {}
+    for name in lfs.dir(("/proc/%d/fd"):format(pid)) do
+      if name:find("^%d+$") then open[#open + 1] = name end
+    end
+    table.sort(open)
+    assert.same({ "0", "1", "2" }, open)
+    assert(system.signal(pid, "KILL"))
+    assert.is_true(dies(pid))
+  end)
+
+  it("survives the death of the process that started it", function()
+    local praxlua <close> = start_lua([[
+      local spawn = require("praxlua.core").spawn
+      local child = spawn.start({ argv = { "/bin/sleep", "60" }, detach = true })
+      print(child:pid())
+      io.read()]])
+    local pid = tonumber(read_line(praxlua))
+    assert(system.signal(praxlua:pid(), "KILL"))
+    assert.same({ code = 0, signal = 9 }, praxlua:wait(LONG))
+    assert.is_true(alive(pid))
+    assert(system.signal(pid, "KILL"))
+  end)
+
+  it("is not touched by a release or a collection, and leaves no zombie", function()
+    local child = start("exec sleep 60")
+    local pid = child:pid()
+    child:release()
+    child = nil -- luacheck: ignore
+    collectgarbage()
+    assert.is_true(alive(pid))
+    local forgotten = start("exec sleep 60"):pid()
+    collectgarbage()
+    collectgarbage()
+    assert.is_true(alive(forgotten))
+    for _, one in ipairs({ pid, forgotten }) do
+      assert(system.signal(one, "KILL"))
+      assert.is_true(until_true(function()
+        spawn.reap()
+        return system.process(one) == nil
+      end))
+    end
+  end)
+
+  it("can be waited for and stopped with its group", function()
+    local log = helper.tempdir() .. "/log"
+    local child = start("sleep 60 & echo $!; wait", { stdout = { file = log } })
+    assert.equal("ETIMEDOUT", select(3, child:wait(0)))
+    assert(until_true(function() return (helper.read(log) or ""):find("\n") end))
+    local grandchild = tonumber(helper.read(log))
+    assert.equal(15, child:stop(LONG).signal)
+    assert.is_true(dies(grandchild))
+    local short = start("exit 4")
+    assert.same({ code = 4, signal = 0 }, short:wait(LONG))
+  end)
+
+  it("leaves its group alone when it ends by itself", function()
+    local log = helper.tempdir() .. "/log"
+    local child = start("sleep 60 & echo $!", { stdout = { file = log } })
+    assert.same({ code = 0, signal = 0 }, child:wait(LONG))
+    local grandchild = tonumber(helper.read(log))
+    assert.is_true(alive(grandchild))
+    assert(system.signal(grandchild, "KILL"))
+  end)
+end)
+
+describe("a caught signal", function()
+  -- A praxlua that catches signals and is sent one while it does `code`; what it prints then.
+  local function interrupt(code)
+    local praxlua <close> = start_lua([[
+      local core = require("praxlua.core")
+      core.system.catch_signals()
+      local child = core.spawn.start({ argv = { "/bin/sleep", "60" }, stdin = "pipe",
+        stdout = "pipe", host = false })
+      print("ready")
+    ]] .. code .. [[
+      core.system.clear_interrupt()
+      print(child:stop(60) ~= nil)]])
+    assert.equal("ready", read_line(praxlua))
+    assert(system.signal(praxlua:pid(), "INT"))
+    local text = output(praxlua)
+    assert.same({ code = 0, signal = 0 }, praxlua:wait(LONG), text)
+    return text
+  end
+
+  for name, call in pairs({
+    read = "child:read(60)", wait = "child:wait(60)", write = "child:write(('x'):rep(1e6), 60)",
+  }) do
+    it("ends a " .. name, function()
+      assert.equal("nil\tinterrupted\tEINTR\ntrue\n", interrupt("print(" .. call .. ")\n"))
+    end)
+  end
+
+  it("ends every wait until it is cleared, and does not hinder a stop", function()
+    assert.equal("EINTR\tEINTR\tETIMEDOUT\n15\t15\ntrue\n", interrupt([[
+      local function code(...) return (select(3, ...)) end
+      local first, second = code(child:wait(60)), code(child:read(60))
+      core.system.clear_interrupt()
+      print(first, second, code(child:read(0)))
+      core.system.signal(core.system.pid(), "INT")
+      print(child:stop(60).signal, child:wait(0).signal)
+      child = core.spawn.start({ argv = { "/bin/sleep", "60" }, host = false })
+    ]]))
+  end)
+end)
