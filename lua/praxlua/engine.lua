@@ -460,13 +460,27 @@ local function announce(r, resumed)
     resumed = resumed or nil })
 end
 
+-- A mistake in praxlua itself is a failed run like any other: it is rolled back.
+local function after_internal_error(r, trace)
+  r.emit({ event = "log", level = "critical", message = "internal error: " .. trace })
+  local result = { exit_code = 1, status = "rolled_back",
+    message = "an internal error of praxlua ended the run; the installation is as before",
+    next = "report it with the lines above" }
+  if not r.session then
+    result.exit_code, result.status = 3, "refused"
+    return result
+  end
+  local undone = rollback.open_session(r, "internal error")
+  return undone.success and result or undone
+end
+
 local function with_run(options, ui, action)
   core.system.catch_signals()
   local r, result = run.open(options, ui)
   if not r then return finish({ emit = ui.emit }, result) end
   local ok, outcome = xpcall(action, debug.traceback, r)
+  if not ok then outcome = after_internal_error(r, outcome) end
   run.close(r)
-  if not ok then error(outcome, 0) end
   return finish(r, outcome)
 end
 

@@ -22,7 +22,7 @@ verbs.SERVICES = {
   },
   content = { "preview", "upgrade", "upgrade_server_code", "gitignore" },
   dependencies = { "install_dependencies", "detect_post_install_steps", "run_post_install_steps" },
-  server = { "restart_server", "health", "run_smoke", "log_errors_since", "run_tests" },
+  server = { "restart_server", "health", "run_smoke", "log_errors_since" },
   report = {
     "generate_validation_report", "update_installation_summary", "append_to_update_log",
   },
@@ -215,6 +215,7 @@ local OWN = {
   server = {
     -- What was known of the server before the upgrade: { was_running, transport?, tools? }
     remembered = function(ctx) return ctx.memory.server_remembered or {} end,
+    run_tests = function(ctx) return require("praxlua.server.tests").run(ctx) end,
   },
 }
 

@@ -37,7 +37,8 @@ PLACE_DEPENDENT = ("/RECORD", "/pyvenv.cfg")
 
 
 def text(path):
-    return path.decode("utf-8", "surrogateescape")
+    """Any bytes as text, reversibly: a byte that is not UTF-8 as \\xHH, a backslash doubled."""
+    return path.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
 
 
 # -- listing ---------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ local UNDER_WAY = {
 
 local function git(ctx, ...)
   local result, message = process.run({
-    argv = { "git", "--no-pager", "--literal-pathspecs", "-C", ctx.project, ... },
+    argv = { "git", "--no-pager", "-C", ctx.project, ... },
     directory = ctx.project, timeout = TIMEOUT,
     environment = process.environment({ GIT_TERMINAL_PROMPT = "0", GIT_EDITOR = "true" }),
   })
@@ -49,10 +49,20 @@ local function declined(ctx, why)
   return false
 end
 
--- The paths git may commit: those that are there or that it knows, and that it does not ignore.
+-- What no commit is to hold, whatever the project's .gitignore says.
+local EPHEMERAL = {
+  ".cache", ".backups", ".upgrade", ".upgrade-lock", ".mcp_server_state.json", "venv",
+}
+
+-- The installation without what is not content, and the project's .gitignore, as pathspecs.
 local function paths_to_commit(ctx)
-  local paths = { ctx.target_name }
-  if core.file.exists(ctx.project .. "/.gitignore") then paths[2] = ".gitignore" end
+  local paths = { ":(literal)" .. ctx.target_name }
+  for _, name in ipairs(EPHEMERAL) do
+    paths[#paths + 1] = string.format(":(exclude,literal)%s/%s", ctx.target_name, name)
+  end
+  if core.file.exists(ctx.project .. "/.gitignore") then
+    paths[#paths + 1] = ":(literal).gitignore"
+  end
   return paths
 end
 
@@ -84,7 +94,10 @@ function commit.commit_changes(ctx, info)
   end
   ok, message = git(ctx, "commit", "--quiet", "--only", "--message",
     message_of(ctx, info or {}), "--", table.unpack(paths))
-  if not ok then return declined(ctx, message) end
+  if not ok then
+    git(ctx, "reset", "--quiet", "--", table.unpack(paths)) -- take our "add" back
+    return declined(ctx, message)
+  end
   return true
 end
 
