@@ -4,9 +4,10 @@
 #                     build/lib/praxlua/core.so, made from the same objects
 #   make demo         an upgrade before your eyes
 #   make test         every check there is; ends with "N passed, N failed, N skipped"
-#   make unit         spec/unit alone; likewise integration, lint, docs and rock
+#   make unit         spec/unit alone; likewise integration, lint, rock and docs
 #   make asan         the specs under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make coverage     tests and line coverage of each module, Lua and C
+#   make doctor       what this machine offers praxlua
 #   make deps         installs what the build needs; test-deps: and what the tests need
 #   make install      under PREFIX (/usr/local), below DESTDIR where that is set
 #   make clean        removes build/
@@ -19,6 +20,7 @@ BINDIR ?= $(PREFIX)/bin
 LUADIR ?= $(PREFIX)/share/lua/5.4
 LIBDIR ?= $(PREFIX)/lib/lua/5.4
 LUA ?= lua5.4
+JOBS ?= $(shell nproc)
 CFLAGS ?= -O2 -g
 ifeq ($(origin CC),default)
 CC := gcc
@@ -72,20 +74,23 @@ endif
 # What is built ---------------------------------------------------------------------------------
 
 # The primitives, in the order of DESIGN's picture; each is runtime/NAME.c.
-PRIMITIVES := hash tree file root lock system spawn archive http transaction channel worker
+PRIMITIVES := hash tree file root lock system spawn archive http transaction worker
+ifdef COVERAGE
+PRIMITIVES += coverage
+endif
 # Only in the executable. Every other file of runtime/ is shared by the primitives.
 HOST := main child
-
-SOURCES := $(filter-out $(if $(COVERAGE),,runtime/coverage.c),$(wildcard runtime/*.c))
-ALL_PRIMITIVES := hash tree file root lock system spawn archive http transaction channel worker
-PRESENT := $(filter $(PRIMITIVES),$(SOURCES:runtime/%.c=%)) $(if $(COVERAGE),coverage)
-HOST_OBJECTS := $(patsubst %,$(B)/objects/%.o,$(filter $(HOST),$(SOURCES:runtime/%.c=%)))
-SHARED := $(filter-out $(ALL_PRIMITIVES) $(HOST) coverage,$(SOURCES:runtime/%.c=%))
-OBJECTS := $(patsubst %,$(B)/objects/%.o,$(PRESENT) $(SHARED))
+SHARED := $(filter-out $(PRIMITIVES) $(HOST) coverage,$(patsubst \
+  runtime/%.c,%,$(wildcard runtime/*.c)))
+OBJECTS := $(patsubst %,$(B)/objects/%.o,$(PRIMITIVES) $(SHARED))
+HOST_OBJECTS := $(HOST:%=$(B)/objects/%.o) $(B)/objects/embedded.o
+ifdef SANITIZE
+HOST_OBJECTS += $(B)/objects/sanitizer.o
+endif
 
 EXECUTABLE := $(B)/praxlua
 MODULE := $(B)/lib/praxlua/core.so
-LUA_FILES := $(shell find lua phases -name '*.lua' 2>/dev/null)
+LUA_FILES := $(shell find lua phases -name '*.lua')
 
 .PHONY: all module objects clean install
 all: $(EXECUTABLE) $(MODULE) $(if $(SANITIZE),$(B)/bin/lua5.4)
@@ -101,6 +106,7 @@ install: all
 	install -m 755 $(MODULE) $(DESTDIR)$(LIBDIR)/praxlua/core.so
 	cd lua && find praxlua -name '*.lua' \
 	  -exec install -D -m 644 {} $(abspath $(DESTDIR)$(LUADIR))/{} \;
+	install -D -m 644 -t $(DESTDIR)$(LUADIR)/praxlua/phases phases/*.lua
 
 # Generated files are replaced only when they change, so that nothing is compiled in vain.
 replace = { cmp -s $@.new $@ || mv $@.new $@; rm -f $@.new; }
@@ -115,7 +121,7 @@ $(B)/generated/flags: FORCE
 
 $(B)/generated/primitives.h: FORCE
 	mkdir -p $(@D)
-	printf 'X(%s)\n' $(PRESENT) > $@.new && $(replace)
+	printf 'X(%s)\n' $(PRIMITIVES) > $@.new && $(replace)
 
 $(B)/generated/openers.h: $(B)/generated/primitives.h
 	sed 's/X(\(.*\))/int luaopen_praxlua_\1(struct lua_State *L);/; 1i struct lua_State;' $< > $@
@@ -142,7 +148,7 @@ $(B)/objects/embedded.o: $(B)/generated/embedded.c $(B)/generated/flags
 	echo "CC $<"
 	$(compile) -Wno-overlength-strings
 
-$(EXECUTABLE): $(HOST_OBJECTS) $(OBJECTS) $(B)/objects/embedded.o $(if $(SANITIZE),$(B)/objects/sanitizer.o)
+$(EXECUTABLE): $(HOST_OBJECTS) $(OBJECTS)
 	echo "LD $@"
 	[ ! -d $@ ] || { rm -f $@/core.so; rmdir $@; }
 	$(CC) $(CFLAGS) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LUA_LIBS) $(PKG_LIBS) -lm -ldl
@@ -169,11 +175,19 @@ $(B)/objects/sanitizer.o: spec/support/sanitizer.c $(B)/generated/flags
 
 -include $(wildcard $(B)/objects/*.d)
 
+.PHONY: demo doctor
+demo: deps
+	$(MAKE) -j$(JOBS) all
+	LUA_PATH='./?.lua;lua/?.lua;lua/?/init.lua;;' LUA_CPATH='$(abspath $(B))/lib/?.so;;' \
+	  PRAXLUA_HOST='$(abspath $(EXECUTABLE))' $(LUA) spec/support/demo.lua
+
+doctor: all
+	$(EXECUTABLE) doctor
+
 # Checks ----------------------------------------------------------------------------------------
 
 # The runner builds what a stage needs by calling make again. STAGES are run in this order.
 STAGES := lint unit integration asan rock docs
-JOBS ?= $(shell nproc)
 run_stages = B=$(B) LUA=$(LUA) JOBS=$(JOBS) $(LUA) spec/support/test.lua
 .PHONY: test coverage $(STAGES)
 test: test-deps

@@ -1,5 +1,5 @@
---- Phase 3: the server's code and packages, then the restart. The session is saved before it, so the
--- upgrade survives the end of the server (and of whoever talked to it).
+--- Phase 3: the server's code and packages, then the restart. The session is saved before it, so
+-- the upgrade survives the end of the server (and of whoever talked to it).
 local phase = {
   id = "mcp-server-upgrade",
   title = "MCP server upgrade",

@@ -2,7 +2,7 @@
 local phase = {
   id = "cleanup-documentation",
   title = "Clean-up and documentation",
-  grants = { services = { "report", "backup", "lock", "commit" } },
+  grants = { services = { "report", "backup", "lock" } },
   limits = { wall = 60 },
 }
 
@@ -26,12 +26,7 @@ function phase.run(host)
     server = server_line(validation), upgrade_summary = summary,
   }))
   local logged = assert(host.report.append_to_update_log(content.version_updated, changes))
-  local committed = false
-  if host.options.git_commit then
-    local done, message = host.commit.changes(pre_flight.source_version)
-    committed = done ~= nil
-    if not done then host.warn("nothing was committed: " .. message) end
-  end
+  local committed = host.report.commit_changes()
   local pruned = assert(host.backup.archive_old_backups(host.options.keep_backups))
   for _, broken in ipairs(pruned.broken or {}) do
     host.warn(string.format("the backup %s is damaged and was left alone: %s", broken.name,

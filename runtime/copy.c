@@ -35,8 +35,7 @@ void copy_close(struct copy *c) {
 
 /* ======================= One file ======================= */
 
-/* Copies the rest of `from`, in the kernel where it can. Returns the number of bytes, -1 with errno.
-*/
+/* Copies the rest of `from`, in the kernel where it can. Returns the number of bytes, or -1. */
 static off_t copy_bytes(int to, int from) {
     char chunk[64 * 1024];
     off_t total = 0;

@@ -48,17 +48,13 @@ static void map_file(void) {
     durable_close(fd);
 }
 
-/* The part of a chunk name that names a file of ours ("lua/praxlua/...", "phases/..."), or NULL. */
+/* The part of a chunk name that names a file of ours: "lua/praxlua/...", or the plain name by which
+** a worker knows a phase script. NULL for others. */
 static const char *our_name(const char *chunk) {
-    static const char *const roots[] = {"lua/praxlua/", "phases/"};
     if (chunk[0] != '@')
         return NULL;
-    for (size_t i = 0; i < sizeof roots / sizeof *roots; i++) {
-        const char *at = strstr(chunk, roots[i]);
-        if (at && (at == chunk + 1 || at[-1] == '/') && strlen(at) < COVERAGE_NAME)
-            return at;
-    }
-    return NULL;
+    const char *name = strchr(chunk, '/') ? strstr(chunk, "lua/praxlua/") : chunk + 1;
+    return name && strlen(name) < COVERAGE_NAME ? name : NULL;
 }
 
 /* The record of a source, made when it is new; NULL when the table is full. */

@@ -271,8 +271,9 @@ static mode_t check_mode(lua_State *L, int arg) {
 
 /* write_atomic(path, data, mode?) -> true | nil, message, code
 ** Replaces the file in one step, or makes it: whoever looks, also after a crash, sees the old
-** content or the new. The owner stays, as far as we may. mode nil: that of the file that is replaced, 0644 for a new one. A link
-** is replaced, not written through. On failure the old file is as it was. */
+** content or the new. The owner stays, as far as we may. mode nil: that of the file that is
+** replaced, 0644 for a new one. A link is replaced, not written through. On failure the old file is
+** as it was. */
 static int file_write_atomic(lua_State *L) {
     const char *path = core_check_path(L, 1);
     struct replacement r = {.mode = 0644};
@@ -312,7 +313,7 @@ static int make_directory(lua_State *L, const char *path, bool more) {
         return sync_directory(entry.dir) < 0 ? -1 : 1;
     int saved = errno;
     if (saved == EEXIST && stat(path, &st) == 0 && S_ISDIR(st.st_mode))
-        return 0; /* somebody else was quicker */
+        return 0;  /* somebody else was quicker */
     errno = saved; /* EEXIST: a link that leads nowhere */
     return -1;
 }
@@ -382,12 +383,31 @@ static int file_rename(lua_State *L) {
     return 1;
 }
 
+/* file.set_mtime(path, mtime) -> true | nil, message, code
+**   Sets the modification time, in nanoseconds since the epoch, of a file, directory or link itself. */
+static int file_set_mtime(lua_State *L) {
+    const char *path = core_check_path(L, 1);
+    lua_Integer mtime = luaL_checkinteger(L, 2);
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
+                                {.tv_sec = mtime / 1000000000, .tv_nsec = mtime % 1000000000}};
+    if (durable_times(AT_FDCWD, path, times) != 0)
+        return core_errno(L, errno, "set the time of", path);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
 static const luaL_Reg functions[] = {
-    {"read", file_read},         {"write_atomic", file_write_atomic},
-    {"stat", file_stat},         {"exists", file_exists},
-    {"mkdir", file_mkdir},       {"remove", file_remove},
-    {"rename", file_rename},     {"readlink", file_readlink},
-    {"realpath", file_realpath}, {NULL, NULL},
+    {"read", file_read},
+    {"write_atomic", file_write_atomic},
+    {"stat", file_stat},
+    {"exists", file_exists},
+    {"mkdir", file_mkdir},
+    {"remove", file_remove},
+    {"rename", file_rename},
+    {"readlink", file_readlink},
+    {"realpath", file_realpath},
+    {"set_mtime", file_set_mtime},
+    {NULL, NULL},
 };
 
 int luaopen_praxlua_file(lua_State *L) {

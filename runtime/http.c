@@ -335,9 +335,13 @@ static void act(Transfer *t) {
     int running;
     memcpy(ready, t->fds, count * sizeof *ready);
     for (nfds_t i = 0; i < count; i++) {
-        int events = (ready[i].revents & POLLIN ? CURL_CSELECT_IN : 0) |
-                     (ready[i].revents & POLLOUT ? CURL_CSELECT_OUT : 0) |
-                     (ready[i].revents & (POLLERR | POLLHUP | POLLNVAL) ? CURL_CSELECT_ERR : 0);
+        int events = 0;
+        if (ready[i].revents & POLLIN)
+            events |= CURL_CSELECT_IN;
+        if (ready[i].revents & POLLOUT)
+            events |= CURL_CSELECT_OUT;
+        if (ready[i].revents & (POLLERR | POLLHUP | POLLNVAL))
+            events |= CURL_CSELECT_ERR;
         if (events)
             curl.multi_socket_action(t->multi, ready[i].fd, events, &running);
     }
@@ -403,8 +407,8 @@ static bool is_header(const char *name, const char *value, size_t name_size, siz
            !strpbrk(value, "\r\n");
 }
 
-/* options.headers, and an empty Expect and Content-Type where libcurl would put its own. Pushes nil,
-** message, code on failure. */
+/* options.headers, and an empty Expect and Content-Type where libcurl would put its own. Pushes
+** nil, message, code on failure. */
 static int set_headers(lua_State *L, Transfer *t) {
     bool typed = false;
     int type = lua_getfield(L, 1, "headers");
@@ -565,9 +569,10 @@ static int push_result(lua_State *L, const Transfer *t, const char *url) {
 **
 ** `headers` has lowercase names. Redirects are not followed, proxies not used. Every status is a
 ** result. An error that on_data raises is raised again.
-** Codes: ETIMEDOUT, ECONNREFUSED (and others of connect(2)), ECONNRESET (the connection ended before
-** the answer), EPROTO (not HTTP), EFBIG (over the cap), EACCES (not this machine), EINVAL (the URL, a
-** header), EHOSTUNREACH (no such name), EINTR (core.system.interrupted()), ENOLIB (no libcurl), ENOMEM.
+** Codes: ETIMEDOUT, ECONNREFUSED (and others of connect(2)), ECONNRESET (the connection ended
+** before the answer), EPROTO (not HTTP), EFBIG (over the cap), EACCES (not this machine), EINVAL
+** (the URL, a header), EHOSTUNREACH (no such name), EINTR (core.system.interrupted()), ENOLIB (no
+** libcurl), ENOMEM.
 */
 static int http_request(lua_State *L) {
     size_t url_size;

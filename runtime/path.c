@@ -108,9 +108,11 @@ static int open_piece(int dir, const char *path, size_t length, int flags) {
     char piece[PATH_MAX];
     memcpy(piece, path, length);
     piece[length] = '\0';
-    if (have_openat2()) /* a link at the end must be ELOOP, not the ENOTDIR of both flags together */
-        return call_openat2(dir, piece, flags & O_DIRECTORY ? flags & ~O_NOFOLLOW : flags);
-    return open_by_components(dir, piece, flags);
+    if (!have_openat2())
+        return open_by_components(dir, piece, flags);
+    if ((flags & O_DIRECTORY) != 0) /* or a link at the end is ENOTDIR instead of ELOOP */
+        flags &= ~O_NOFOLLOW;
+    return call_openat2(dir, piece, flags);
 }
 
 /* The length of the longest beginning of `path` that ends before a '/' and fits the kernel; 0 when

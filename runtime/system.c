@@ -1,17 +1,15 @@
 /*
-** system.c: core.system: what a program asks the machine about itself, other processes, time,
-** space and the terminal; and signals, which only set a flag here.
+** system.c: core.system: what a program asks the machine about itself, time, space, the terminal
+** and (process.c) other processes; and signals, which only set a flag here.
 **
-** Everything is Linux: processes are read from /proc. All functions take and return plain Lua
-** values; sizes are bytes, times are as stated at each function.
+** All functions take and return plain Lua values; sizes are bytes, times are as stated at each.
 */
 #define _GNU_SOURCE
 #include "system.h"
 #include "core.h"
+#include "process.h"
 
 #include <archive.h>
-#include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -114,34 +112,11 @@ static int system_hostname(lua_State *L) {
     return 1;
 }
 
-/* Reads a small text file (from /proc) beneath `dir` into `text`. Returns its length, -1 with
- * errno. */
-static ssize_t read_text(int dir, const char *name, char *text, size_t size) {
-    size_t length = 0;
-    ssize_t n = -1;
-    int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -1;
-    while (length < size - 1) {
-        n = read(fd, text + length, size - 1 - length);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            break;
-        length += (size_t)n;
-    }
-    int saved = errno;
-    close(fd);
-    errno = saved;
-    text[length] = '\0';
-    return n < 0 ? -1 : (ssize_t)length;
-}
-
 /* boot_id() -> string: the kernel's UUID of this boot | nil, message, code */
 static int system_boot_id(lua_State *L) {
     static const char file[] = "/proc/sys/kernel/random/boot_id";
     char text[64];
-    if (read_text(AT_FDCWD, file, text, sizeof text) < 0)
+    if (process_read(AT_FDCWD, file, text, sizeof text) < 0)
         return core_errno(L, errno, "read", file);
     lua_pushlstring(L, text, strcspn(text, "\n"));
     return 1;
@@ -262,141 +237,6 @@ static int system_signal(lua_State *L) {
         return core_errno(L, errno, "signal process", text);
     }
     lua_pushboolean(L, 1);
-    return 1;
-}
-
-/* ======================= Processes ======================= */
-
-/* The fields of /proc/PID/stat that we use; see proc(5). */
-struct process_stat {
-    char state;
-    int ppid, pgid;
-    long long start_time; /* clock ticks since boot */
-};
-
-static bool read_stat(int process, struct process_stat *stat) {
-    char text[2048]; /* fifty numbers and a name of 64 bytes at most */
-    if (read_text(process, "stat", text, sizeof text) <= 0)
-        return false;
-    /* The name in parentheses may hold anything, parentheses too: count from the last one. */
-    const char *at = strrchr(text, ')');
-    return at && sscanf(at,
-                        ") %c %d %d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
-                        "%*d %lld",
-                        &stat->state, &stat->ppid, &stat->pgid, &stat->start_time) == 4;
-}
-
-/* Opens /proc/PID. What is read beneath the descriptor is about this one process, and fails once
-** it is gone, even if its number is given to another. */
-static int open_process(lua_Integer pid) {
-    char path[32];
-    if (pid < 1 || pid > INT_MAX) {
-        errno = ENOENT;
-        return -1;
-    }
-    snprintf(path, sizeof path, "/proc/%d", (int)pid);
-    return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-}
-
-/* Sets t[field] to the target of a link in /proc/PID; leaves it nil when that is not allowed. */
-static void set_link(lua_State *L, int process, const char *name, const char *field) {
-    char target[PATH_MAX];
-    ssize_t n = readlinkat(process, name, target, sizeof target);
-    if (n > 0) {
-        lua_pushlstring(L, target, (size_t)n);
-        lua_setfield(L, -2, field);
-    }
-}
-
-/* Sets t.argv from /proc/PID/cmdline: strings that end in NUL. Empty for a kernel thread or zombie.
- */
-static void set_argv(lua_State *L, int process) {
-    char chunk[4096];
-    ssize_t n = 0;
-    luaL_Buffer all;
-    struct core_guard *file = core_guard(L, core_guard_close);
-    file->fd = openat(process, "cmdline", O_RDONLY | O_CLOEXEC);
-    luaL_buffinit(L, &all);
-    while (file->fd >= 0 && (n = read(file->fd, chunk, sizeof chunk)) != 0) {
-        if (n > 0)
-            luaL_addlstring(&all, chunk, (size_t)n);
-        else if (errno != EINTR)
-            break;
-    }
-    luaL_pushresult(&all);
-    size_t size;
-    const char *text = lua_tolstring(L, -1, &size);
-    lua_newtable(L);
-    lua_Integer count = 0;
-    for (size_t at = 0; at < size; count++) {
-        size_t length = strnlen(text + at, size - at);
-        lua_pushlstring(L, text + at, length);
-        lua_rawseti(L, -2, count + 1);
-        at += length + 1;
-    }
-    lua_setfield(L, -4, "argv"); /* below the table: the text and the guard */
-    lua_pop(L, 2);
-}
-
-/* process(pid) -> {pid, ppid, pgid, state="R"|"S"|"D"|"Z"|"T"|…, start_time=clock ticks since boot,
-** executable=path?, directory=path?, argv={...}} | nil when there is no such process.
-** executable and directory are nil where the kernel does not let us look; the kernel appends
-** " (deleted)" to the path of a file that was removed since. */
-static int system_process(lua_State *L) {
-    lua_Integer pid = luaL_checkinteger(L, 1);
-    struct process_stat stat;
-    struct core_guard *process = core_guard(L, core_guard_close);
-    process->fd = open_process(pid);
-    if (process->fd < 0 || !read_stat(process->fd, &stat)) {
-        lua_pushnil(L);
-        return 1;
-    }
-    lua_createtable(L, 0, 8);
-    lua_pushinteger(L, pid);
-    lua_setfield(L, -2, "pid");
-    lua_pushinteger(L, stat.ppid);
-    lua_setfield(L, -2, "ppid");
-    lua_pushinteger(L, stat.pgid);
-    lua_setfield(L, -2, "pgid");
-    lua_pushlstring(L, &stat.state, 1);
-    lua_setfield(L, -2, "state");
-    lua_pushinteger(L, stat.start_time);
-    lua_setfield(L, -2, "start_time");
-    set_link(L, process->fd, "exe", "executable");
-    set_link(L, process->fd, "cwd", "directory");
-    set_argv(L, process->fd);
-    return 1;
-}
-
-static void close_directory(struct core_guard *guard) {
-    if (guard->pointer)
-        closedir(guard->pointer);
-    guard->pointer = NULL;
-}
-
-/* children(pid) -> array of pids, in no order | nil, message, code. A child that has ended but was
-** not waited for is among them. */
-static int system_children(lua_State *L) {
-    lua_Integer parent = luaL_checkinteger(L, 1), count = 0;
-    struct core_guard *proc = core_guard(L, close_directory);
-    struct dirent *entry;
-    proc->pointer = opendir("/proc");
-    if (!proc->pointer)
-        return core_errno(L, errno, "open", "/proc");
-    lua_newtable(L);
-    while ((entry = readdir(proc->pointer)) != NULL) {
-        struct process_stat stat;
-        lua_Integer pid = isdigit((unsigned char)*entry->d_name) ? atoll(entry->d_name) : 0;
-        int process = pid > 0 ? open_process(pid) : -1;
-        if (process < 0)
-            continue;
-        bool is_child = read_stat(process, &stat) && stat.ppid == parent;
-        close(process);
-        if (is_child) {
-            lua_pushinteger(L, pid);
-            lua_rawseti(L, -2, ++count);
-        }
-    }
     return 1;
 }
 
@@ -580,8 +420,8 @@ static const luaL_Reg functions[] = {
     {"interrupted", system_interrupted_name},
     {"clear_interrupt", system_clear_interrupt},
     {"signal", system_signal},
-    {"process", system_process},
-    {"children", system_children},
+    {"process", process_describe},
+    {"children", process_children},
     {"space", system_space},
     {"access", system_access},
     {"environment", system_environment},

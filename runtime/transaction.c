@@ -284,7 +284,8 @@ static void push_after(lua_State *L, const state *s) {
         lua_pushboolean(L, 0);
 }
 
-/* t:changes() -> array of { path, kind, after } of every change in force */
+/* t:changes() -> array of { path, kind, after } of every change in force, and for an exchanged
+** directory `original`: where in the transaction's folder the old one lies */
 static int l_changes(lua_State *L) {
     const transaction *t = check(L);
     lua_Integer n = 0;
@@ -301,6 +302,10 @@ static int l_changes(lua_State *L) {
             lua_setfield(L, -2, "kind");
             push_after(L, &c->after);
             lua_setfield(L, -2, "after");
+            if (c->kind == CHANGE_EXCHANGE && c->before.type == STATE_DIRECTORY) {
+                lua_pushfstring(L, "stage/%d", (int)c->number);
+                lua_setfield(L, -2, "original");
+            }
             lua_rawseti(L, -2, ++n);
         }
     }

@@ -50,10 +50,10 @@ static void free_pointer(struct core_guard *guard) {
     guard->pointer = NULL;
 }
 
-/* list(root, {skip={[path]=true}?, skip_names={[name]=true}?, hash=bool?}?) -> array, sorted bytewise
-** by path, of {path=from the root, type="file"|"directory"|"link"|"other", mode=07777 bits,
-** size=bytes (0 for a directory), mtime=ns, inode, target=string of a link, sha256=hex of a regular
-** file when hash is true} | nil, message, code
+/* list(root, {skip={[path]=true}?, skip_names={[name]=true}?, hash=bool?}?) -> array, sorted
+** bytewise by path, of {path=from the root, type="file"|"directory"|"link"|"other",
+** mode=07777 bits, size=bytes (0 for a directory), mtime=ns, inode, target=string of a link,
+** sha256=hex of a regular file when hash is true} | nil, message, code
 ** The root is not in the list; it must be a directory and not a link to one ("ENOTDIR"). What is
 ** skipped is neither listed nor entered: skip by path, skip_names by last component anywhere. */
 static int tree_list(lua_State *L) {
@@ -167,8 +167,9 @@ static const char *push_entry_path(lua_State *L, const char *path) {
 
 /* remove(path) -> the number of entries removed | nil, message, code
 ** Takes away a file, a link (never what it leads to) or a whole tree; a missing path is 0. A
-** directory without the permission bits for that gets them. Before anything is removed: "EXDEV" when
-** another file system is mounted in the tree, "EINVAL" for "/" and what ends in "." or "..". */
+** directory without the permission bits for that gets them. Before anything is removed: "EXDEV"
+** when another file system is mounted in the tree, "EINVAL" for "/" and for a path that ends in "."
+** or "..". */
 static int tree_remove(lua_State *L) {
     const char *path = core_check_path(L, 1);
     const char *entry = push_entry_path(L, path);
@@ -190,8 +191,8 @@ static void free_copy(struct core_guard *guard) {
     free_pointer(guard);
 }
 
-/* Pushes nil, message, code of a copy that failed with errno value `error`, after removing what there
-** is of it. */
+/* Pushes nil, message, code of a copy that failed with errno value `error`, after removing what
+** there is of it. */
 static int push_copy_failure(lua_State *L, struct copy *c, struct walk *remains, int error) {
     lua_Integer removed = 0;
     bool left = c->begun && remove_tree(remains, &removed) < 0;

@@ -23,12 +23,14 @@ local text = require("praxlua.text")
 local backup = {
   manifest = manifest, -- BackupManifest
   restore_plan = restore.restore_plan,
+  apply_plan = restore.apply_plan,
   restore_from_backup = restore.restore_from_backup,
 }
 
 local PARTIAL, REMOVING = ".partial-", ".removing-"
 local PRIVATE_FILE, PRIVATE_DIRECTORY = tonumber("600", 8), tonumber("700", 8)
 local SECOND = 1000000000
+local HOUR = 3600 * SECOND
 
 --- How long the list of installed packages may take, in seconds.
 backup.FREEZE_SECONDS = 60
@@ -67,7 +69,14 @@ local function survey(ctx)
 end
 
 -- What the errors of a path say that was there a moment before.
-local VANISHED = { ENOENT = true, ENOTDIR = true, ELOOP = true, EXDEV = true }
+local VANISHED = { ENOENT = true, ENOTDIR = true, ELOOP = true, EXDEV = true, ECHANGED = true }
+
+-- What to do about the others.
+local NEXT = {
+  EACCES = "; the backup must be able to read every file there",
+  ENOSPC = "; make room (`praxlua backup prune` removes old backups)",
+  EDQUOT = "; make room (`praxlua backup prune` removes old backups)",
+}
 
 local function pack(ctx, directory, entries)
   local paths, total = {}, 0
@@ -83,11 +92,11 @@ local function pack(ctx, directory, entries)
   local packed, message, code = core.archive.create(directory .. "/" .. store.ARCHIVE, ctx.project,
     paths, { progress = progress })
   if packed then return packed end
-  if VANISHED[code] or code == "ECHANGED" then
+  if VANISHED[code] then
     return nil, message .. "; stop what is working in " .. ctx.target .. " and try again",
       "ECHANGED"
   end
-  return nil, message, code
+  return nil, message .. (NEXT[code] or ""), code
 end
 
 -- The "name==version" lines of a `pip freeze`, and how many others there are.
@@ -166,10 +175,24 @@ function backup.generate_manifest(ctx, details)
   })
 end
 
--- The first second from now on whose name is free.
-local function free_instant(parent)
+-- When a backup was made, by its name; nil for a name that is no time.
+local function time_in_name(name)
+  local iso = name:gsub("^(%d+%-%d+%-%d+)%-(%d%d)(%d%d)(%d%d)$", "%1T%2:%3:%4Z")
+  return clock.parse(iso) and iso or nil
+end
+
+-- The time a new backup is named after: now, or a second after the newest one, since two of one
+-- second must differ. A name from far in the future (a clock that was wrong) is not followed.
+local function next_instant(ctx)
   local instant = clock.now()
-  while core.file.exists(parent .. "/" .. clock.stamp(instant)) do instant = instant + SECOND end
+  local from, to = clock.stamp(instant), clock.stamp(instant + HOUR)
+  for _, name in ipairs(store.names(ctx) or {}) do
+    local iso = store.is_name(name) and name >= from and name <= to and time_in_name(name)
+    if iso then instant = math.max(instant, clock.parse(iso) + SECOND) end
+  end
+  while core.file.exists(store.path(ctx) .. "/" .. clock.stamp(instant)) do
+    instant = instant + SECOND
+  end
   return instant
 end
 
@@ -194,13 +217,13 @@ local function prove(ctx, directory, m)
 end
 
 -- Fills the directory of a partial backup. Returns the manifest and the name it is to have.
-local function build(ctx, entries, parent, directory, id)
+local function build(ctx, entries, directory, id)
   local packed, requirements, ok, message, code
   packed, message, code = pack(ctx, directory, entries)
   if not packed then return nil, message, code end
   requirements, message, code = snapshot_requirements(ctx, directory)
   if message then return nil, message, code end
-  local instant = free_instant(parent)
+  local instant = next_instant(ctx)
   local name = clock.stamp(instant)
   local m = backup.generate_manifest(ctx, {
     name = name, timestamp = clock.iso(instant), entries = entries, packed = packed,
@@ -251,7 +274,7 @@ function backup.create_backup(ctx)
   local directory = parent .. "/" .. PARTIAL .. id
   ok, message, code = make_empty(directory)
   if ok then
-    m, name, code = build(ctx, entries, parent, directory, id)
+    m, name, code = build(ctx, entries, directory, id)
     message = name
   end
   if m then ok, message, code = core.file.rename(directory, parent .. "/" .. name) end
@@ -281,12 +304,6 @@ function backup.verify_backup_integrity(ctx, name)
   local opened, message, code = store.open(ctx, name)
   if not opened then return nil, message, code end
   return true
-end
-
--- When a backup without a readable manifest was made, by its name.
-local function time_in_name(name)
-  local iso = name:gsub("^(%d+%-%d+%-%d+)%-(%d%d)(%d%d)(%d%d)$", "%1T%2:%3:%4Z")
-  return clock.parse(iso) and iso or nil
 end
 
 local function describe(ctx, name, verify)
@@ -388,7 +405,7 @@ local function choose(ctx, list, keep)
 end
 
 --- Keeps the newest `keep` verified backups and removes the older verified ones. A broken one
---- counts for nothing: it is reported (ctx.warn) and left alone. The backups of this session and of
+--- counts for nothing: it is reported and left alone. The backups of this session and of
 --- any other open one stay. What earlier runs left half made or half removed goes.
 ---@param ctx table
 ---@param keep integer at least 1
@@ -404,10 +421,6 @@ function backup.archive_old_backups(ctx, keep)
   list, message, code = backup.list_backups(ctx, { verify = true })
   if not list then return nil, message, code end
   local kept, doomed, broken = choose(ctx, list, keep)
-  for _, item in ipairs(broken) do
-    warn(ctx, string.format("backup %s is damaged: %s; it does not count and was left in %s",
-      item.name, item.problem, store.path(ctx)))
-  end
   for _, name in ipairs(doomed) do
     ok, message, code = remove_backup(ctx, name)
     if not ok then return nil, message, code end

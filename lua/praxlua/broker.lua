@@ -61,7 +61,9 @@ local function ended(worker)
   local status = worker:wait()
   if status.signal ~= 0 then
     local name = SIGNALS[status.signal] or ("signal " .. status.signal)
-    if name == "SIGXCPU" then return { verdict = "limit:cpu", message = "it used up its CPU time" } end
+    if name == "SIGXCPU" then
+      return { verdict = "limit:cpu", message = "it used up its CPU time" }
+    end
     return { verdict = "crash:" .. name, message = "its process crashed (" .. name .. ")" }
   end
   return { verdict = "protocol:no-result", message = "it ended without a result" }

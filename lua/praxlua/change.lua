@@ -61,12 +61,19 @@ function change.new(transaction, project, folder)
 
   --- Creates or replaces a file.
   ---@param path string
-  ---@param options { data: string?, from: string?, mode: integer?, old: string|false|nil,
-  ---  sha256: string? }
-  function self.put(path, options) return queue(path, true, "put", options) end
+  ---@param content { data: string?, from: string? } the bytes, or the file to copy them from
+  ---@param options { mode: integer?, old: string|false|nil, sha256: string? }? mode: the old file's
+  ---  when nil; old: the hash the present file must have, false for none; sha256: of the new one
+  function self.put(path, content, options)
+    local all = { data = content.data, from = content.from }
+    for name, value in pairs(options or {}) do all[name] = value end
+    return queue(path, true, "put", all)
+  end
 
   --- Creates or replaces a symbolic link.
-  function self.symlink(path, target, options) return queue(path, true, "symlink", target, options) end
+  function self.symlink(path, target, options)
+    return queue(path, true, "symlink", target, options)
+  end
 
   --- Removes a file or link; a missing one is fine.
   function self.remove(path, options) return queue(path, false, "remove", options) end
@@ -93,21 +100,26 @@ function change.new(transaction, project, folder)
     return { changed = count }
   end
 
-  --- Replaces the directory by a private copy that tools may write in; the original is the undo.
-  --- Where there is none yet, whatever a tool makes there is removed by a rollback.
+  --- Replaces a directory by a copy of another one; the original is the undo.
   ---@param path string
-  function self.detach(path)
+  ---@param from string absolute path of a directory
+  function self.replace(path, from)
     local ok, message, code = self.apply()
     if not ok then return nil, message, code end
     local number, name = transaction:stage()
-    if core.file.exists(project .. "/" .. path) then
-      ok, message, code = core.tree.copy(project .. "/" .. path, folder .. "/" .. name)
+    if core.file.exists(from) then
+      ok, message, code = core.tree.copy(from, folder .. "/" .. name)
       if not ok then return nil, message, code end
     end
     ok, message, code = transaction:exchange(path, number)
     if not ok then return failed(message, code) end
     return self.apply()
   end
+
+  --- Replaces a directory by a private copy of itself that tools may write in. Where there is none
+  --- yet, whatever a tool makes there is removed by a rollback.
+  ---@param path string
+  function self.detach(path) return self.replace(path, project .. "/" .. path) end
 
   --- The present content of a file.
   ---@return string|nil data

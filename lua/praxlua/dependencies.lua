@@ -29,7 +29,16 @@ local function venv_path(ctx) return ctx.target .. "/venv" end
 
 local function interpreter(ctx) return venv_path(ctx) .. "/bin/python" end
 
-local function requirements_path(ctx) return ctx.target .. "/mcp_server/requirements.txt" end
+-- The file to install from. A file of elsewhere would be a way past the grants of a phase.
+local function requirements_path(ctx, options)
+  local path = options and options.requirements or ctx.target .. "/mcp_server/requirements.txt"
+  local real, inside = file.realpath(path), file.realpath(ctx.target)
+  if not real then return path end
+  if real:sub(1, #inside + 1) ~= inside .. "/" then
+    error("requirements: " .. path .. " is not of this installation", 3)
+  end
+  return path
+end
 
 local function environment()
   local variables = process.environment({ PIP_USER = "0", PYTHONUNBUFFERED = "1" })
@@ -166,25 +175,28 @@ local function prepare(ctx)
   return { created = created, before = before }
 end
 
-local function pip_argv(ctx)
+local function pip_argv(ctx, requirements)
   return {
     interpreter(ctx), "-m", "pip", "install",
     "--disable-pip-version-check", "--no-input", "--progress-bar", "off",
-    "-r", requirements_path(ctx),
+    "-r", requirements,
   }
 end
 
 --- Installs what the server requires. The environment is replaced by a private copy first, which a
 --- rollback exchanges for the original again.
 ---@param ctx table with ctx.change; options.pip_timeout: seconds, 600
+---@param options { requirements: string? }? requirements: another file of this installation (a
+---  backup's snapshot), mcp_server/requirements.txt when nil
 ---@return table|nil { success, packages_installed, packages = { {name, version, previous?} },
 ---  errors = { {kind, message, next} }, warnings (strings), environment_created, reason?, seconds }
 ---@return string? message only when nothing could be run, or the environment not be replaced
 ---@return string? code
-function dependencies.install_dependencies(ctx)
+function dependencies.install_dependencies(ctx, options)
   local started = system.monotonic()
-  if not file.exists(requirements_path(ctx)) then
-    return outcome(started, { success = true, reason = "the server has no requirements.txt" })
+  local requirements = requirements_path(ctx, options)
+  if not file.exists(requirements) then
+    return outcome(started, { success = true, reason = "there is no " .. requirements })
   end
   local detached, problem, code = ctx.change.detach(ctx.target_name .. "/venv")
   if detached == nil then return nil, problem, code end
@@ -196,7 +208,7 @@ function dependencies.install_dependencies(ctx)
   end
   local seconds = ctx.options.pip_timeout or PIP_SECONDS
   local result
-  result, problem, code = run(ctx, pip_argv(ctx), seconds, tell_progress(ctx))
+  result, problem, code = run(ctx, pip_argv(ctx, requirements), seconds, tell_progress(ctx))
   if not result then return nil, problem, code end
   if result.code ~= 0 or result.timed_out then
     errors = failures_of(result, "pip install", seconds)

@@ -6,6 +6,7 @@
 local broker = require("praxlua.broker")
 local content = require("praxlua.content")
 local core = require("praxlua.core")
+local environment = require("praxlua.environment")
 local evidence = require("praxlua.evidence")
 local json = require("praxlua.json")
 local phases = require("praxlua.phases")
@@ -38,12 +39,16 @@ local function interrupted_exit(signal, otherwise) return SIGNAL_EXITS[signal] o
 -- ---------------------------------------------------------------------------------------------
 -- Reports
 
+local function emit_report(r, made, path)
+  path = path or report.generate_upgrade_summary(r.ctx, made)
+  if path then r.ctx.emit({ event = "report", path = path, report = report.to_dict(made) }) end
+end
+
 -- The report of a run that was rolled back; phase 5 writes the one of a run that went well.
-local function write_failure_report(r, what)
-  local path = report.generate_upgrade_summary(r.ctx, summary.of(r, {
-    success = false, rollback_performed = true, failure = { what = what },
+local function write_failure_report(r, failure)
+  emit_report(r, summary.of(r, {
+    success = false, rollback_performed = true, failure = failure,
   }))
-  if path then r.ctx.emit({ event = "report", path = path, report = {} }) end
 end
 
 -- ---------------------------------------------------------------------------------------------
@@ -117,7 +122,8 @@ local function run_phase(r, phase, index, total)
   end
   if dict then
     r.ctx.emit({ event = "phase_completed", phase = phase.id, number = phase.number,
-      seconds = outcome.seconds, evidence = dict })
+      seconds = outcome.seconds, evidence = dict,
+      summary = phase.number and evidence.summary(phase.number, dict) or nil })
     return true
   end
   r.ctx.emit({ event = "phase_failed", phase = phase.id, number = phase.number,
@@ -173,7 +179,7 @@ local function ask_conflicts(r, planned)
     answers[entry.path] = answer
   end
   if not next(answers) then return planned end
-  r.options.answers = answers
+  r.options.resolutions = answers
   r.ctx.memory.plan = nil
   return content.plan(r.ctx)
 end
@@ -252,6 +258,7 @@ end
 ---@param r table
 ---@return table result
 function engine.settle(r)
+  environment.keep(r)
   r.session.status = "completed"
   local ok, message = state.save_state(r.target, r.session)
   if ok then ok, message = run.discard(r) end
@@ -265,7 +272,8 @@ end
 
 local function fail(r, phase, outcome)
   local signal = core.system.interrupted()
-  local what = string.format("phase %s failed: %s", phase.id, tostring(outcome.message))
+  local cause = tostring(outcome.message)
+  local what = string.format("phase %s failed: %s", phase.id, cause:match("[^\n]*"))
   local changed = r.transaction and #r.transaction:changes() > 0
   if not r.transaction or phase.number and phase.number < 2 then
     if r.transaction and changed then
@@ -273,15 +281,15 @@ local function fail(r, phase, outcome)
       if not undone.success then return undone end
     end
     run.forget(r)
-    return { exit_code = interrupted_exit(signal, 3), status = signal and "interrupted" or "refused",
-      message = outcome.message }
+    return { exit_code = interrupted_exit(signal, 3),
+      status = signal and "interrupted" or "refused", message = outcome.message }
   end
-  local undone = rollback.open_session(r, what)
+  local undone = rollback.open_session(r, "phase " .. phase.id .. " failed")
   if not undone.success then return undone end
-  write_failure_report(r, what)
+  write_failure_report(r, { what = cause, where = "phase " .. phase.title })
   return { exit_code = interrupted_exit(signal, 1),
     status = signal and "interrupted" or "rolled_back",
-    message = what .. " The installation is as before.",
+    message = what .. "\nThe installation is as before.",
     next = "mend the cause and run the upgrade again" }
 end
 
@@ -330,8 +338,7 @@ local function refuse_unfinished(found)
   local id = found[1].session_id
   return { exit_code = 3, status = "refused",
     message = "an earlier upgrade did not finish: session " .. list_unfinished(found),
-    next = string.format("finish it with: praxlua resume %s\n  or undo it with: praxlua rollback %s",
-      id, id) }
+    next = "finish it with: praxlua resume " .. id .. "\nor undo it with: praxlua rollback " .. id }
 end
 
 -- What to do with sessions whose owner is gone: true to go on, or the result that ends the run.
@@ -340,7 +347,9 @@ local function settle_unfinished(r, ui)
   if #found == 0 then return true end
   local answer = r.options.yes and "rollback" or nil
   if not answer and ui.unfinished then answer = ui.unfinished(found) end
-  if r.options.dry_run or not answer or answer == "leave" then return nil, refuse_unfinished(found) end
+  if r.options.dry_run or not answer or answer == "leave" then
+    return nil, refuse_unfinished(found)
+  end
   for _, entry in ipairs(found) do
     if answer == "resume" then return nil, engine.resume_with(r, entry.session_id) end
     r.emit({ event = "warning", message = "rolling back the unfinished session "
@@ -360,7 +369,7 @@ local KEPT_OPTIONS = {
   "phases", "health_timeout",
 }
 
-local function metadata_of(r, options)
+local function metadata_of(options)
   local kept = {}
   for _, name in ipairs(KEPT_OPTIONS) do kept[name] = options[name] end
   return {
@@ -387,7 +396,7 @@ function engine.start_workflow(r, workflow_type, target_file, options)
   r.phases = list
   run.note_missing(r)
   local session = state.session.new({ workflow_type = workflow_type, target_file = target_file,
-    metadata = metadata_of(r, options) })
+    metadata = metadata_of(options) })
   if not r.dry_run then
     local ok, problem = state.save_state(r.target, session)
     if not ok then
@@ -406,7 +415,8 @@ end
 --- A session's state, from disk (the state survives the restart of the server it upgrades).
 ---@param target string
 ---@param session_id string
----@return table|nil state session_id, current_phase, completed_phases, phase_artifacts, metadata, status
+---@return table|nil state session_id, current_phase, completed_phases, phase_artifacts, metadata,
+---  status
 ---@return string? message
 ---@return string? code
 function engine.get_workflow_state(target, session_id)
@@ -425,7 +435,8 @@ function engine.get_current_phase(target, session_id)
   local session, message, code = state.load_state(target, session_id)
   if not session then return nil, message, code end
   local list
-  list, message, code = phases.all(target, session.metadata.options and session.metadata.options.phases)
+  local options = session.metadata.options or {}
+  list, message, code = phases.all(target, options.phases)
   if not list then return nil, message, code end
   for _, phase in ipairs(list) do
     if not is_done(session, phase) then

@@ -19,7 +19,9 @@ phases.BUILT_IN = {
 --- What a phase may use unless it says otherwise, and at most. wall and cpu in seconds, memory in
 --- bytes, instructions of the Lua machine.
 phases.LIMITS = { wall = 60, cpu = 10, memory = 64 * 1024 * 1024, instructions = 50000000 }
-phases.CEILINGS = { wall = 3600, cpu = 600, memory = 1024 * 1024 * 1024, instructions = 10000000000 }
+phases.CEILINGS = {
+  wall = 3600, cpu = 600, memory = 1024 * 1024 * 1024, instructions = 10000000000,
+}
 
 local access = schema.optional(schema.string({ one_of = { "read", "write" } }))
 local names = schema.optional(schema.array(schema.string({ min_length = 1 })))

@@ -99,7 +99,7 @@ local function present(ctx, path)
 end
 
 local function replace(ctx, path, data, old)
-  local ok, message, errno = ctx.change.put(path, { data = data, old = old })
+  local ok, message, errno = ctx.change.put(path, { data = data }, { old = old })
   if ok or not message then ok, message, errno = ctx.change.apply() end
   if not ok then return nil, "writing " .. path .. ": " .. tostring(message), errno end
   return true

@@ -6,6 +6,7 @@
 local backup = require("praxlua.backup")
 local core = require("praxlua.core")
 local dependencies = require("praxlua.dependencies")
+local environment = require("praxlua.environment")
 local json = require("praxlua.json")
 local run = require("praxlua.run")
 local server = require("praxlua.server")
@@ -76,6 +77,8 @@ end
 
 local function restore_environment(r, metadata)
   if not metadata.environment then return true end
+  local kept = environment.path(r.target, metadata.undoes)
+  if core.file.exists(kept) then return r.ctx.change.replace(r.target_name .. "/venv", kept) end
   local path = r.target .. "/.backups/" .. metadata.backup .. "/" .. SNAPSHOT
   if not core.file.exists(path) then
     r.ctx.warn("the backup holds no " .. SNAPSHOT .. "; the server's packages stay as they are")
@@ -140,8 +143,9 @@ function restore.execute(r)
   local metadata = r.session.metadata
   local began = core.system.monotonic()
   r.ctx.emit({ event = "rollback_started", reason = metadata.reason })
-  local ok, message, code = stop_server(r)
+  local ok, message = stop_server(r)
   if not ok then return failed(r, "stopping the server", message) end
+  local code
   ok, message, code = restore_files(r, metadata)
   if not ok and code == "ECONFLICT" then return conflict_result(r, message) end
   if not ok then return failed(r, "restoring the files", message) end

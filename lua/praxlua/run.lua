@@ -1,5 +1,6 @@
 --- One run on one target: its paths, its lock, its session, its transaction, and the context that
 -- the services see.
+local lfs = require("lfs")
 local core = require("praxlua.core")
 local change = require("praxlua.change")
 local json = require("praxlua.json")
@@ -16,7 +17,10 @@ local file = core.file
 run.TARGET_NAME = ".praxis-os"
 
 local function refused(message, next_step, exit_code)
-  return nil, { exit_code = exit_code or 3, status = "refused", message = message, next = next_step }
+  return nil, {
+    exit_code = exit_code or 3, status = exit_code == 6 and "busy" or "refused",
+    message = message, next = next_step,
+  }
 end
 
 --- The installation a command is about: the one given, or the nearest .praxis-os at or above the
@@ -112,6 +116,9 @@ function run.sweep(r)
   if file.exists(folder) then os.remove(folder) end -- only when it is empty
 end
 
+-- The kinds of change that are about one file.
+local FILES = { put = true, symlink = true, remove = true }
+
 --- The context of a session for phases and services (see the table in docs/architecture.md).
 ---@param r table
 ---@param session table
@@ -129,6 +136,7 @@ function run.attach(r, session)
     artifacts = session.phase_artifacts, scratch = r.folder .. "/scratch",
     emit = emit, ask = r.ask or function(_, _, default) return default end,
     progress = function(message, fraction)
+      fraction = fraction and math.max(0, math.min(1, fraction)) or nil
       emit({ event = "phase_progress", phase = r.phase or "preparation", text = message,
         fraction = fraction })
     end,
@@ -140,10 +148,8 @@ function run.attach(r, session)
     lock_held = function() return r.lock:held() end,
     changed_paths = function()
       local paths = {}
-      for _, change in ipairs(r.transaction and r.transaction:changes() or {}) do
-        if change.kind ~= "mkdir" and change.kind ~= "rmdir" and change.kind ~= "exchange" then
-          paths[#paths + 1] = change.path
-        end
+      for _, done in ipairs(r.transaction and r.transaction:changes() or {}) do
+        if FILES[done.kind] then paths[#paths + 1] = done.path end
       end
       return paths
     end,
@@ -189,6 +195,22 @@ function run.discard(r)
   return true
 end
 
+local function names_of(directory)
+  local names = {}
+  for name in lfs.dir(directory) do names[name] = true end
+  return names
+end
+
+-- Whether the target holds just the names it held before: then its time may be as before, too.
+local function same_names(r)
+  local now = names_of(r.target)
+  for name in pairs(r.before.names) do
+    if not now[name] then return false end
+    now[name] = nil
+  end
+  return next(now) == nil
+end
+
 --- Forgets a session that never changed anything: its state file and what was made for it.
 ---@param r table
 function run.forget(r)
@@ -199,12 +221,15 @@ function run.forget(r)
   local path = state.path(r.target, r.session.session_id)
   if path and file.exists(path) then file.remove(path) end
   for _, made in ipairs(r.made or {}) do os.remove(made) end
+  if r.before and same_names(r) then file.set_mtime(r.target, r.before.mtime) end
 end
 
---- Notes which folders are not there before the session's first file, so that forget removes them.
+--- Notes which folders are not there before the session's first file, and the target's own times,
+--- so that forget leaves no trace.
 ---@param r table
 function run.note_missing(r)
-  r.made = {}
+  r.made, r.before = {}, file.stat(r.target)
+  r.before.names = names_of(r.target)
   for _, name in ipairs({ "/.cache/state", "/.cache", "/.backups" }) do
     if not file.exists(r.target .. name) then table.insert(r.made, r.target .. name) end
   end
@@ -235,8 +260,8 @@ function run.unfinished(target)
     if id then
       known[id] = true
       found[#found + 1] = {
-        session_id = id, session = not session.problem and session or nil, problem = session.problem,
-        changes = file.exists(target .. "/.upgrade/" .. id),
+        session_id = id, session = not session.problem and session or nil,
+        problem = session.problem, changes = file.exists(target .. "/.upgrade/" .. id),
       }
     end
   end

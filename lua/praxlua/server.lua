@@ -34,11 +34,11 @@ end
 
 --- The lines of the server's log that tell of errors, since it was last started.
 ---@param ctx table
----@param offset integer? bytes, `log_offset` of restart_server; the start in this run when nil
+---@param offset integer? bytes, `log_offset` of restart_server; the last start by us when nil
 ---@return string[] lines printable, the first hundred
 function server.log_errors_since(ctx, offset)
-  local run = ctx.memory.server
-  return log.errors_since(ctx, offset or run and run.log_offset or log.offset(ctx))
+  assert(offset == nil or math.type(offset) == "integer" and offset >= 0, "offset: bytes")
+  return log.errors_since(ctx, offset or log.marked(ctx) or log.offset(ctx))
 end
 
 -- ---- health ------------------------------------------------------------------------------------
@@ -229,6 +229,7 @@ local function launch(ctx)
   local child
   child, problem, code = core.spawn.start(options)
   if not child then return nil, "the server cannot be started: " .. problem, code end
+  log.mark(ctx, child:pid(), offset)
   return { child = child, pid = child:pid(), log_offset = offset }
 end
 
@@ -318,6 +319,16 @@ local function no_restart(ctx, found, reason)
   return "stdio"
 end
 
+-- Python takes compiled code for current when the source has the size and the second of before,
+-- which a file of another version may well have. Code that was exchanged starts without any.
+local function drop_bytecode(ctx)
+  for _, entry in ipairs(core.tree.list(ctx.target .. "/mcp_server") or {}) do
+    if entry.type == "directory" and entry.path:find("%f[^/%z]__pycache__$") then
+      core.tree.remove(ctx.target .. "/mcp_server/" .. entry.path)
+    end
+  end
+end
+
 local function prove_only(ctx, began, reason, previous)
   local restart_time = clock.iso()
   local health, problem, code = server.probe(ctx)
@@ -348,6 +359,7 @@ function server.restart_server(ctx, options)
   state_file.put_back(ctx)
   local found, reason = server.find(ctx)
   local previous = previous_tools(ctx, found, options)
+  drop_bytecode(ctx)
   reason = no_restart(ctx, found, reason)
   if reason then return prove_only(ctx, began, reason, previous) end
 
@@ -405,6 +417,7 @@ function server.restore(ctx, remembered)
     local stopped, problem, code = server.stop(ctx)
     if not stopped then return nil, problem, code end
   end
+  drop_bytecode(ctx)
   return server.start(ctx, { transport = remembered.transport })
 end
 

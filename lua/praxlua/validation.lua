@@ -34,8 +34,8 @@ end
 
 local function compare_tails(a, b)
   if a == b then return 0 end
-  if a == "" then return a:match("^post") and -1 or 1 end
-  if b == "" then return -1 end
+  if a == "" then return b:match("^post") and -1 or 1 end
+  if b == "" then return a:match("^post") and 1 or -1 end
   local one, other = a:gmatch("%a+"), b:gmatch("%a+")
   local word_a, word_b = one() or "", other() or ""
   if word_a ~= word_b then return word_a < word_b and -1 or 1 end

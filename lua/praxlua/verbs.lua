@@ -21,12 +21,12 @@ verbs.SERVICES = {
     "create_backup", "verify_backup_integrity", "archive_old_backups", "list_backups",
   },
   content = { "preview", "upgrade", "upgrade_server_code", "gitignore" },
-  dependencies = { "install_dependencies", "detect_post_install_steps", "run_post_install_steps" },
+  dependencies = { "install_dependencies", "run_post_install_steps" },
   server = { "restart_server", "health", "run_smoke", "log_errors_since" },
   report = {
     "generate_validation_report", "update_installation_summary", "append_to_update_log",
+    "commit_changes",
   },
-  commit = { "changes" },
 }
 
 local function misuse(verb, message)
@@ -45,7 +45,9 @@ local function denied(message) return nil, message, "EDENIED" end
 -- Files: host.source, host.target, host.project
 
 -- Our own folders are nobody's to write in, or an undo would not find what it needs.
-local OURS = { [".upgrade"] = true, [".upgrade-lock"] = true, [".backups"] = true, [".cache"] = true }
+local OURS = {
+  [".upgrade"] = true, [".upgrade-lock"] = true, [".backups"] = true, [".cache"] = true,
+}
 
 local function is_ours(ctx, path)
   local prefix = ctx.target_name .. "/"
@@ -93,7 +95,7 @@ local function rename(ctx, from, to)
     local ok = true
     if entry.type == "file" then
       ok, message, code = ctx.change.put(to .. tail,
-        { from = ctx.project .. "/" .. from .. tail, mode = entry.mode, old = false })
+        { from = ctx.project .. "/" .. from .. tail }, { mode = entry.mode, old = false })
     elseif entry.type == "link" then
       ok, message, code = ctx.change.symlink(to .. tail, entry.target, { old = false })
     elseif entry.type == "directory" then
@@ -130,7 +132,7 @@ local function writing(add, ctx, root_name, prefix)
   end
   guarded("write", 1, function(path, data, mode)
     expect(root_name .. ".write", 2, data, "string")
-    return apply(ctx, ctx.change.put(path, { data = data, mode = mode }))
+    return apply(ctx, ctx.change.put(path, { data = data }, { mode = mode }))
   end)
   guarded("remove", 1, function(path) return apply(ctx, ctx.change.remove(path)) end)
   guarded("rename", 2, function(from, to) return rename(ctx, from, to) end)
@@ -206,6 +208,12 @@ local OWN = {
     acquire = function(ctx) return lock_text.write(ctx) end,
     release = function(ctx) return lock_text.remove(ctx) end,
     held = function(ctx) return ctx.lock_held() end,
+  },
+  dependencies = {
+    detect_post_install_steps = function(_, requirements)
+      expect("dependencies.detect_post_install_steps", 1, requirements, "string")
+      return require("praxlua.dependencies").detect_post_install_steps(requirements)
+    end,
   },
   report = {
     generate_upgrade_summary = function(ctx)

@@ -23,9 +23,9 @@ integer, number, string_of = constructor("integer"), constructor("number"), cons
 boolean, any = constructor("boolean"), constructor("any")
 
 local function wrapper(kind)
-  return function(of)
+  return function(of, max)
     if type(of) ~= "table" then error(kind .. " takes the type it is made of", 2) end
-    return { kind = kind, of = of }
+    return { kind = kind, of = of, max = max }
   end
 end
 

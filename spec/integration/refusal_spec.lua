@@ -6,7 +6,7 @@ local helper = require("spec.support.helper")
 local lfs = require("lfs")
 local sample = require("spec.support.sample")
 
--- A name of the target's own version that no source has.
+-- A version of the target that no source has.
 local NEWER = "prAxIs OS Content Version\nCurrent Version: 9.0.0\n"
 
 local function shell(s, script, ...)
@@ -160,7 +160,8 @@ describe("An upgrade refuses", function()
     })
     result.events = command.events(result.stdout)
     checks.exits(3, result)
-    assert.equal("", sample.differences(s, s.scratch .. "/before.json", s.scratch .. "/after.json"))
+    local before, after = s.scratch .. "/before.json", s.scratch .. "/after.json"
+    assert.equal("", sample.differences(s, before, after))
     return result
   end
 

@@ -169,7 +169,8 @@ for _, variant in ipairs({
 
     it("adds what has to be ignored to .gitignore and keeps the lines there", function()
       local text = helper.read(s.project .. "/.gitignore")
-      assert.equal("node_modules/\n*.log\n.praxis-os/venv/\n", text:sub(1, 35))
+      local own = "node_modules/\n*.log\n.praxis-os/venv/\n"
+      assert.equal(own, text:sub(1, #own))
       for _, line in ipairs({ ".praxis-os/.cache/", ".praxis-os/mcp_server/__pycache__/" }) do
         local first = ("\n" .. text):find("\n" .. line .. "\n", 1, true)
         assert.is_number(first, line .. " is missing in " .. text)
@@ -243,6 +244,7 @@ for _, variant in ipairs({
       local again = sample.upgrade(s)
       checks.exits(0, again)
       assert.equal("", sample.differences(s, exact, sample.list(s, "exact")))
+      assert.equal("completed", session().status)
     end)
 
     it("is rolled back as a whole when that is asked for afterwards", function()

@@ -39,7 +39,7 @@ end
 function checks.exits(code, result)
   if result.code ~= code then
     error(("exit %s, expected %d\nstderr: %s\nstdout: %s"):format(result.code, code,
-      result.stderr, result.stdout:sub(-3000)), 2)
+      result.stderr:sub(-1500), result.stdout:sub(-1500)), 2)
   end
   if result.events then
     local last = result.events[#result.events]

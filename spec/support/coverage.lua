@@ -67,9 +67,10 @@ local function lua_modules()
       row.name = phase and "phase " .. phase
         or module:gsub("/init$", ""):gsub("/", ".")
       row.key = (phase and phase:gsub("^%d+%-", "") or row.name):gsub("[-.]", "_")
+      local ran = marked[phase and phase .. ".lua" or path] or {}
       for line in pairs(lines_with_code(path)) do
         row.lines = row.lines + 1
-        if (marked[path] or {})[line] then row.covered = row.covered + 1 end
+        if ran[line] then row.covered = row.covered + 1 end
       end
       modules[#modules + 1] = row
     end

@@ -2,19 +2,21 @@
 """The independent checker of the integration tests. It shares no code with praxlua.
 
     oracle.py list ROOT [--target NAME] [--times] [--all] > LISTING
-        The canonical listing of the project ROOT, one JSON object. "Byte-identical" is meant as
-        DESIGN section 5 has it: path, type, mode, link target and content of everything, less what
-        a run may leave under the target (TRANSIENT below); the venv is listed apart.
+        The canonical listing of the project ROOT, one JSON object. "Byte-identical" as in DESIGN
+        section 5: path, type, mode, link target and content of everything, less what a run may
+        leave under the target (TRANSIENT below); the venv is listed apart.
         --target  the installation inside ROOT (default .praxis-os)
         --times   modification times too; --all leaves nothing out (for dry runs and refusals)
     oracle.py compare A B [--part tree|venv|all] [--ignore PATH]... [--relocatable]
         Prints the differences, one a line, nothing when equal; exit 1 when there are any.
+        --ignore leaves out what is at and below PATH
         --relocatable: A and B are two projects; the venv's own absolute paths do not count
     oracle.py expect BEFORE --repository R --old C --new C [--target NAME] --map FROM=TO... [--keep TO]
         The listing a right upgrade of the listing BEFORE leads to: shipped and unmodified files
         replaced, added or removed, everything else kept (--keep TO: nothing removed below TO)
-    oracle.py manifest FILE --repository R --commit C --map FROM=TO...
-        Where a manifest of shipped files and the commit differ, one a line; exit 1 when they do
+    oracle.py manifest FILE --repository R --old C --new C --map FROM=TO...
+        Where a manifest of shipped files is wrong, one a line; exit 1 when it is: it has to record
+        what NEW ships, and may still record what OLD shipped where that was left in place
     oracle.py ask TARGET        MCP handshake with the server of TARGET's state file, over HTTP
     oracle.py processes ROOT    the live processes whose working directory is ROOT or beneath it
     oracle.py stop TARGET       stops the server of TARGET's state file, after proving it is its own
@@ -189,16 +191,18 @@ def expect(before, repository, old, new, mapping, keep):
     return before
 
 
-def manifest(path, repository, commit, mapping):
-    files = shipped(repository, commit, mapping)
-    content = blobs(repository, files.values())
-    right = {path: "sha256:" + content[blob][0] for path, blob in files.items()}
+def manifest(path, repository, old, new, mapping):
+    was, now = shipped(repository, old, mapping), shipped(repository, new, mapping)
+    content = blobs(repository, list(was.values()) + list(now.values()))
+    right = {**was, **now}
+    found = []
     said = {path: entry["checksum"] for path, entry in load(path)["files"].items()}
-    return [
-        "%s: shipped %s, recorded %s" % (path, right.get(path), said.get(path))
-        for path in sorted(right.keys() | said.keys())
-        if right.get(path) != said.get(path)
-    ]
+    for path in sorted(right.keys() | said.keys()):
+        wanted = "sha256:" + content[right[path]][0] if path in right else None
+        left_out = path not in said and path not in now
+        if not left_out and said.get(path) != wanted:
+            found.append("%s: shipped %s, recorded %s" % (path, wanted, said.get(path)))
+    return found
 
 
 # -- the server ------------------------------------------------------------------------------------
@@ -320,7 +324,8 @@ def arguments():
     verb = verbs.add_parser("manifest")
     verb.add_argument("path")
     verb.add_argument("--repository", required=True)
-    verb.add_argument("--commit", required=True)
+    verb.add_argument("--old", required=True)
+    verb.add_argument("--new", required=True)
     verb.add_argument("--map", type=pair, action="append", required=True)
     for name in ("ask", "stop", "processes"):
         verbs.add_parser(name).add_argument("path")
@@ -339,7 +344,7 @@ def main():
         one, other = load(given.a), load(given.b)
         return report(differences(one, other, given.part, given.ignore, given.relocatable))
     if given.verb == "manifest":
-        return report(manifest(given.path, given.repository, given.commit, given.map))
+        return report(manifest(given.path, given.repository, given.old, given.new, given.map))
     if given.verb == "list":
         answer = listing(given.root, given.target, given.times, given.all)
     elif given.verb == "expect":

@@ -20,14 +20,15 @@ check() { # check NAME COMMAND...
   fi
 }
 
+mkdir -p "$clone"
+LUA_PATH="./?.lua;;" lua5.4 -e 'print(table.concat(require("spec.support.sources").list(), "\n"))' |
+  tar -c --no-recursion -T - | tar -x -C "$clone"
+
 # LuaRocks must not see the build of the calling make, nor write to the user's home.
 unset MAKEFLAGS MFLAGS MAKELEVEL B LUA_PATH LUA_CPATH PRAXLUA_PATH PRAXLUA_HOST
+unset SANITIZE COVERAGE STRICT
 export HOME="$scratch"
 
-mkdir -p "$clone"
-git ls-files -co --exclude-standard | while IFS= read -r path; do
-  [ ! -e "$path" ] || printf '%s\n' "$path"
-done | tar -c --no-recursion -T - | tar -x -C "$clone"
 cd "$clone" || exit 1
 
 rocks() { luarocks --lua-version 5.4 "$@"; }

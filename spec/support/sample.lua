@@ -349,7 +349,7 @@ end
 ---@return string
 function sample.manifest_differences(s)
   local argv = with_mapping({ "manifest", s.target .. "/.installed-manifest.json",
-    "--repository", s.source, "--commit", "HEAD" })
+    "--repository", s.source, "--old", "v1.0.0", "--new", "HEAD" })
   local result = oracle(s, table.unpack(argv))
   return result.stdout .. result.stderr
 end

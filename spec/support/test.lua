@@ -51,13 +51,16 @@ local function build_variant(directory, variables)
     quote(directory), variables))
 end
 
+-- What the samples of the integration tests are made from is built once a run.
+local sample_base = trimmed("mktemp -d ${TMPDIR:-/tmp}/praxlua-base-XXXXXX")
+
 -- The environment of a spec: the work tree's Lua, one build's module and executable.
 local function environment(directory, extra)
   local variables = {
     LUA_PATH = "./?.lua;lua/?.lua;lua/?/init.lua;;",
     LUA_CPATH = absolute(directory) .. "/lib/?.so;;",
     PRAXLUA_HOST = absolute(directory) .. "/praxlua",
-    PRAXLUA_PATH = here,
+    PRAXLUA_SAMPLE_BASE = sample_base,
     RESULTS = absolute(directory) .. "/results",
     LUA = lua,
     SPEC_SECONDS = seconds,
@@ -65,7 +68,7 @@ local function environment(directory, extra)
     LC_ALL = "C.UTF-8",
   }
   for name, value in pairs(extra or {}) do variables[name] = value end
-  local words = { "env" }
+  local words = { "env -u PRAXLUA_PATH -u MAKEFLAGS -u MFLAGS" }
   for name, value in pairs(variables) do words[#words + 1] = name .. "=" .. quote(value) end
   return table.concat(words, " ")
 end
@@ -175,6 +178,7 @@ for _, name in ipairs(arg) do
   for word, count in pairs(results) do total[word] = total[word] + count end
 end
 
+os.execute("rm -rf " .. quote(sample_base))
 if total.passed == 0 and total.failed == 0 then total.failed = 1 end
 say(("%d passed, %d failed, %d skipped"):format(total.passed, total.failed, total.skipped))
 os.exit(total.failed == 0 and 0 or 1, true)

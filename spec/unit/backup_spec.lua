@@ -179,6 +179,17 @@ describe("backup", function()
       for _, name in ipairs(names()) do assert(backup.verify_backup_integrity(ctx, name)) end
     end)
 
+    it("is the newest one also after others of the same second were pruned", function()
+      local first = { create(), create(), create(), create() }
+      ctx.session = { session_id = OTHER_SESSION }
+      local fifth = create()
+      assert(backup.archive_old_backups(ctx, 1))
+      ctx.session = { session_id = core.system.uuid() }
+      local sixth = create()
+      assert.is_true(#first == 4 and sixth.backup_timestamp > fifth.backup_timestamp)
+      assert.same({ name_of(sixth), name_of(fifth) }, names())
+    end)
+
     it("stores links as links, also those that lead out or in circles", function()
       must(([[cd %s && ln -s .. standards/up && ln -s /etc etc && ln -s nowhere dangling]])
         :format(quote(target)))
@@ -378,7 +389,7 @@ describe("backup", function()
       assert.equal("EBADMANIFEST", select(3, manifest.from_dict(dict)))
     end)
 
-    it("is refused when its paths are not normal or do not agree, whatever its hash says", function()
+    it("is refused when its paths are not normal or disagree, whatever its hash says", function()
       local hash = core.hash.sha256("a")
       local function rejected(fields)
         local base = sample()
@@ -506,7 +517,7 @@ describe("backup", function()
       end
       assert.equal("ENOENT", select(3, backup.verify_backup_integrity(ctx, "2001-01-01-000000")))
       must(("ln -s %s %s/.backups/2001-01-01-000000"):format(name, quote(target)))
-      assert.equal("EBADBACKUP", select(3, backup.verify_backup_integrity(ctx, "2001-01-01-000000")))
+      assert_damaged("2001-01-01-000000")
     end)
   end)
 
@@ -562,7 +573,7 @@ describe("backup", function()
         kept_backups = { made[5], made[4], made[3] } }, backup.archive_old_backups(ctx, 3))
     end)
 
-    it("never counts a broken one as kept, and leaves it alone with a warning", function()
+    it("never counts a broken one as kept, reports it and leaves it alone", function()
       local made = make(5)
       break_backup(made[5])
       break_backup(made[4])
@@ -572,7 +583,10 @@ describe("backup", function()
       assert.same({ made[3] }, result.kept_backups)
       assert.same({ made[2] }, result.archived)
       assert.equal(3, #result.broken)
-      assert.equal(3, #warnings)
+      for i, at in ipairs({ 5, 4, 1 }) do
+        assert.equal(made[at], result.broken[i].name)
+        assert.truthy(#result.broken[i].problem > 0)
+      end
       assert.same({ made[1], made[3], made[4], made[5] }, in_backups())
     end)
 
@@ -621,6 +635,7 @@ describe("backup", function()
 
     before_each(function()
       must(([[cd %s && chmod 600 config.json && ln -s VERSION.txt link && mkdir -p empty/inside &&
+        mkdir private && chmod 700 private empty/inside && chmod 2750 empty &&
         printf odd > "$(printf 'odd\377\nname')"]]):format(quote(target)))
       before = portrait(project)
       name = name_of(create())
@@ -648,7 +663,7 @@ describe("backup", function()
       must(([[cd %s
         echo 'Current Version: 2.0.0' > VERSION.txt
         chmod 644 config.json; chmod 755 mcp_server/__main__.py
-        rm -r standards/development; rm -r empty
+        rm -r standards/development; rm -r empty; chmod 755 private
         rm standards/universal/a.md && mkdir standards/universal/a.md &&
           echo x > standards/universal/a.md/x
         rm -r specs && ln -s /etc specs
@@ -664,7 +679,7 @@ describe("backup", function()
       local by_path = plan()
       assert.same({}, by_path)
       assert(core.tree.remove(ctx.scratch) and core.file.mkdir(ctx.scratch))
-      assert.same({ changes = 0, files_restored = 0, files_removed = 0 },
+      assert.same({ files_restored = 0, files_removed = 0 },
         backup.restore_from_backup(ctx, name))
     end)
 
@@ -672,6 +687,7 @@ describe("backup", function()
       upgrade_badly()
       assert.same({
         [".gitignore"] = "put", [".praxis-os/VERSION.txt"] = "put",
+        [".praxis-os/private"] = "mode",
         [".praxis-os/config.json"] = "mode", [".praxis-os/mcp_server/__main__.py"] = "mode",
         [".praxis-os/standards/development"] = "mkdir",
         [".praxis-os/standards/development/mine.md"] = "put",
@@ -788,7 +804,8 @@ describe("backup", function()
     assert.equal(before, helper.descriptors())
     local path = project .. "/" .. made.backup_manifest
     local said = must("python3 -c " .. quote("import json,sys; d=json.load(open(sys.argv[1])); "
-      .. "print(d['format_version'], len(d['files']), d['total_size_bytes'])") .. " " .. quote(path))
+      .. "print(d['format_version'], len(d['files']), d['total_size_bytes'])") .. " "
+      .. quote(path))
     assert.equal(string.format("1 8 %d\n", made.backup_size_bytes), said)
     assert.truthy(json.decode(helper.read(path)))
   end)

@@ -17,7 +17,8 @@ local function record(target, files, fields)
 end
 
 local function entry_of(data)
-  return { checksum = "sha256:" .. core.hash.sha256(data), size = #data, last_updated = "2025-10-01" }
+  return { checksum = "sha256:" .. core.hash.sha256(data), size = #data,
+    last_updated = "2025-10-01" }
 end
 
 describe("base", function()
@@ -222,7 +223,8 @@ describe("base", function()
     for _, path in ipairs({ "a", "a/b", "a\nb", ".hidden/x", "..x", "a/..b" }) do
       assert.is_true(base.is_normal(path), path)
     end
-    for _, path in ipairs({ "", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/.", "a\0b", 7 }) do
+    for _, path in ipairs({ "", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/.", "a\0b",
+      7 }) do
       assert.is_false(base.is_normal(path))
     end
     assert.is_not_nil(layout.by_name("praxis-os"))

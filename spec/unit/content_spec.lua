@@ -41,7 +41,9 @@ describe("content", function()
     return report, server
   end
 
-  local function manifest() return assert(json.decode(helper.read(target .. "/.installed-manifest.json"))) end
+  local function manifest()
+    return assert(json.decode(helper.read(target .. "/.installed-manifest.json")))
+  end
 
   it("upgrades, and has nothing to do when asked again", function()
     helper.write(target .. "/workflows/mine/x.md", "mine\n")
@@ -146,6 +148,16 @@ describe("content", function()
     assert.equal("edited meanwhile\n", helper.read(target .. "/" .. PHASE))
   end)
 
+  it("does not remove a file that was edited after the plan was made", function()
+    repository.commit(source, { ["universal/workflows/flow/phase.md"] = false })
+    local ctx, transaction = start()
+    assert(content.plan(ctx))
+    helper.write(target .. "/" .. PHASE, "edited meanwhile\n")
+    assert.equal("ECHANGED", (select(3, content.upgrade(ctx))))
+    transaction:close()
+    assert.equal("edited meanwhile\n", helper.read(target .. "/" .. PHASE))
+  end)
+
   it("stops when the source changed after the plan was made", function()
     repository.commit(source, { ["universal/workflows/flow/phase.md"] = "phase 2\n" })
     local ctx, transaction = start()
@@ -208,7 +220,8 @@ describe("content", function()
     helper.write(target .. "/workflows/flow/mine.md", "mine\n")
     repository.sh("mkdir", "-p", target .. "/workflows/flow/empty")
     repository.commit(source, { ["universal/workflows/flow/phase.md"] = false,
-      ["universal/workflows/flow/metadata.json"] = false, ["universal/workflows/other.md"] = "x\n" })
+      ["universal/workflows/flow/metadata.json"] = false,
+      ["universal/workflows/other.md"] = "x\n" })
     upgrade()
     assert.equal("mine\n", helper.read(target .. "/workflows/flow/mine.md"))
     assert.equal("directory", core.file.stat(target .. "/workflows/flow/empty").type)
@@ -239,7 +252,8 @@ describe("content", function()
     finish(ctx, transaction)
     local files = manifest().files
     assert.equal("sha256:" .. core.hash.sha256("phase 2\n"), files[PHASE].checksum)
-    assert.equal("sha256:" .. core.hash.sha256("print(1)\n"), files["mcp_server/__main__.py"].checksum)
+    assert.equal("sha256:" .. core.hash.sha256("print(1)\n"),
+      files["mcp_server/__main__.py"].checksum)
     assert.equal(second, manifest().commit)
     assert.matches("^%d%d%d%d%-%d%d%-%d%d$", files[PHASE].last_updated)
   end)
@@ -265,7 +279,8 @@ describe("content", function()
     end)
 
     it("is current after an upgrade", function()
-      helper.write(target .. "/VERSION.txt", "Current Version: 0.9\nNotes: n\ncommit=" .. first .. "\n")
+      helper.write(target .. "/VERSION.txt",
+        "Current Version: 0.9\nNotes: n\ncommit=" .. first .. "\n")
       repository.commit(source, { ["universal/workflows/flow/phase.md"] = "phase 2\n" })
       upgrade()
       local text = helper.read(target .. "/VERSION.txt")
@@ -310,7 +325,8 @@ describe("content", function()
     it("gets only what it lacks, into the section that is there", function()
       local text = add(HEADER .. "\n/.praxis-os/.cache/\n.praxis-os/venv/\n\nother/\n")
       assert.matches("^" .. HEADER:gsub("%p", "%%%0")
-        .. "\n/%.praxis%-os/%.cache/\n%.praxis%-os/venv/\n%.praxis%-os/mcp_server/__pycache__/\n", text)
+        .. "\n/%.praxis%-os/%.cache/\n%.praxis%-os/venv/\n%.praxis%-os/mcp_server/__pycache__/\n",
+        text)
       assert.matches("\n\nother/\n$", text)
       local _, sections = text:gsub(HEADER:gsub("%p", "%%%0"), "")
       assert.equal(1, sections)

@@ -165,9 +165,15 @@ describe("dependencies", function()
 
   it("makes it anew when its interpreter was removed from the system", function()
     local ctx = install("", { venv = false })
-    local bin = ctx.target .. "/venv/bin"
-    assert(core.file.mkdir(bin))
-    kit.run({ "ln", "-s", "/usr/bin/python2.99", bin .. "/python" })
+    local path, bin = ctx.target .. "/venv", helper.tempdir()
+    assert(core.file.mkdir(path .. "/bin"))
+    kit.run({ "ln", "-s", "/usr/bin/python2.99", path .. "/bin/python" })
+    -- Making one takes seconds, so this python3 takes a finished one when it is asked rightly.
+    helper.write(bin .. "/python3", ([[#!/bin/sh
+[ "$*" = "-m venv --clear %s" ] && rm -rf "$4" && cp -a %s "$4"
+]]):format(path, kit.environment(true)))
+    kit.run({ "chmod", "+x", bin .. "/python3" })
+    offline({ PATH = bin .. ":/usr/bin:/bin" })
     local result = assert(dependencies.install_dependencies(ctx))
     assert.is_true(result.success)
     assert.is_true(result.environment_created)
@@ -188,7 +194,7 @@ describe("dependencies", function()
     assert(core.file.remove(ctx.target .. "/mcp_server/requirements.txt"))
     local result = assert(dependencies.install_dependencies(ctx))
     assert.is_true(result.success)
-    assert.equal("the server has no requirements.txt", result.reason)
+    assert.equal("there is no " .. ctx.target .. "/mcp_server/requirements.txt", result.reason)
     assert.same({}, ctx.change.detached)
     result = assert(dependencies.install_dependencies(install("# nothing\n")))
     assert.is_true(result.success)
@@ -217,6 +223,23 @@ describe("dependencies", function()
     assert.is_true(result.success)
     assert.equal("user-tool 1.0 requires tiny<2, but you have tiny 2.0 which is incompatible.",
       result.warnings[1])
+  end)
+
+  it("installs from a backup's snapshot, but from no file of elsewhere", function()
+    wheel("tiny", "1.0")
+    local ctx = install("surely_missing\n")
+    local snapshot = ctx.target .. "/.backups/2025-10-08-103000/requirements-snapshot.txt"
+    helper.write(snapshot, "tiny==1.0\n")
+    local result = assert(dependencies.install_dependencies(ctx, { requirements = snapshot }))
+    assert.is_true(result.success)
+    assert.equal("tiny", result.packages[1].name)
+    helper.write(wheels .. "/evil.txt", "tiny\n")
+    kit.run({ "ln", "-s", wheels .. "/evil.txt", ctx.target .. "/link.txt" })
+    for _, path in ipairs({ wheels .. "/evil.txt", ctx.target .. "/link.txt" }) do
+      assert.has_error(function()
+        dependencies.install_dependencies(ctx, { requirements = path })
+      end)
+    end
   end)
 
   -- ---- known failures --------------------------------------------------------------------------

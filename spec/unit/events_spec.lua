@@ -202,6 +202,23 @@ describe("events.people", function()
     }, "\n"), shown)
   end)
 
+  it("leaves out what it was not told", function()
+    assert.equal("Dry run: what an upgrade would do to /p\n",
+      read({ { event = "session_started", target = "/p", dry_run = true } }))
+    assert.equal("error: w\nnext:  n\n", read({ { event = "finished", exit_code = 3,
+      status = "refused", message = "w", next = "n" } }))
+  end)
+
+  it("colours an end that waits differently from one that failed", function()
+    local function shown(status)
+      return read({ { event = "finished", exit_code = 4, status = status, message = "m" } }, nil,
+        { is_terminal = true })
+    end
+    assert.equal("\27[33mm\27[0m\n", shown("waiting"))
+    assert.equal("\27[31mm\27[0m\n", shown("failed"))
+    assert.equal("\27[32mm\27[0m\n", shown("completed"))
+  end)
+
   it("gives a failure its three parts", function()
     local shown = read({
       { event = "phase_failed", phase = "content-upgrade", number = 2, seconds = 3,
@@ -241,6 +258,8 @@ describe("events.people", function()
       verdict = "failed", message = "m" } }, { quiet = true }):find("The phase", 1, true))
     assert.truthy(read({ { event = "warning", message = "m" } }, { quiet = true })
       :find("warning: m", 1, true))
+    assert.truthy(read({ { event = "rollback_completed", success = true, seconds = 1 } },
+      { quiet = true }):find("as before", 1, true))
     assert.truthy(read({ { event = "finished", exit_code = 4, status = "waiting" } },
       { quiet = true }):find("Waiting", 1, true))
   end)

@@ -284,6 +284,37 @@ describe("evidence.to_dict and from_dict", function()
   end)
 end)
 
+describe("evidence.summary", function()
+  it("says in one line what each phase did", function()
+    for phase, want in pairs({
+      [0] = "source 1.2.0 at abc123def; 500 MB needed, 2.5 GB free",
+      "487 files backed up, 47.5 MB",
+      "3 new, 12 updated, 1 removed, 2 conflicts resolved",
+      "42 files of the server; packages installed, server check passed",
+      "8 tools, 8 expected; search passed",
+      "2 old backups removed; report .praxis-os/.cache/upgrade-summary-2025-10-08-103300.md",
+    }) do
+      assert.equal(want, evidence.summary(phase, good(phase)))
+    end
+  end)
+
+  it("says what was not done", function()
+    assert.equal("42 files of the server; no packages to install, server not asked",
+      evidence.summary(3, with(3, {
+        server_restarted = false,
+        dependencies_installed = json.null, dependencies_installed_reason = "no_requirements",
+        server_health_check = json.null, server_health_check_reason = "not_run",
+      })))
+    assert.equal("8 tools, 8 expected; search not tested", evidence.summary(4,
+      with(4, { rag_search_test = json.null, rag_search_test_reason = "not_run" })))
+  end)
+
+  it("says nothing about evidence that does not meet its model, or about a custom phase", function()
+    assert.is_nil(evidence.summary(1, {}))
+    assert.is_nil(evidence.summary("rename-config", {}))
+  end)
+end)
+
 describe("evidence.custom", function()
   it("makes a closed model of the data a phase brings", function()
     local model = assert(evidence.custom({ keys_renamed = { kind = "integer", min = 0 } }))

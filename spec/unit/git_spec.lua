@@ -24,7 +24,8 @@ describe("git", function()
 
   it("knows root, commit and branch", function()
     local source, commit = repository.source()
-    assert.equal(require("praxlua.core").file.realpath(source), git.toplevel(source .. "/mcp_server"))
+    local root = require("praxlua.core").file.realpath(source)
+    assert.equal(root, git.toplevel(source .. "/mcp_server"))
     assert.equal(commit, git.head(source))
     assert.equal("main", git.branch(source))
     repository.git(source, "checkout", "-q", "--detach")
@@ -113,7 +114,7 @@ describe("git", function()
 
   it("writes nothing into the repository", function()
     local source = repository.source()
-    repository.sh("touch", source .. "/VERSION.txt") -- a stale index entry git would like to refresh
+    repository.sh("touch", source .. "/VERSION.txt") -- git would like to refresh its index
     local before = tree_of(source .. "/.git")
     git.status(source)
     git.files(source)
@@ -123,14 +124,22 @@ describe("git", function()
 
   it("runs no program the repository names", function()
     local source = repository.source()
-    local proof = helper.tempdir() .. "/ran"
-    repository.git(source, "config", "core.fsmonitor", "touch " .. proof)
-    repository.git(source, "config", "core.pager", "touch " .. proof)
-    repository.git(source, "config", "log.showSignature", "true")
-    repository.git(source, "config", "gpg.program", "touch " .. proof)
-    repository.git(source, "config", "diff.external", "touch " .. proof)
-    git.status(source)
-    git.log(source, { "universal" })
+    local directory = helper.tempdir()
+    local proof, program = directory .. "/ran", directory .. "/program"
+    helper.write(program, "#!/bin/sh\ntouch " .. proof .. "\n")
+    repository.sh("chmod", "+x", program)
+    -- A commit with a signature, which log.showSignature would have gpg.program look at.
+    local signed = repository.git(source, "cat-file", "commit", "HEAD"):gsub("\n\n", "\ngpgsig "
+      .. "-----BEGIN PGP SIGNATURE-----\n \n x\n -----END PGP SIGNATURE-----\n\n", 1)
+    helper.write(directory .. "/commit", signed .. "\n")
+    repository.git(source, "reset", "-q", "--hard",
+      repository.git(source, "hash-object", "-t", "commit", "-w", directory .. "/commit"))
+    for key, value in pairs({ ["core.fsmonitor"] = program, ["core.pager"] = program,
+      ["log.showSignature"] = "true", ["gpg.program"] = program, ["diff.external"] = program }) do
+      repository.git(source, "config", key, value)
+    end
+    assert.same({}, git.status(source))
+    assert.equal(1, #assert(git.log(source, { "universal" })))
     assert.is_nil(helper.read(proof))
   end)
 

@@ -94,7 +94,12 @@ describe("core.hash", function()
     stream:hex()
     assert.has_error(function() stream:update("x") end)
     assert.has_error(function() stream:hex() end)
-    do local closed <close> = hash.new() end
+    local closed = hash.new()
+    do
+      local until_here <close> = closed
+      until_here:update("x")
+    end
+    assert.has_error(function() closed:hex() end)
     assert.has_error(function() hash.new().update({}, "x") end)
   end)
 

@@ -146,6 +146,12 @@ describe("json.decode", function()
     assert.equal("EDEPTH", hostile)
   end)
 
+  it("counts what is open, not what there is", function()
+    local many = {}
+    for i = 1, 40 do many[i] = { { i, { a = { b = i } } } } end
+    assert.same(many, json.decode(json.encode(many)))
+  end)
+
   it("does not count brackets inside strings", function()
     local s = string.rep("[{", 100)
     assert.same({ s }, json.decode(json.encode({ s })))

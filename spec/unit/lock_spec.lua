@@ -60,6 +60,7 @@ describe("core.lock", function()
     assert.equal("EBUSY", select(3, lock.acquire(directory)))
     holder.kill("KILL")
     local held <close> = assert(lock.acquire(directory))
+    assert.is_true(held:held())
   end)
 
   it("is not inherited by a child that outlives its holder", function()
@@ -81,15 +82,20 @@ describe("core.lock", function()
   end)
 
   it("is released at the end of a <close> variable and by collection", function()
-    do local held <close> = assert(lock.acquire(directory)) end
+    do
+      local first <close> = assert(lock.acquire(directory))
+      assert.is_true(first:held())
+    end
     assert(lock.acquire(directory))
     collectgarbage()
-    local held <close> = assert(lock.acquire(directory))
+    local third <close> = assert(lock.acquire(directory))
+    assert.is_true(third:held())
   end)
 
   it("is the directory's, whatever path leads to it", function()
     assert(os.execute(("ln -s . %s/link"):format(directory)))
     local held <close> = assert(lock.acquire(directory .. "/link"))
+    assert.is_true(held:held())
     assert.equal("EBUSY", select(3, lock.acquire(directory .. "/.")))
   end)
 
@@ -103,6 +109,28 @@ describe("core.lock", function()
     assert.is_true(old:held() and new:held())
   end)
 
+  it("is that of the directory that has the name, if that is exchanged just then", function()
+    local place = directory .. "/target"
+    assert(os.execute("mkdir " .. place))
+    -- Half a second between opening the directory and locking it.
+    local holder = child.start(([[
+      print(core.system.pid())
+      local held = assert(core.lock.acquire(%q))
+      print("held")
+      core.system.sleep(60)
+      held:release()
+    ]]):format(place), child.injected("flock:delay_enter=500000:when=1"))
+    local opened = holder.has_opened(place)
+    assert(os.execute(("mv %s %s.old && mkdir %s"):format(place, place, place)))
+    assert.equal("held", holder.line())
+    local first, second = lock.test(place .. ".old"), lock.test(place)
+    core.system.signal(holder.pid, "KILL")
+    holder.finish()
+    assert.is_true(opened)
+    assert.is_false(first)
+    assert.is_true(second)
+  end)
+
   it("needs a directory that is there", function()
     helper.write(directory .. "/file", "")
     assert.equal("ENOENT", select(3, lock.acquire(directory .. "/none")))
@@ -112,6 +140,7 @@ describe("core.lock", function()
 
   it("leaves nothing in the directory", function()
     local held <close> = assert(lock.acquire(directory))
+    assert.is_true(held:held())
     assert.same({}, core.tree.list(directory))
   end)
 
@@ -128,16 +157,21 @@ describe("core.lock", function()
       assert.is_false(lock.test(directory))
     end)
 
-    it("does not get in the way of a process that acquires", function()
-      local tester = child.start(("print(core.system.pid()) while true do core.lock.test(%q) end")
-        :format(directory))
-      for _ = 1, 200 do
-        local held, message = lock.acquire(directory)
-        if not held then tester.kill("KILL") end
-        assert.is_not_nil(held, message)
-        held:release()
-      end
+    it("is taken for a holder neither by acquire nor by another test", function()
+      local tester = child.start(([[
+        print(core.system.pid())
+        while true do core.lock.test(%q) end
+      ]]):format(directory))
+      local busy, seen, rounds = 0, 0, 0
+      local deadline = core.system.monotonic() + 0.5
+      repeat
+        local held = lock.acquire(directory)
+        if held then held:release() else busy = busy + 1 end
+        if lock.test(directory) then seen = seen + 1 end
+        rounds = rounds + 1
+      until core.system.monotonic() > deadline and rounds > 1000
       tester.kill("KILL")
+      assert.same({ 0, 0 }, { busy, seen })
     end)
   end)
 end)

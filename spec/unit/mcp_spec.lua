@@ -167,8 +167,8 @@ sys.stdin.readline()
 
       it("takes an answer from a batch, and passes over answers to others", function()
         local client = assert(connect({
-          reply = '[{"jsonrpc":"2.0","id":77,"result":{"tools":[{"name":"other"}]}},'
-            .. '{"jsonrpc":"2.0","id":2,"result":{"tools":[{"name":"mine"}]}}]',
+          reply = '[{"jsonrpc":"2.0","id":2,"result":{"tools":[{"name":"mine"}]}},'
+            .. '{"jsonrpc":"2.0","id":77,"result":{"tools":[{"name":"other"}]}}]',
         }))
         assert.same({ "mine" }, names(assert(mcp.list_tools(client, 5))))
         mcp.close(client)

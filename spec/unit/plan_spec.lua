@@ -4,7 +4,8 @@ local plan = require("praxlua.plan")
 local repository = require("spec.support.repository")
 
 local function file(id, executable)
-  return { type = "file", id = id, executable = executable or false, mode = executable and 493 or 420 }
+  return { type = "file", id = id, executable = executable or false,
+    mode = executable and 493 or 420 }
 end
 
 local function link(target) return { type = "link", id = "link:" .. target } end
@@ -64,7 +65,8 @@ local DECISIONS = {
   { "made executable here", A, RUN_A, A, "system", "unchanged", true },
   { "made executable here, content changed upstream", A, RUN_A, B, "system", "update", true },
   { "content and right changed upstream", A, A, RUN_B, "system", "update", true },
-  { "right of the base not known", { type = "file", id = "a" }, A, RUN_B, "system", "update", true },
+  { "right of the base not known", { type = "file", id = "a" }, A, RUN_B, "system", "update",
+    true },
   { "right of yours stays when adopted", NONE, RUN_A, A, "system", "adopt", true },
   -- ownership
   { "a user's file", A, A, B, "user", "keep" },
@@ -170,8 +172,8 @@ describe("plan.build", function()
     assert.same({ "keep", "ours" }, { ours.action, ours.resolved })
     local theirs = find(assert(build({ on_conflict = "theirs" })), path)
     assert.same({ "update", "theirs" }, { theirs.action, theirs.resolved })
-    local single = find(assert(build({ on_conflict = "stop", resolutions = { [path] = "theirs" } })),
-      path)
+    local options = { on_conflict = "stop", resolutions = { [path] = "theirs" } }
+    local single = find(assert(build(options)), path)
     assert.equal("update", single.action)
   end)
 
@@ -255,7 +257,8 @@ describe("plan.build", function()
     assert.is_nil(planned)
     assert.equal("EDIRTY", code)
     assert.matches("uncommitted changes", message)
-    repository.git(source, "update-index", "--assume-unchanged", "universal/workflows/flow/phase.md")
+    repository.git(source, "update-index", "--assume-unchanged",
+      "universal/workflows/flow/phase.md")
     planned, message, code = build()
     assert.is_nil(planned)
     assert.equal("EDIRTY", code)
@@ -278,7 +281,8 @@ describe("plan.build", function()
   end)
 
   it("warns of shipped names that differ only in case", function()
-    repository.commit(source, { ["universal/workflows/A.md"] = "a", ["universal/workflows/a.md"] = "b" })
+    repository.commit(source, { ["universal/workflows/A.md"] = "a",
+      ["universal/workflows/a.md"] = "b" })
     local ctx = repository.context(source, target)
     assert(plan.build(ctx))
     assert.matches("where case does not count", ctx.warnings[1])

@@ -122,6 +122,35 @@ describe("UpgradeReport", function()
   end)
 end)
 
+describe("the server in an UpgradeReport", function()
+  local function server(artifacts)
+    return report.new({ session_id = ID, started_at = "2025-10-08T10:30:00Z",
+      artifacts = artifacts }).server
+  end
+
+  it("comes from the health check when the validation did not get that far", function()
+    assert.same({ answered = true }, server({ ["3"] = { server_health_check = "passed" } }))
+    assert.same({ answered = false }, server({ ["3"] = { server_health_check = "failed" } }))
+    assert.is_nil(server({ ["3"] = { server_health_check = json.null } }))
+    assert.is_nil(server({}))
+  end)
+end)
+
+describe("the summaries in an UpgradeReport", function()
+  local artifacts = { ["1"] = {
+    backup_path = "b", backup_timestamp = "2025-10-08T10:30:45Z", files_backed_up = 2,
+    backup_size_bytes = 1000, backup_manifest = "b/MANIFEST.json", integrity_verified = true,
+    lock_acquired = true,
+  } }
+
+  it("come from the evidence unless they are given", function()
+    local fields = { session_id = ID, started_at = "2025-10-08T10:30:00Z", artifacts = artifacts }
+    assert.same({ ["1"] = "2 files backed up, 1 kB" }, report.new(fields).phase_summaries)
+    fields.phase_summaries = { ["1"] = "given" }
+    assert.same({ ["1"] = "given" }, report.new(fields).phase_summaries)
+  end)
+end)
+
 describe("report.to_markdown", function()
   it("tells outcome, phases, changes, backup, server and what is next", function()
     local md = report.to_markdown(full())
@@ -168,6 +197,16 @@ describe("report.to_markdown", function()
     assert.truthy(md:find("### Added (205)", 1, true))
     assert.truthy(md:find("- `f200`\n- and 5 more files\n", 1, true))
     assert.is_nil(md:find("f201", 1, true))
+  end)
+
+  it("leaves out sections that have nothing in them", function()
+    local md = report.to_markdown(report.new({
+      session_id = ID, started_at = "2025-10-08T10:30:00Z", success = true,
+    }))
+    for _, title in ipairs({ "Phases", "Server", "Issues", "Warnings", "What went wrong" }) do
+      assert.is_nil(md:find("## " .. title, 1, true), title)
+    end
+    assert.is_nil(md:find("Backup", 1, true))
   end)
 
   it("says so when nothing changed", function()

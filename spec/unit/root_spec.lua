@@ -195,18 +195,20 @@ describe("core.root", function()
 
   for _, mechanism in ipairs({ "openat2", "components" }) do
     it("lets no race lead out (" .. mechanism .. ")", function()
-      -- The attacker exchanges a directory for a link to the outside, all the time.
+      -- The attacker exchanges a directory, then a file, for a link to the outside, all the time.
       helper.tree(directory, {
-        ["root/d/secret"] = "inside", ["outside/secret"] = "secret",
+        ["root/d/secret"] = "inside", ["root/f"] = "inside", ["outside/secret"] = "secret",
       })
       local reader = ([[
         local r = assert(core.root.open(%q))
         local seen, refused = { inside = 0 }, 0
         local began = core.system.monotonic()
         repeat
-          local data, _, code = r:read("d/secret")
-          if data then seen[data] = (seen[data] or 0) + 1 end
-          if code == "ELOOP" then refused = refused + 1 end
+          for _, path in ipairs({ "d/secret", "f" }) do
+            local data, _, code = r:read(path)
+            if data then seen[data] = (seen[data] or 0) + 1 end
+            if code == "ELOOP" then refused = refused + 1 end
+          end
           local took = core.system.monotonic() - began
         until took > 1 and seen.inside > 100 and refused > 100 or took > 20
         print(core.root.mechanism(), seen.secret, seen.inside > 100, refused > 100)
@@ -215,11 +217,15 @@ describe("core.root", function()
         local lfs = require("lfs")
         print(core.system.pid())
         local d = %q
+        local function exchange(name, outside)
+          os.rename(d .. "/root/" .. name, d .. "/real")
+          lfs.link(d .. outside, d .. "/root/" .. name, true)
+          os.remove(d .. "/root/" .. name)
+          os.rename(d .. "/real", d .. "/root/" .. name)
+        end
         while true do
-          os.rename(d .. "/root/d", d .. "/real")
-          lfs.link(d .. "/outside", d .. "/root/d", true)
-          os.remove(d .. "/root/d")
-          os.rename(d .. "/real", d .. "/root/d")
+          exchange("d", "/outside")
+          exchange("f", "/outside/secret")
           for _ = 1, 3000 do end
         end
       ]]):format(directory))
@@ -229,6 +235,19 @@ describe("core.root", function()
       assert.equal(mechanism .. "\tnil\ttrue\ttrue\n", output)
     end)
   end
+
+  it("reads no link that takes a file's place between the look and the opening", function()
+    local reader = child.start(([[
+      print(core.system.pid())
+      print((select(3, assert(core.root.open(%q)):read("a/b/file"))))
+    ]]):format(directory .. "/root"),
+      child.injected("openat:delay_enter=500000", directory .. "/root/a/b"))
+    local opened = reader.has_opened(directory .. "/root/a/b")
+    sh("ln -sf ../../../secret %s/root/a/b/file", directory)
+    assert.equal("ELOOP", reader.line())
+    reader.finish()
+    assert.is_true(opened)
+  end)
 
   it("is closed once, and not used after", function()
     local other = assert(core.root.open(directory))

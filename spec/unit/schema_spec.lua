@@ -38,6 +38,7 @@ describe("schema.check", function()
     refused(schema.string({ min_length = 1 }), "")
     refused(schema.string({ min_length = 3 }), "ab")
     refused(schema.string({ max_length = 3 }), "abcd")
+    accepted(schema.string({ max_length = 3, min_length = 3 }), "abc")
     refused(schema.string({ pattern = "^%x+$" }), "xyz")
     accepted(schema.string({ pattern = "^%x+$" }), "0af")
     assert.equal("value: expected one of: passed, failed",

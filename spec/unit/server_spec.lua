@@ -587,6 +587,19 @@ print("ready"); time.sleep(60)]] },
       assert.is_nil(kit.state(ctx))
     end)
 
+    it("does not run compiled code of the old version", function()
+      local ctx = install()
+      start(ctx, "http")
+      local path = ctx.target .. "/mcp_server/__init__.py"
+      local old, cache = helper.read(path), ctx.target .. "/mcp_server/__pycache__"
+      assert.is_true(core.file.exists(cache))
+      -- The same size and the same time: what Python goes by.
+      kit.run({ "cp", "-p", path, ctx.project .. "/time" })
+      helper.write(path, (old:gsub("1%.0%.0", "2.0.0")))
+      kit.run({ "touch", "-r", ctx.project .. "/time", path })
+      assert.equal("2.0.0", assert(server.restart_server(ctx)).health.server_version)
+    end)
+
     it("does not restart when it is told not to", function()
       local ctx = install()
       local child = start(ctx, "http")
@@ -759,6 +772,8 @@ print("ready"); time.sleep(60)]] },
       assert(server.start(ctx))
       local lines = server.log_errors_since(ctx)
       assert.equal(1, #lines)
+      -- A praxlua that resumes knows where to begin, too.
+      assert.same(lines, server.log_errors_since(kit.context(ctx.project)))
       assert.matches("%[ERROR%] mcp_server%.faults: watcher\\e%[2J died$", lines[1])
     end)
 

@@ -198,7 +198,9 @@ describe("validation", function()
       ctx.layout = layout.by_name("praxis-os")
       assert.is_true(validation.check_permissions(ctx).valid)
       local access = core.system.access
-      core.system.access = function(path, mode) return path ~= target .. "/workflows" and access(path, mode) end
+      core.system.access = function(path, mode)
+        return path ~= target .. "/workflows" and access(path, mode)
+      end
       local result = validation.check_permissions(ctx)
       core.system.access = access
       assert.is_false(result.valid)
@@ -219,7 +221,8 @@ describe("validation", function()
       local new = make(DAY)
       helper.write(target .. "/.backups/notes.txt", "x")
       local result = validation.check_backups(ctx)
-      assert.same({ 1, new, 1, 0 }, { result.count, result.newest, result.age_days, #result.warnings })
+      assert.same({ 1, new, 1, 0 },
+        { result.count, result.newest, result.age_days, #result.warnings })
       make(9 * DAY)
       result = validation.check_backups(ctx)
       assert.same({ 2, new }, { result.count, result.newest })
@@ -284,7 +287,8 @@ describe("validation", function()
     it("does not take a link to the source for a copy", function()
       local ctx = check()
       os.remove(target .. "/mcp_server/__main__.py")
-      repository.sh("ln", "-s", source .. "/mcp_server/__main__.py", target .. "/mcp_server/__main__.py")
+      repository.sh("ln", "-s", source .. "/mcp_server/__main__.py",
+        target .. "/mcp_server/__main__.py")
       assert.is_false(validation.verify_checksums(ctx, "mcp_server").verified)
     end)
 
@@ -299,7 +303,9 @@ describe("validation", function()
   it("asks the server service about the server", function()
     local server = require("praxlua.server")
     local health = server.health
-    server.health = function(ctx, seconds) return { responding = ctx.target == target, seconds = seconds } end
+    server.health = function(ctx, seconds)
+      return { responding = ctx.target == target, seconds = seconds }
+    end
     local result = validation.check_server_health(repository.context(source, target), 5)
     server.health = health
     assert.same({ responding = true, seconds = 5 }, result)

@@ -166,8 +166,8 @@ end
 local queue = {}
 
 function queue.put(change, item)
-  return change.put(item.path,
-    { from = item.from, mode = item.mode, sha256 = item.sha256, old = item.old })
+  return change.put(item.path, { from = item.from },
+    { mode = item.mode, sha256 = item.sha256, old = item.old })
 end
 
 function queue.symlink(change, item)
@@ -176,8 +176,12 @@ end
 
 function queue.remove(change, item) return change.remove(item.path, { old = item.old }) end
 function queue.rmdir(change, item) return change.rmdir(item.path) end
-function queue.mkdir(change, item) return change.mkdir(item.path) end
-queue.mode = queue.put
+function queue.mkdir(change, item) return change.mkdir(item.path, { mode = item.mode }) end
+
+function queue.mode(change, item)
+  if item.type == "file" then return queue.put(change, item) end
+  return change.mode(item.path, item.mode)
+end
 
 -- What keep_extra leaves, by path. A kept file cannot stay beneath what becomes a file.
 local function kept_extras(plan)
@@ -201,26 +205,35 @@ local function kept_extras(plan)
   return kept
 end
 
--- The items to hand to the transaction. A directory above another one is made with it. Modes of
--- directories cannot be handed over; check_result tells of them.
+-- The items to hand to the transaction: a directory above a new one is made with that, and the
+-- modes of all new ones are set when their contents are in place.
 local function chosen(plan, kept)
-  local above, items = {}, {}
+  local above, items, modes = {}, {}, {}
   for _, item in ipairs(plan) do
     if item.kind == "mkdir" then above[item.path:match("^(.*)/") or ""] = true end
   end
   for _, item in ipairs(plan) do
-    local by_the_way = item.kind == "mkdir" and above[item.path]
-      or item.kind == "mode" and item.type == "directory"
-    if not kept[item.path] and not by_the_way then items[#items + 1] = item end
+    local made_by_the_way = item.kind == "mkdir" and above[item.path]
+    if not kept[item.path] and not made_by_the_way then items[#items + 1] = item end
+    if item.kind == "mkdir" then
+      modes[#modes + 1] = { path = item.path, kind = "mode", type = "directory", mode = item.mode }
+    end
   end
-  return items
+  return table.move(modes, 1, #modes, #items + 1, items)
 end
 
--- Removals are applied before what takes their place is queued, and directories before what comes
--- into them: a change is queued against what stands there at that moment.
-local function apply(ctx, plan, kept)
-  local items = chosen(plan, kept)
-  local result = { changes = #items, files_restored = 0, files_removed = 0 }
+--- Makes the changes of a plan, or of a part of one. Removals are applied before what takes their
+--- place is queued, and directories before what comes into them: a change is queued against what
+--- stands there at that moment.
+---@param ctx table with change
+---@param plan table[] entries of restore_plan, in its order
+---@param kept table<string, boolean>? paths to leave alone
+---@return { files_restored: integer, files_removed: integer }|nil
+---@return string? message
+---@return string? code "ECHANGED", an errno
+function restore.apply_plan(ctx, plan, kept)
+  local items = chosen(plan, kept or {})
+  local result = { files_restored = 0, files_removed = 0 }
   for i, item in ipairs(items) do
     local ok, message, code = queue[item.kind](ctx.change, item)
     if not ok then return nil, message, code end
@@ -243,18 +256,11 @@ local function check_result(ctx, wanted, kept)
   local live, message, code = live_contents(ctx, wanted)
   if not live then return nil, message, code end
   for path in pairs(kept) do live[path] = nil end
-  for _, item in ipairs(differences(wanted, live, ctx.scratch)) do
-    if item.kind ~= "mode" or item.type ~= "directory" then
-      return nil, string.format("after the restore '%s' is not as in the backup (%s needed); "
-        .. "stop what is working in %s and try again", text.visible(item.path), item.kind,
-        ctx.target), "ECHANGED"
-    end
-    if ctx.warn then
-      ctx.warn(string.format("directory '%s' has mode %04o, in the backup it had %04o; "
-        .. "chmod it if that matters", text.visible(item.path), item.old, item.mode))
-    end
-  end
-  return true
+  local rest = differences(wanted, live, ctx.scratch)[1]
+  if not rest then return true end
+  return nil, string.format("after the restore '%s' is not as in the backup (%s needed); "
+    .. "stop what is working in %s and try again", text.visible(rest.path), rest.kind, ctx.target),
+    "ECHANGED"
 end
 
 --- Brings the installation to what it was when the backup was made, through ctx.change, and
@@ -262,7 +268,7 @@ end
 ---@param ctx table with change and scratch
 ---@param name string
 ---@param options { keep_extra: boolean? }? keep_extra: what was not there then stays
----@return { changes: integer, files_restored: integer, files_removed: integer }|nil
+---@return { files_restored: integer, files_removed: integer }|nil files and links
 ---@return string? message
 ---@return string? code as restore_plan; "ECHANGED" when somebody else changes a file meanwhile.
 ---  After an error the caller rolls its transaction back.
@@ -277,7 +283,7 @@ function restore.restore_from_backup(ctx, name, options)
   else
     kept = {}
   end
-  result, message, code = apply(ctx, plan, kept)
+  result, message, code = restore.apply_plan(ctx, plan, kept)
   if not result then return nil, message, code end
   ok, message, code = check_result(ctx, wanted, kept)
   if not ok then return nil, message, code end

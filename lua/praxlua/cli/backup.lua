@@ -35,8 +35,9 @@ function actions.create(ctx, _, v)
   local made, message = backup.create_backup(ctx)
   if not made then return { exit_code = 1, message = message } end
   v.result("backup create", made, function() end)
-  return { exit_code = 0, message = string.format("Backed up %s (%s) in %s",
-    text.plural(made.files_backed_up, "file"), text.bytes(made.backup_size_bytes), made.backup_path) }
+  local files, size = text.plural(made.files_backed_up, "file"), text.bytes(made.backup_size_bytes)
+  return { exit_code = 0,
+    message = string.format("Backed up %s (%s) in %s", files, size, made.backup_path) }
 end
 
 function actions.list(ctx, args, v)

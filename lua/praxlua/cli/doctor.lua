@@ -30,8 +30,8 @@ local function check_worker()
   local phases = require("praxlua.phases")
   local all, problem = phases.all()
   if not all then return { name = "workers", ok = false, detail = problem } end
-  return { name = "workers", ok = true, detail = string.format("%s described in their own processes",
-    text.plural(#all, "phase")) }
+  return { name = "workers", ok = true,
+    detail = text.plural(#all, "phase") .. " described in their own processes" }
 end
 
 local function check_target(target)
@@ -55,7 +55,8 @@ local function collect(target)
   for name, of in pairs(versions) do names[#names + 1] = name .. " " .. of end
   table.sort(names)
   local checks = json.array({
-    { name = "praxlua", ok = true, detail = version.text .. " (" .. table.concat(names, ", ") .. ")" },
+    { name = "praxlua", ok = true,
+      detail = version.text .. " (" .. table.concat(names, ", ") .. ")" },
     check_worker(),
     check_tool("git", { "git", "--version" }, "the source is read through it"),
     check_tool("python3", { "python3", "--version" }, "the server runs on it"),

@@ -11,7 +11,9 @@ local function interactive() return core.system.isatty(0) and core.system.isatty
 local function ui_for(args, v)
   local ui = { emit = v.emit }
   if args.yes or args.json or not interactive() then return ui end
-  function ui.ask(question, choices, default) return (v.terminal.ask(question, choices, default)) end
+  function ui.ask(question, choices, default)
+    return (v.terminal.ask(question, choices, default))
+  end
   function ui.unfinished(found)
     return (v.terminal.ask(string.format("The earlier upgrade %s did not finish.",
       found[1].session_id), {

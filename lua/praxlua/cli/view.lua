@@ -36,7 +36,8 @@ function view.new(args)
   ---@param data any
   ---@param show fun(terminal: table)
   function v.result(command, data, show)
-    if v.json then v.emit({ event = "result", command = command, data = data }) else show(v.terminal) end
+    if not v.json then return show(v.terminal) end
+    v.emit({ event = "result", command = command, data = data })
   end
 
   return v

@@ -1,7 +1,7 @@
 --- --git-commit: the upgrade as one commit in the project's own repository, on request only.
 --
--- Only the installation and the project's .gitignore are committed; what the user has staged or
--- changed elsewhere stays as it is. Where a commit would be wrong (no repository, the installation
+-- Only the paths that the upgrade changed are committed; whatever else the user has staged or
+-- edited stays as it is. Where a commit would be wrong (no repository, the installation
 -- ignored, a merge under way) or git refuses, nothing is committed and a warning says why: the
 -- upgrade itself does not fail of it.
 local core = require("praxlua.core")
@@ -10,6 +10,7 @@ local text = require("praxlua.text")
 
 local commit = {}
 
+local FROM_INPUT = { "--pathspec-from-file=-", "--pathspec-file-nul" }
 local TIMEOUT = 120 -- seconds; the user's own hooks run in it
 
 -- Someone who is in the middle of one of these does not want a commit in between.
@@ -18,10 +19,11 @@ local UNDER_WAY = {
   ["rebase-merge"] = "a rebase", ["rebase-apply"] = "a rebase", BISECT_LOG = "a bisection",
 }
 
-local function git(ctx, ...)
+-- `input` is for the commands that read paths from their standard input.
+local function git_with(ctx, input, ...)
   local result, message = process.run({
     argv = { "git", "--no-pager", "-C", ctx.project, ... },
-    directory = ctx.project, timeout = TIMEOUT,
+    directory = ctx.project, timeout = TIMEOUT, stdin = input,
     environment = process.environment({ GIT_TERMINAL_PROMPT = "0", GIT_EDITOR = "true" }),
   })
   if not result then return nil, "git: " .. message end
@@ -34,6 +36,8 @@ local function git(ctx, ...)
   end
   return (result.stdout:gsub("\n$", ""))
 end
+
+local function git(ctx, ...) return git_with(ctx, nil, ...) end
 
 local function work_under_way(ctx)
   local directory, message = git(ctx, "rev-parse", "--absolute-git-dir")
@@ -49,21 +53,15 @@ local function declined(ctx, why)
   return false
 end
 
--- What no commit is to hold, whatever the project's .gitignore says.
-local EPHEMERAL = {
-  ".cache", ".backups", ".upgrade", ".upgrade-lock", ".mcp_server_state.json", "venv",
-}
-
--- The installation without what is not content, and the project's .gitignore, as pathspecs.
+-- The changed paths that git does not ignore, as pathspecs, each ended by a NUL.
 local function paths_to_commit(ctx)
-  local paths = { ":(literal)" .. ctx.target_name }
-  for _, name in ipairs(EPHEMERAL) do
-    paths[#paths + 1] = string.format(":(exclude,literal)%s/%s", ctx.target_name, name)
+  local all, ignored, kept = ctx.changed_paths(), {}, {}
+  local answer = git_with(ctx, table.concat(all, "\0") .. "\0", "check-ignore", "-z", "--stdin")
+  for path in (answer or ""):gmatch("%Z+") do ignored[path] = true end
+  for _, path in ipairs(all) do
+    if not ignored[path] then kept[#kept + 1] = ":(literal)" .. path .. "\0" end
   end
-  if core.file.exists(ctx.project .. "/.gitignore") then
-    paths[#paths + 1] = ":(literal).gitignore"
-  end
-  return paths
+  return table.concat(kept)
 end
 
 local function message_of(ctx, info)
@@ -83,19 +81,16 @@ function commit.commit_changes(ctx, info)
   if not ctx.options.git_commit or ctx.options.dry_run then return false end
   local obstacle = work_under_way(ctx)
   if obstacle then return declined(ctx, obstacle) end
-  if git(ctx, "check-ignore", "--quiet", "--", ctx.target_name) then
-    return declined(ctx, ctx.target_name .. " is ignored by the project's repository")
-  end
   local paths = paths_to_commit(ctx)
-  local ok, message = git(ctx, "add", "--all", "--", table.unpack(paths))
-  if not ok then return declined(ctx, message) end
-  if git(ctx, "diff", "--cached", "--quiet", "--", table.unpack(paths)) then
-    return declined(ctx, "git sees no change")
+  if paths == "" then
+    return declined(ctx, "the project's repository ignores everything that was changed")
   end
-  ok, message = git(ctx, "commit", "--quiet", "--only", "--message",
-    message_of(ctx, info or {}), "--", table.unpack(paths))
+  local ok, message = git_with(ctx, paths, "add", "--all", table.unpack(FROM_INPUT))
+  if not ok then return declined(ctx, message) end
+  ok, message = git_with(ctx, paths, "commit", "--quiet", "--only", "--message",
+    message_of(ctx, info or {}), table.unpack(FROM_INPUT))
   if not ok then
-    git(ctx, "reset", "--quiet", "--", table.unpack(paths)) -- take our "add" back
+    git_with(ctx, paths, "reset", "--quiet", table.unpack(FROM_INPUT)) -- take our "add" back
     return declined(ctx, message)
   end
   return true

@@ -1,10 +1,14 @@
 --- The log of a server that we started: .cache/mcp_server.log, appended to by each of its runs.
 local core = require("praxlua.core")
+local json = require("praxlua.json")
 local text = require("praxlua.text")
+
+local file = core.file
 
 local log = {}
 
 local NAME = "/.cache/mcp_server.log"
+local START = "/.cache/mcp_server.start.json"
 local READ_AT_MOST = 4 * 1024 * 1024
 local TAIL = 12
 local ERROR_LINES = 100
@@ -18,8 +22,29 @@ function log.path(ctx) return ctx.target .. NAME end
 ---@param ctx table
 ---@return integer offset
 function log.offset(ctx)
-  local stat = core.file.stat(log.path(ctx))
+  local stat = file.stat(log.path(ctx))
   return stat and stat.size or 0
+end
+
+--- Writes down where a run's lines begin, for a praxlua that resumes the upgrade.
+---@param ctx table
+---@param pid integer of the server
+---@param offset integer bytes
+---@return true|nil
+---@return string? message
+---@return string? code
+function log.mark(ctx, pid, offset)
+  return file.write_atomic(ctx.target .. START, json.encode({ pid = pid, offset = offset }))
+end
+
+--- Where the lines of the run began that was written down last.
+---@param ctx table
+---@return integer|nil offset bytes
+function log.marked(ctx)
+  local data = file.read(ctx.target .. START, 4096)
+  local mark = data and json.decode(data)
+  local offset = type(mark) == "table" and mark.offset
+  return math.type(offset) == "integer" and offset >= 0 and offset or nil
 end
 
 -- The lines from an offset on, printable; of a long log those at its end. A log that is shorter
