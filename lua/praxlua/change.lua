@@ -81,7 +81,12 @@ function change.new(transaction, project, folder)
   --- Makes a directory and those above it.
   ---@param path string
   ---@param options { mode: integer? }? what the umask leaves when nil
-  function self.mkdir(path, options) return queue(path, true, "mkdir", options) end
+  function self.mkdir(path, options)
+    local ok, message, code = queue(path, true, "mkdir", options)
+    if not ok then return nil, message, code end
+    known[path] = true
+    return true
+  end
 
   --- Sets the permission bits of a directory.
   function self.mode(path, mode) return queue(path, false, "mode", mode) end

@@ -394,7 +394,6 @@ function engine.start_workflow(r, workflow_type, target_file, options)
       next = "mend the script, or move it out of the folder" }
   end
   r.phases = list
-  run.note_missing(r)
   local session = state.session.new({ workflow_type = workflow_type, target_file = target_file,
     metadata = metadata_of(options) })
   if not r.dry_run then
@@ -552,7 +551,6 @@ function engine.resume_with(r, session_id)
   r.phases, message = phases.all(r.target, r.options.phases)
   if not r.phases then return { exit_code = 3, status = "refused", message = message } end
   r.session.metadata.owner = run.owner()
-  run.note_missing(r)
   announce(r, true)
   return execute(r)
 end

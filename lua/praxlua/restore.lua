@@ -187,7 +187,6 @@ local function begin(r, metadata)
   metadata.kind = KIND
   metadata.owner = run.owner()
   local session = state.session.new({ metadata = metadata })
-  run.note_missing(r)
   run.attach(r, session)
   metadata.server = server.remember(r.ctx)
   local ok, message = state.save_state(r.target, session)

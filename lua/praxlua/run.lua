@@ -1,6 +1,5 @@
 --- One run on one target: its paths, its lock, its session, its transaction, and the context that
 -- the services see.
-local lfs = require("lfs")
 local core = require("praxlua.core")
 local change = require("praxlua.change")
 local json = require("praxlua.json")
@@ -8,6 +7,7 @@ local lock_text = require("praxlua.lock_text")
 local process = require("praxlua.process")
 local state = require("praxlua.state")
 local text = require("praxlua.text")
+local trace = require("praxlua.trace")
 
 local run = {}
 
@@ -102,6 +102,7 @@ function run.open(options, ui)
     emit = ui.emit, ask = ui.ask,
   }
   run.sweep(r)
+  r.noted = trace.note(target)
   return r
 end
 
@@ -195,22 +196,6 @@ function run.discard(r)
   return true
 end
 
-local function names_of(directory)
-  local names = {}
-  for name in lfs.dir(directory) do names[name] = true end
-  return names
-end
-
--- Whether the target holds just the names it held before: then its time may be as before, too.
-local function same_names(r)
-  local now = names_of(r.target)
-  for name in pairs(r.before.names) do
-    if not now[name] then return false end
-    now[name] = nil
-  end
-  return next(now) == nil
-end
-
 --- Forgets a session that never changed anything: its state file and what was made for it.
 ---@param r table
 function run.forget(r)
@@ -220,19 +205,7 @@ function run.forget(r)
   lock_text.remove(r.ctx)
   local path = state.path(r.target, r.session.session_id)
   if path and file.exists(path) then file.remove(path) end
-  for _, made in ipairs(r.made or {}) do os.remove(made) end
-  if r.before and same_names(r) then file.set_mtime(r.target, r.before.mtime) end
-end
-
---- Notes which folders are not there before the session's first file, and the target's own times,
---- so that forget leaves no trace.
----@param r table
-function run.note_missing(r)
-  r.made, r.before = {}, file.stat(r.target)
-  r.before.names = names_of(r.target)
-  for _, name in ipairs({ "/.cache/state", "/.cache", "/.backups" }) do
-    if not file.exists(r.target .. name) then table.insert(r.made, r.target .. name) end
-  end
+  if r.noted then trace.erase(r.noted) end
 end
 
 --- Releases everything. The session stays on disk as it is.

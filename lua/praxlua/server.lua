@@ -323,7 +323,7 @@ end
 -- which a file of another version may well have. Code that was exchanged starts without any.
 local function drop_bytecode(ctx)
   for _, entry in ipairs(core.tree.list(ctx.target .. "/mcp_server") or {}) do
-    if entry.type == "directory" and entry.path:find("%f[^/%z]__pycache__$") then
+    if entry.type == "directory" and entry.path:match("[^/]+$") == "__pycache__" then
       core.tree.remove(ctx.target .. "/mcp_server/" .. entry.path)
     end
   end

@@ -304,6 +304,23 @@ describe("core.file", function()
     end)
   end)
 
+  it("makes each change durable before it says that it is done", function()
+    local trace = directory .. "/trace"
+    local function calls(code)
+      assert.equal("", (child.run(("local d = %q assert(%s)"):format(directory, code),
+        "exec strace -qq -o " .. trace .. " -e trace=fsync,renameat,unlinkat,mkdirat,fchmod "
+        .. "env ASAN_OPTIONS=detect_leaks=0")))
+      local names_of_calls = {}
+      for name in io.lines(trace) do table.insert(names_of_calls, name:match("^%w+")) end
+      return table.concat(names_of_calls, " ")
+    end
+    assert.equal("fchmod fsync renameat fsync", calls("core.file.write_atomic(d .. '/x', 'y')"))
+    assert.equal("renameat fsync fsync", calls("core.file.rename(d .. '/x', d .. '/y')"))
+    assert.equal("unlinkat fsync", calls("core.file.remove(d .. '/y')"))
+    assert.equal("mkdirat fsync mkdirat fsync", calls("core.file.mkdir(d .. '/a/b')"))
+    assert.equal("unlinkat fsync", calls("core.file.remove(d .. '/a/b')"))
+  end)
+
   it("readlink and realpath", function()
     helper.write(directory .. "/d/file", "x")
     sh("ln -s ../d %s/d/link; ln -s loop %s/loop", directory, directory)

@@ -1,16 +1,13 @@
 --- What belongs to a backup: everything in the target that is not ephemeral, and the project's
 -- .gitignore. All paths are relative to the project.
 local core = require("praxlua.core")
+local layout = require("praxlua.layout")
 local text = require("praxlua.text")
 
 local scope = {}
 
 -- Not content: what this product's programs make again, and what an upgrade keeps for itself.
-local EPHEMERAL = {
-  [".cache"] = true, ["venv"] = true, [".backups"] = true, [".upgrade"] = true,
-  [".upgrade-lock"] = true, [".mcp_server_state.json"] = true,
-}
-local EPHEMERAL_NAMES = { ["__pycache__"] = true }
+local EPHEMERAL = layout.layouts[1].ephemeral
 
 local GITIGNORE = ".gitignore"
 
@@ -22,9 +19,9 @@ function scope.includes(target_name, path)
   if path == GITIGNORE or path == target_name then return true end
   if path:sub(1, #target_name + 1) ~= target_name .. "/" then return false end
   local inside = path:sub(#target_name + 2)
-  if EPHEMERAL[inside:match("^[^/]+")] then return false end
+  if EPHEMERAL.paths[inside:match("^[^/]+")] then return false end
   for name in inside:gmatch("[^/]+") do
-    if EPHEMERAL_NAMES[name] then return false end
+    if EPHEMERAL.names[name] then return false end
   end
   return true
 end
@@ -63,7 +60,7 @@ function scope.list(ctx, hash)
   end
   local inside
   inside, message, code = core.tree.list(ctx.target, {
-    skip = EPHEMERAL, skip_names = EPHEMERAL_NAMES, hash = hash or false,
+    skip = EPHEMERAL.paths, skip_names = EPHEMERAL.names, hash = hash or false,
   })
   if not inside then return nil, message, code end
   local entries = { { path = ctx.target_name, type = "directory", mode = top.mode, size = 0 } }
