@@ -68,7 +68,7 @@ VARIANT_FLAGS += -O0 --coverage -DPRAXLUA_COVERAGE
 endif
 ifdef STRICT
 VARIANT_FLAGS += -Werror -Wmissing-prototypes -Wstrict-prototypes \
-  -Wold-style-definition -include $(B)/generated/openers.h
+  -Wold-style-definition -Wundef -include $(B)/generated/openers.h
 endif
 
 # What is built ---------------------------------------------------------------------------------
@@ -150,7 +150,6 @@ $(B)/objects/embedded.o: $(B)/generated/embedded.c $(B)/generated/flags
 
 $(EXECUTABLE): $(HOST_OBJECTS) $(OBJECTS)
 	echo "LD $@"
-	[ ! -d $@ ] || { rm -f $@/core.so; rmdir $@; }
 	$(CC) $(CFLAGS) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LUA_LIBS) $(PKG_LIBS) -lm -ldl
 
 # The module shows one symbol to the process that loads it.
@@ -160,7 +159,6 @@ $(MODULE): $(OBJECTS)
 	printf '{ global: luaopen_praxlua_core; local: *; };\n' > $(B)/generated/core.map
 	$(CC) $(CFLAGS) $(FLAGS) $(LDFLAGS) -shared -Wl,--version-script=$(B)/generated/core.map \
 	  -o $@ $^ $(PKG_LIBS) -ldl
-	case "$(B)" in build*) ;; *) [ -f $(B)/praxlua ] || { mkdir -p $(B)/praxlua; ln -sf ../lib/praxlua/core.so $(B)/praxlua/core.so; } ;; esac
 
 # A Lua interpreter that carries the sanitizers' runtime; named lua5.4 so that a spec that starts
 # "lua5.4" gets it as well.

@@ -40,7 +40,8 @@ const char *core_check_path(lua_State *L, int arg);
 ** A resource that a C function holds while it calls functions of Lua that may raise. core_guard
 ** pushes a to-be-closed value; `release` is called once, when the C function returns or an error
 ** passes through it. The guard begins empty (fd -1, pointer NULL): acquire after pushing it.
-** Guards are marked slots of the stack: do not remove or replace them, only return over them.
+** Guards are marked slots of the stack: do not pop, remove or replace them, only return over them.
+** (Popping one with lua_settop can corrupt the stack of Lua 5.4.4; returning is safe.)
 */
 struct core_guard {
     void (*release)(struct core_guard *guard); /* called even when still empty; errno is kept */

@@ -25,14 +25,20 @@
 
 /* A directory entry: its directory, open, and its name there. */
 struct entry {
-    struct core_guard *guard;
+    struct core_guard *guard; /* holds the directory */
     int dir;
     const char *name; /* on the Lua stack */
 };
 
-/* Opens the directory of `path` and splits off the last component; trailing slashes are not part of
-** it. Pushes a guard and the name. Returns 0, or -1 with errno (EINVAL for a path that ends in
-** "." or "..", or is "/"). */
+/* Pushes the guard of an entry that is not open yet. */
+static void push_entry(lua_State *L, struct entry *entry) {
+    entry->guard = core_guard(L, core_guard_close);
+    entry->dir = -1;
+}
+
+/* Opens the directory of `path`, closing what the entry held before, and splits off the last
+** component; trailing slashes are not part of it. Pushes up to two strings. Returns 0, or -1 with
+** errno (EINVAL for a path that ends in "." or "..", or is "/"). */
 static int open_entry(lua_State *L, const char *path, struct entry *entry) {
     size_t end = strlen(path);
     while (end > 0 && path[end - 1] == '/')
@@ -40,7 +46,7 @@ static int open_entry(lua_State *L, const char *path, struct entry *entry) {
     size_t start = end;
     while (start > 0 && path[start - 1] != '/')
         start--;
-    entry->guard = core_guard(L, core_guard_close);
+    core_guard_close(entry->guard);
     entry->dir = -1;
     entry->name = lua_pushlstring(L, path + start, end - start);
     if (!path_is_normal(entry->name, end - start)) {
@@ -282,6 +288,7 @@ static int file_write_atomic(lua_State *L) {
     if (mode_given)
         r.mode = check_mode(L, 3);
     struct entry entry;
+    push_entry(L, &entry);
     if (open_entry(L, path, &entry) < 0)
         return core_errno(L, errno, "open the directory of", path);
     r.replaces =
@@ -300,17 +307,16 @@ static int file_write_atomic(lua_State *L) {
 
 /* Makes one directory and syncs its parent. Returns 1, 0 when there was one already, or -1 with
 ** errno: EEXIST, or with more of the path to come ENOTDIR, when something else is in the way. */
-static int make_directory(lua_State *L, const char *path, bool more) {
-    struct entry entry;
+static int make_directory(lua_State *L, struct entry *entry, const char *path, bool more) {
     struct stat st;
     if (stat(path, &st) == 0) {
         errno = more ? ENOTDIR : EEXIST;
         return S_ISDIR(st.st_mode) ? 0 : -1;
     }
-    if (open_entry(L, path, &entry) < 0)
+    if (open_entry(L, path, entry) < 0)
         return -1;
-    if (durable_mkdir(entry.dir, entry.name, 0777) == 0)
-        return sync_directory(entry.dir) < 0 ? -1 : 1;
+    if (durable_mkdir(entry->dir, entry->name, 0777) == 0)
+        return sync_directory(entry->dir) < 0 ? -1 : 1;
     int saved = errno;
     if (saved == EEXIST && stat(path, &st) == 0 && S_ISDIR(st.st_mode))
         return 0;  /* somebody else was quicker */
@@ -325,17 +331,19 @@ static int file_mkdir(lua_State *L) {
     const char *path = core_check_path(L, 1);
     bool mode_given = !lua_isnoneornil(L, 2);
     mode_t mode = mode_given ? check_mode(L, 2) : 0;
+    struct entry entry;
     int made = 0;
-    lua_settop(L, 2);
+    push_entry(L, &entry);
+    int top = lua_gettop(L);
     for (size_t at = strspn(path, "/"); path[at] != '\0';) { /* at each component in turn */
         at += strcspn(path + at, "/");
         size_t end = at;
         at += strspn(path + at, "/");
         const char *part = lua_pushlstring(L, path, end);
-        made = make_directory(L, part, path[at] != '\0');
+        made = make_directory(L, &entry, part, path[at] != '\0');
         if (made < 0)
             return core_errno(L, errno, "make directory", part);
-        lua_settop(L, 2);
+        lua_settop(L, top);
     }
     if (made > 0 && mode_given && durable_mode_at(AT_FDCWD, path, mode) < 0)
         return core_errno(L, errno, "set the mode of", path);
@@ -349,6 +357,7 @@ static int file_remove(lua_State *L) {
     const char *path = core_check_path(L, 1);
     struct entry entry;
     struct stat st;
+    push_entry(L, &entry);
     if (open_entry(L, path, &entry) < 0 ||
         fstatat(entry.dir, entry.name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return core_errno(L, errno, "remove", path);
@@ -367,6 +376,8 @@ static int file_rename(lua_State *L) {
     const char *from = core_check_path(L, 1);
     const char *to = core_check_path(L, 2);
     struct entry source, destination;
+    push_entry(L, &source);
+    push_entry(L, &destination);
     if (open_entry(L, from, &source) < 0)
         return core_errno(L, errno, "open the directory of", from);
     if (open_entry(L, to, &destination) < 0)

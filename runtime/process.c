@@ -78,13 +78,12 @@ static void set_link(lua_State *L, int process, const char *name, const char *fi
     }
 }
 
-/* Sets t.argv from /proc/PID/cmdline: strings that end in NUL. Empty for a kernel thread or zombie.
- */
-static void set_argv(lua_State *L, int process) {
+/* Sets t.argv from /proc/PID/cmdline: strings that end in NUL, none for a kernel thread or zombie.
+** `file` is a guard for the descriptor. */
+static void set_argv(lua_State *L, int process, struct core_guard *file) {
     char chunk[4096];
     ssize_t n = 0;
     luaL_Buffer all;
-    struct core_guard *file = core_guard(L, core_guard_close);
     file->fd = openat(process, "cmdline", O_RDONLY | O_CLOEXEC);
     luaL_buffinit(L, &all);
     while (file->fd >= 0 && (n = read(file->fd, chunk, sizeof chunk)) != 0) {
@@ -104,8 +103,8 @@ static void set_argv(lua_State *L, int process) {
         lua_rawseti(L, -2, count + 1);
         at += length + 1;
     }
-    lua_setfield(L, -4, "argv"); /* below the table: the text and the guard */
-    lua_pop(L, 2);
+    lua_setfield(L, -3, "argv"); /* above the text */
+    lua_pop(L, 1);
 }
 
 /* process(pid) -> {pid, ppid, pgid, state="R"|"S"|"D"|"Z"|"T"|…,
@@ -117,6 +116,7 @@ int process_describe(lua_State *L) {
     lua_Integer pid = luaL_checkinteger(L, 1);
     struct process_stat stat;
     struct core_guard *process = core_guard(L, core_guard_close);
+    struct core_guard *file = core_guard(L, core_guard_close);
     process->fd = open_process(pid);
     if (process->fd < 0 || !read_stat(process->fd, &stat)) {
         lua_pushnil(L);
@@ -135,7 +135,7 @@ int process_describe(lua_State *L) {
     lua_setfield(L, -2, "start_time");
     set_link(L, process->fd, "exe", "executable");
     set_link(L, process->fd, "cwd", "directory");
-    set_argv(L, process->fd);
+    set_argv(L, process->fd, file);
     return 1;
 }
 

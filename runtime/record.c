@@ -7,6 +7,7 @@
 #include "durable.h"
 #include "path.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -172,6 +173,27 @@ static int begin(transaction *t, const char *disposable) {
     return rc == 0 ? durable_sync_all(t->root) : -1;
 }
 
+/* Raises t->next above every number in a folder: a run that was killed while it queued left files
+** there that no journal record tells of. */
+static int skip_names(transaction *t, int folder) {
+    int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    if (!d) {
+        int saved = errno;
+        if (fd >= 0)
+            close(fd);
+        errno = saved;
+        return -1;
+    }
+    for (const struct dirent *e; (e = readdir(d)) != NULL;) {
+        const char *digits = e->d_name + (e->d_name[0] >= 'a' && e->d_name[0] <= 'z');
+        unsigned long number = strtoul(digits, NULL, 10);
+        if (number >= t->next && number < UINT32_MAX)
+            t->next = (uint32_t)number + 1;
+    }
+    return closedir(d);
+}
+
 int transaction_open(transaction *t, const char *root, const char *path, bool create,
                      const char *disposable) {
     t->root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -196,6 +218,8 @@ int transaction_open(transaction *t, const char *root, const char *path, bool cr
         errno = ENOENT;
         return transaction_failed(t, "read the journal of", path);
     }
+    if (skip_names(t, t->stage) != 0 || skip_names(t, t->undo) != 0)
+        return transaction_failed(t, "list the folders of", path);
     if (t->disposable && !*t->disposable) {
         free(t->disposable);
         t->disposable = NULL;

@@ -251,6 +251,7 @@ for _, variant in ipairs({
       local back = sample.run(s, { "rollback" })
       assert.equal(0, back.code, back.stderr .. back.stdout)
       checks.undone(s, before)
+      checks.installed_package(s, "1.0.0")
     end)
   end)
 end

@@ -2,8 +2,9 @@
 -- eyes, and one whose server is broken and that comes back by itself. Everything happens in a
 -- temporary directory that is gone afterwards; the commands are printed and really run.
 local cjson = require("cjson")
+local core = require("praxlua.core")
+local lfs = require("lfs")
 local command = require("spec.support.command")
-local helper = require("spec.support.helper")
 local sample = require("spec.support.sample")
 
 local terminal = os.execute("test -t 1") == true
@@ -25,6 +26,34 @@ end
 
 local function note(text) say(paint("2", "    " .. text)) end
 
+-- Lines of the lists in a plan and in a report; what is kept is always shown.
+local function is_listed(line)
+  return line:find("^  %l+ +%S+/%S+  ") or line:find("^%- `[^`]+`:")
+end
+
+local function is_kept(line) return line:find("^  keep ") end
+
+-- Passes lines on to the viewer as they come, and of a long list only the beginning.
+local function show_lines(pipe)
+  local shown, listed = 5, 0
+  local function end_list()
+    if listed > shown then note(("  … %d more lines like these"):format(listed - shown)) end
+    listed = 0
+  end
+  for line in pipe:lines() do
+    if is_kept(line) then
+      say(line)
+    elseif is_listed(line) then
+      listed = listed + 1
+      if listed <= shown then say(line) end
+    else
+      end_list()
+      say(line)
+    end
+  end
+  end_list()
+end
+
 -- Shows a shell command and runs it in the sample's project, its output to the viewer.
 local function show(s, line, expected)
   say("")
@@ -33,8 +62,10 @@ local function show(s, line, expected)
   for name, value in pairs(s.environment) do
     words[#words + 1] = command.quote(name .. "=" .. value)
   end
-  local _, _, code = os.execute(("cd %s && env -i %s TERM=dumb sh -c %s </dev/null 2>&1"):format(
-    command.quote(s.project), table.concat(words, " "), command.quote(line)))
+  local pipe = assert(io.popen(("cd %s && env -i %s sh -c %s </dev/null 2>&1"):format(
+    command.quote(s.project), table.concat(words, " "), command.quote(line))))
+  show_lines(pipe)
+  local _, _, code = pipe:close()
   if code ~= (expected or 0) then
     error(("exit %d where %d was expected"):format(code, expected or 0), 0)
   end
@@ -59,8 +90,8 @@ local function introduce(s)
   show(s, "git -C ../source log --oneline --decorate | head -4")
   show(s, "ls .praxis-os; sed -n '/Version:/p' .praxis-os/VERSION.txt")
   note("Its owner has files of their own there, and has edited one that was shipped:")
-  show(s, "find .praxis-os/specs .praxis-os/standards/development .praxis-os/workspace -type f; "
-    .. "tail -3 " .. sample.EDITED)
+  show(s, "cd .praxis-os; find specs/2025* standards/development workspace workflows/our* -type f")
+  show(s, "tail -3 " .. sample.EDITED)
   show_server(s, "1.0.0")
 end
 
@@ -90,7 +121,7 @@ local function broken_upgrade(s)
     ["mcp_server/__init__.py"] = 'VERSION = "2.1.0"\n',
     ["mcp_server/faults.json"] = cjson.encode({ exit_at_start = 7 }),
     ["universal/standards/testing/new-in-2.1.md"] = "# New in 2.1.0\n",
-  })
+  }, "Release 2.1.0")
   show(s, "git -C ../source log --oneline | head -1")
   local before = sample.list(s)
   show(s, "praxlua upgrade --source ../source", 1)
@@ -105,17 +136,19 @@ local function look_back(s)
   show(s, "praxlua backup list")
 end
 
+local directory = (os.getenv("TMPDIR") or "/tmp") .. "/praxlua-demo-" .. core.system.pid()
+
 local function main()
   say("The sample is being made (a source repository, a virtual environment, a server) ...")
-  local s = sample.new({ manifest = true })
-  local bin = s.executable:match("^(.*)/[^/]*$")
-  s.environment.PATH = bin .. ":" .. s.environment.PATH
+  assert(lfs.mkdir(directory))
+  local s = sample.new({ manifest = true, parent = directory })
+  s.environment.PATH = s.executable:match("^(.*)/[^/]*$") .. ":" .. s.environment.PATH
   for _, step in ipairs({ introduce, preview, upgrade, broken_upgrade, look_back }) do step(s) end
 end
 
 local ok, message = xpcall(main, debug.traceback)
 local left = sample.clean()
-helper.clean()
+os.execute("rm -rf " .. command.quote(directory))
 if not ok then io.stderr:write("\ndemo: ", tostring(message), "\n") end
 if #left > 0 then io.stderr:write("demo: processes were left: ", cjson.encode(left), "\n") end
 say("")

@@ -11,7 +11,7 @@
         Prints the differences, one a line, nothing when equal; exit 1 when there are any.
         --ignore leaves out what is at and below PATH
         --relocatable: A and B are two projects; the venv's own absolute paths do not count
-    oracle.py expect BEFORE --repository R --old C --new C [--target NAME] --map FROM=TO... [--keep TO]
+    oracle.py expect BEFORE --repository R --old C --new C --map FROM=TO... [--keep TO]...
         The listing a right upgrade of the listing BEFORE leads to: shipped and unmodified files
         replaced, added or removed, everything else kept (--keep TO: nothing removed below TO)
     oracle.py manifest FILE --repository R --old C --new C --map FROM=TO...

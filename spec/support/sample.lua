@@ -167,7 +167,8 @@ end
 --- Commits files to the sample's source; a file that is `false` is removed.
 ---@param s table
 ---@param files table<string, string|false>
-function sample.commit(s, files)
+---@param message string? of the commit
+function sample.commit(s, files, message)
   for path, data in pairs(files) do
     if data then
       helper.write(s.source .. "/" .. path, data)
@@ -175,8 +176,8 @@ function sample.commit(s, files)
       assert(os.remove(s.source .. "/" .. path))
     end
   end
-  sh(("git -C %s add -A && git -C %s commit -q -m 'change the release'"):format(
-    s.source, s.source), s.scratch)
+  sh(("git -C %s add -A && git -C %s commit -q -m %s"):format(
+    s.source, s.source, command.quote(message or "change the release")), s.scratch)
 end
 
 ---@return string commit the full id a name in the source stands for

@@ -7,7 +7,7 @@
 
 local build = os.getenv("B") or "build"
 local lua = os.getenv("LUA") or "lua5.4"
-local seconds = os.getenv("SPEC_SECONDS") or "300"
+local seconds = os.getenv("SPEC_SECONDS") or "600"
 
 local total = { passed = 0, failed = 0, skipped = 0 }
 
@@ -156,14 +156,18 @@ function stages.docs(results)
   run_checks(lua .. " spec/support/docs.lua", results)
 end
 
--- Every spec once more in a build that marks the lines that run; the report is the check.
+-- Every spec once more in a build that marks the lines that run; the report is the check. Left out:
+-- tests marked "#uncounted", which a process that writes its counts at its end would disturb.
 function stages.coverage(results)
   local directory = build .. "/coverage"
   if not build_variant(directory, "COVERAGE=1") then return add(results, "failed") end
   local lines = absolute(directory) .. "/lines"
   make_empty(lines)
   os.execute(("find %s -name '*.gcda' -delete"):format(quote(directory)))
-  run_specs("spec/unit spec/integration", directory, results, { PRAXLUA_COVERAGE_DIR = lines })
+  run_specs("spec/unit spec/integration", directory, results, {
+    PRAXLUA_COVERAGE_DIR = lines,
+    BUSTED_OPTIONS = "--exclude-tags=uncounted",
+  })
   run_checks(("%s spec/support/coverage.lua %s"):format(lua, quote(directory)), results)
 end
 

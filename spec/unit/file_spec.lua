@@ -307,9 +307,11 @@ describe("core.file", function()
   it("makes each change durable before it says that it is done", function()
     local trace = directory .. "/trace"
     local function calls(code)
-      assert.equal("", (child.run(("local d = %q assert(%s)"):format(directory, code),
+      local output, ok = child.run(("local d = %q assert(%s)"):format(directory, code),
         "exec strace -qq -o " .. trace .. " -e trace=fsync,renameat,unlinkat,mkdirat,fchmod "
-        .. "env ASAN_OPTIONS=detect_leaks=0")))
+        .. "env ASAN_OPTIONS=detect_leaks=0")
+      assert.equal("", output)
+      assert.is_true(ok)
       local names_of_calls = {}
       for name in io.lines(trace) do table.insert(names_of_calls, name:match("^%w+")) end
       return table.concat(names_of_calls, " ")

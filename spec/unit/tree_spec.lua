@@ -177,21 +177,22 @@ describe("core.tree", function()
 
     it("lives with a tree that changes while it is read", function()
       local writer = child.start(([[
-        local lfs = require("lfs")
+        local lfs, root = require("lfs"), %q
         print(core.system.pid())
         while true do
-          for i = 1, 20 do
-            local d = %q .. "/d" .. i
-            lfs.mkdir(d)
-            io.open(d .. "/file", "w"):close()
-            os.remove(d .. "/file")
-            lfs.rmdir(d)
+          for i = 1, 50 do
+            lfs.mkdir(root .. "/d" .. i)
+            io.open(root .. "/d" .. i .. "/file", "w"):close()
+          end
+          for i = 1, 50 do
+            os.remove(root .. "/d" .. i .. "/file")
+            lfs.rmdir(root .. "/d" .. i)
           end
         end
       ]]):format(root))
       local most, failure, rounds = 0, nil, 0
       local deadline = core.system.monotonic() + 20
-      while rounds < 5000 or (most == 0 and core.system.monotonic() < deadline) do
+      while rounds < 2000 or (most == 0 and core.system.monotonic() < deadline) do
         local entries, message = tree.list(root, { hash = true })
         failure = failure or message
         most = math.max(most, entries and #entries or 0)
@@ -349,6 +350,16 @@ describe("core.tree", function()
       assert.equal(1, tree.remove(root .. "/flink"))
       assert.equal(3, tree.remove(root .. "/"))
       assert.equal("keep\n", output_of("ls -A %s", directory))
+      assert.equal("x", helper.read(directory .. "/keep/file"))
+    end)
+
+    it("does not empty what a link leads to that takes the tree's place just then", function()
+      helper.tree(directory, { ["keep/file"] = "x", ["root/file"] = "x" })
+      local remover = child.start(("print(core.system.pid()) core.tree.remove(%q)"):format(root),
+        child.injected("openat:delay_enter=500000", root))
+      core.system.sleep(0.2)
+      sh("mv %s %s/moved && ln -s keep %s", root, directory, root)
+      remover.finish()
       assert.equal("x", helper.read(directory .. "/keep/file"))
     end)
 
