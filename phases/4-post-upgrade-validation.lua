@@ -53,17 +53,17 @@ local SMOKE_STATUS = { passed = "passed", failed = "failed", not_run = "skipped"
 function phase.run(host)
   host.progress("calling the server's tools")
   local smoke = assert(host.server.run_smoke())
-  local remembered = assert(host.server.remembered())
-  local expected = remembered.tools or {}
+  local expected = assert(host.server.expected_tools())
   local lost = missing_from(expected, smoke.tools)
   local info = smoke.info or {}
+  local server = info.server or {}
   local log_errors = assert(host.server.log_errors_since())
   for _, line in ipairs(log_errors) do host.warn("the server's log: " .. line) end
 
   local evidence = {
-    server_version = smoke.server_version or info.version,
+    server_version = smoke.server_version or server.version or info.version,
     tools_registered = smoke.tools_registered,
-    expected_tools = math.max(#expected, 1),
+    expected_tools = #expected,
     browser_tools_enabled = smoke.browser_tools_enabled,
     server_log_errors = #log_errors,
     lost_tools = lost,
@@ -73,8 +73,8 @@ function phase.run(host)
   put_result(evidence, "browser_smoke_test", smoke.browser_smoke_test)
   put_result(evidence, "rag_search_test", smoke.rag_search_test)
   put_result(evidence, "workflow_engine_test", smoke.workflow_engine_test)
-  put_reported(evidence, "file_watchers_active", info.file_watchers_active)
-  put_reported(evidence, "rag_index_current", info.rag_index_current)
+  put_reported(evidence, "file_watchers_active", server.file_watchers_active)
+  put_reported(evidence, "rag_index_current", server.rag_index_current)
   put_tests(evidence, host)
   for i, call in ipairs(smoke.calls) do
     evidence.smoke_calls[i] = {

@@ -32,9 +32,9 @@ int durable_write(int fd, const void *data, size_t size);
 ssize_t durable_copy(int to, int from, size_t size);
 
 int durable_truncate(int fd, off_t size);
-int durable_mode(int fd, mode_t mode);                              /* fchmod */
-int durable_owner(int fd, uid_t uid, gid_t gid);                     /* fchown */
-int durable_mode_at(int dir, const char *name, mode_t mode);        /* fchmodat, no links */
+int durable_mode(int fd, mode_t mode);                       /* fchmod */
+int durable_owner(int fd, uid_t uid, gid_t gid);             /* fchown */
+int durable_mode_at(int dir, const char *name, mode_t mode); /* fchmodat, no links */
 int durable_times(int dir, const char *name, const struct timespec times[2]); /* of a link itself */
 
 /* Makes a file's data and size, or a directory's entries, durable. After an error the state of

@@ -394,13 +394,17 @@ static int file_rename(lua_State *L) {
     return 1;
 }
 
-/* file.set_mtime(path, mtime) -> true | nil, message, code
-**   Sets the modification time, in nanoseconds since the epoch, of a file, directory or link itself. */
+/* set_mtime(path, mtime) -> true | nil, message, code: the modification time, in nanoseconds since
+** the epoch, of a file, directory or link itself. */
 static int file_set_mtime(lua_State *L) {
     const char *path = core_check_path(L, 1);
     lua_Integer mtime = luaL_checkinteger(L, 2);
+    const lua_Integer second = 1000000000;
+    lua_Integer part = mtime % second;
+    if (part < 0) /* before 1970: the parts of a second count forwards all the same */
+        part += second;
     struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
-                                {.tv_sec = mtime / 1000000000, .tv_nsec = mtime % 1000000000}};
+                                {.tv_sec = (mtime - part) / second, .tv_nsec = part}};
     if (durable_times(AT_FDCWD, path, times) != 0)
         return core_errno(L, errno, "set the time of", path);
     lua_pushboolean(L, 1);

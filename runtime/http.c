@@ -471,7 +471,6 @@ static int prepare(lua_State *L, Transfer *t, const char *url) {
     curl.easy_setopt(t->easy, CURLOPT_PROTOCOLS, (long)CURLPROTO_HTTP);
     curl.easy_setopt(t->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl.easy_setopt(t->easy, CURLOPT_PROXY, "");
-    curl.easy_setopt(t->easy, CURLOPT_NOPROXY, "*");
     curl.easy_setopt(t->easy, CURLOPT_NOSIGNAL, 1L);
     curl.easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)INT32_MAX); /* ours counts */
     curl.easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);

@@ -1,27 +1,18 @@
---- The engine: runs the phases of a workflow in order, checks each checkpoint, and sees to it that
--- every run ends as one of: done, refused before any change, rolled back, waiting, or resumable.
+--- The engine: begins workflows, goes on with unfinished ones and undoes them, under the target's
+-- lock. Every run ends as one of: done, refused before any change, rolled back, waiting, resumable.
 --
 -- A result is a table { exit_code, status, message?, next?, session_id? }; the exit codes are those
 -- of the command line.
-local broker = require("praxlua.broker")
-local content = require("praxlua.content")
+local checkpoint = require("praxlua.checkpoint")
 local core = require("praxlua.core")
-local environment = require("praxlua.environment")
-local evidence = require("praxlua.evidence")
-local json = require("praxlua.json")
+local execution = require("praxlua.execution")
 local phases = require("praxlua.phases")
-local receipts = require("praxlua.receipts")
-local report = require("praxlua.report")
 local restore = require("praxlua.restore")
 local rollback = require("praxlua.rollback")
 local run = require("praxlua.run")
-local server = require("praxlua.server")
 local state = require("praxlua.state")
-local summary = require("praxlua.summary")
 
 local engine = {}
-
-local SIGNAL_EXITS = { SIGHUP = 129, SIGINT = 130, SIGTERM = 143 }
 
 -- ---------------------------------------------------------------------------------------------
 -- Results
@@ -31,298 +22,6 @@ local function finish(r, result)
   r.emit({ event = "finished", exit_code = result.exit_code, status = result.status,
     message = result.message, next = result.next, session_id = result.session_id })
   return result
-end
-
--- The exit code of an interrupted run tells the signal.
-local function interrupted_exit(signal, otherwise) return SIGNAL_EXITS[signal] or otherwise end
-
--- ---------------------------------------------------------------------------------------------
--- Reports
-
-local function emit_report(r, made, path)
-  path = path or report.generate_upgrade_summary(r.ctx, made)
-  if path then r.ctx.emit({ event = "report", path = path, report = report.to_dict(made) }) end
-end
-
--- The report of a run that was rolled back; phase 5 writes the one of a run that went well.
-local function write_failure_report(r, failure)
-  emit_report(r, summary.of(r, {
-    success = false, rollback_performed = true, failure = failure,
-  }))
-end
-
--- ---------------------------------------------------------------------------------------------
--- One phase
-
-local function note_phase(r, phase, outcome)
-  local all = r.session.metadata.phases or json.array()
-  r.session.metadata.phases = all
-  for i, entry in ipairs(all) do
-    if entry.id == phase.id then table.remove(all, i) break end
-  end
-  all[#all + 1] = {
-    id = phase.id, number = phase.number, title = phase.title, verdict = outcome.verdict,
-    seconds = outcome.seconds, limit = outcome.limit, used = outcome.used, peak = outcome.peak,
-  }
-end
-
--- Whether what a phase returned lets the run go on.
-local function check(phase, outcome)
-  local found = outcome.evidence
-  if type(found) ~= "table" then
-    if phase.number == nil and found == nil then
-      found = {}
-    else
-      return nil, string.format("phase %s returned %s instead of evidence", phase.id, type(found)),
-        "evidence:schema"
-    end
-  end
-  local ok, message, code = evidence.checkpoint(phase.model, found)
-  if not ok then
-    return nil, message, code == "ESCHEMA" and "evidence:schema" or "evidence:checkpoint"
-  end
-  if phase.number then
-    ok, message = receipts.check(phase.number, found, outcome.receipts)
-    if not ok then return nil, message, "evidence:receipt" end
-  end
-  return evidence.to_dict(phase.model, found)
-end
-
-local function record(r, phase, dict)
-  if r.dry_run then
-    r.session.phase_artifacts[tostring(phase.number or phase.id)] = dict
-    return true
-  end
-  local session, message, code = state.update_phase(r.target, r.session, phase.number or phase.id,
-    dict, phase.id)
-  if not session then return nil, message, code end
-  r.ctx.artifacts = session.phase_artifacts
-  if not r.transaction then return true end
-  return r.transaction:checkpoint(json.encode(state.session.to_dict(session)))
-end
-
-local function run_phase(r, phase, index, total)
-  r.phase = phase.id
-  r.ctx.emit({ event = "phase_started", phase = phase.id, number = phase.number,
-    title = phase.title, index = index, total = total })
-  local outcome = broker.run(phase, r.ctx)
-  local dict
-  if outcome.verdict == "ok" then
-    local message, verdict
-    dict, message, verdict = check(phase, outcome)
-    if not dict then outcome.verdict, outcome.message = verdict, message end
-  end
-  note_phase(r, phase, outcome)
-  if dict then
-    local ok, message = record(r, phase, dict)
-    if not ok then
-      dict, outcome.verdict = nil, "error"
-      outcome.message = "recording the checkpoint: " .. tostring(message)
-    end
-  end
-  if dict then
-    r.ctx.emit({ event = "phase_completed", phase = phase.id, number = phase.number,
-      seconds = outcome.seconds, evidence = dict,
-      summary = phase.number and evidence.summary(phase.number, dict) or nil })
-    return true
-  end
-  r.ctx.emit({ event = "phase_failed", phase = phase.id, number = phase.number,
-    seconds = outcome.seconds, verdict = outcome.verdict, message = outcome.message })
-  return nil, outcome
-end
-
--- ---------------------------------------------------------------------------------------------
--- Between pre-flight and backup
-
-local ACTIONS = { adopt = "unchanged", merge = "update" }
-
-local function emit_plan(r, planned)
-  local actions = json.array()
-  for _, entry in ipairs(planned.entries) do
-    local action = ACTIONS[entry.action] or entry.action
-    if action ~= "unchanged" then
-      actions[#actions + 1] = { path = entry.path, action = action, reason = entry.reason }
-    end
-  end
-  r.ctx.emit({ event = "plan", hash = planned.hash, counts = planned.counts, actions = actions })
-end
-
-local function conflicts_of(planned)
-  local found = {}
-  for _, entry in ipairs(planned.entries) do
-    if entry.action == "conflict" then found[#found + 1] = entry end
-  end
-  return found
-end
-
-local function wait_for_answer(r, found)
-  for _, entry in ipairs(found) do
-    r.ctx.emit({ event = "conflict", id = entry.path, path = entry.path, reason = entry.reason })
-  end
-  run.forget(r)
-  return {
-    exit_code = 4, status = "waiting",
-    message = string.format("%d of your files changed on both sides; nothing was applied", #found),
-    next = "keep yours with --on-conflict ours, or take the new ones with --on-conflict theirs "
-      .. "(yours stay in the backup)",
-  }
-end
-
--- On a terminal each conflict is a question; an answer that is not ours or theirs ends the run.
-local function ask_conflicts(r, planned)
-  if r.options.on_conflict ~= "ask" then return planned end
-  local answers = {}
-  for _, entry in ipairs(conflicts_of(planned)) do
-    local answer = r.ctx.ask(string.format("%s: %s. Keep yours, or take theirs?", entry.path,
-      entry.reason), { "ours", "theirs", "stop" }, "stop")
-    if answer ~= "ours" and answer ~= "theirs" then return planned end
-    answers[entry.path] = answer
-  end
-  if not next(answers) then return planned end
-  r.options.resolutions = answers
-  r.ctx.memory.plan = nil
-  return content.plan(r.ctx)
-end
-
---- What pre-flight leads to: nil to go on, or the result that ends the run here.
-local function after_pre_flight(r)
-  local planned, message = content.plan(r.ctx)
-  if planned then planned, message = ask_conflicts(r, planned) end
-  if not planned then
-    run.forget(r)
-    return { exit_code = 3, status = "refused", message = message,
-      next = "mend what the message names and run the command again" }
-  end
-  emit_plan(r, planned)
-  if r.options.plan_hash and r.options.plan_hash ~= planned.hash then
-    run.forget(r)
-    return { exit_code = 3, status = "refused",
-      message = "the plan is not the one you approved: " .. planned.hash .. " instead of "
-        .. r.options.plan_hash,
-      next = "look at it again with --dry-run" }
-  end
-  local preview
-  preview, message = content.preview(r.ctx)
-  if not preview then
-    run.forget(r)
-    return { exit_code = 3, status = "refused", message = message }
-  end
-  if preview.nothing_to_do then
-    run.forget(r)
-    return { exit_code = 0, status = "nothing_to_do" }
-  end
-  local open = conflicts_of(planned)
-  if #open > 0 then return wait_for_answer(r, open) end
-  if r.dry_run then return { exit_code = 0, status = "dry_run" } end
-end
-
--- ---------------------------------------------------------------------------------------------
--- The run
-
-local PLAN_FILE = "plan.json"
-
--- The transaction begins with phase 1: from here on a kill leaves something to resume.
-local function begin_changes(r)
-  r.session.metadata.server = server.remember(r.ctx)
-  local planned = r.ctx.memory.plan
-  r.session.metadata.from_version = planned.installed_version
-  r.session.metadata.to_version = planned.source_version
-  r.session.metadata.plan_hash = planned.hash
-  r.options.from_version = planned.installed_version
-  local ok, message, code = state.save_state(r.target, r.session)
-  if ok then ok, message, code = run.open_transaction(r, true) end
-  if ok then
-    ok, message, code = core.file.write_atomic(r.folder .. "/" .. PLAN_FILE, json.encode(planned))
-  end
-  if ok then
-    ok, message, code = r.transaction:checkpoint(json.encode(state.session.to_dict(r.session)))
-  end
-  if not ok then return nil, message, code end
-  return true
-end
-
--- A run that goes on takes the plan it began with; without one it had changed nothing yet.
-local function restore_plan(r)
-  local data = core.file.read(r.folder .. "/" .. PLAN_FILE)
-  r.ctx.memory.plan = data and json.decode(data, { max_bytes = 256 * 1024 * 1024 }) or nil
-end
-
-local function complete(r)
-  r.session.metadata.changes = json.array(r.transaction:changes())
-  local ok, message = r.transaction:commit()
-  if not ok then return nil, message end
-  return engine.settle(r)
-end
-
---- After the commit: the session is marked, the undo data goes. Repeated when it was cut short.
----@param r table
----@return table result
-function engine.settle(r)
-  environment.keep(r)
-  r.session.status = "completed"
-  local ok, message = state.save_state(r.target, r.session)
-  if ok then ok, message = run.discard(r) end
-  if not ok then
-    r.ctx.warn("the upgrade is done, but clearing up after it failed: " .. tostring(message))
-  end
-  return { exit_code = 0, status = "completed",
-    message = string.format("Upgraded %s from %s to %s.", r.target_name,
-      tostring(r.session.metadata.from_version), tostring(r.session.metadata.to_version)) }
-end
-
-local function fail(r, phase, outcome)
-  local signal = core.system.interrupted()
-  local cause = tostring(outcome.message)
-  local what = string.format("phase %s failed: %s", phase.id, cause:match("[^\n]*"))
-  local changed = r.transaction and #r.transaction:changes() > 0
-  if not r.transaction or phase.number and phase.number < 2 then
-    if r.transaction and changed then
-      local undone = rollback.open_session(r, what)
-      if not undone.success then return undone end
-    end
-    run.forget(r)
-    return { exit_code = interrupted_exit(signal, 3),
-      status = signal and "interrupted" or "refused", message = outcome.message }
-  end
-  local undone = rollback.open_session(r, "phase " .. phase.id .. " failed")
-  if not undone.success then return undone end
-  write_failure_report(r, { what = cause, where = "phase " .. phase.title })
-  return { exit_code = interrupted_exit(signal, 1),
-    status = signal and "interrupted" or "rolled_back",
-    message = what .. "\nThe installation is as before.",
-    next = "mend the cause and run the upgrade again" }
-end
-
-local function is_done(session, phase)
-  for _, id in ipairs(session.completed) do
-    if id == phase.id then return true end
-  end
-  return false
-end
-
--- Runs what is left of the phases. The caller has attached the session.
-local function execute(r)
-  local list = r.phases
-  r.ctx.report = function() return summary.of(r, { success = true }) end
-  for index, phase in ipairs(list) do
-    if not is_done(r.session, phase) then
-      if phase.number == 1 and not r.transaction then
-        local ok, message, code = begin_changes(r)
-        if not ok then
-          return fail(r, phase, { message = message, code = code })
-        end
-      end
-      local ok, outcome = run_phase(r, phase, index, #list)
-      if not ok then return fail(r, phase, outcome) end
-      if phase.number == 0 then
-        local result = after_pre_flight(r)
-        if result then return result end
-      end
-    end
-  end
-  local result, message = complete(r)
-  if result then return result end
-  return fail(r, list[#list], { message = message })
 end
 
 -- ---------------------------------------------------------------------------------------------
@@ -438,7 +137,7 @@ function engine.get_current_phase(target, session_id)
   list, message, code = phases.all(target, options.phases)
   if not list then return nil, message, code end
   for _, phase in ipairs(list) do
-    if not is_done(session, phase) then
+    if not execution.is_done(session, phase) then
       return { current_phase = session.current_phase, id = phase.id, title = phase.title }
     end
   end
@@ -451,10 +150,10 @@ end
 ---@param found table the evidence
 ---@return { checkpoint_passed: boolean, message: string? }
 function engine.complete_phase(r, phase, found)
-  local dict, message = check(phase, { evidence = found, receipts = {} })
+  local dict, message = checkpoint.check(phase, { evidence = found, receipts = {} })
   if dict then
     local ok
-    ok, message = record(r, phase, dict)
+    ok, message = checkpoint.record(r, phase, dict)
     if ok then return { checkpoint_passed = true } end
   end
   return { checkpoint_passed = false, message = message }
@@ -507,7 +206,7 @@ function engine.upgrade(options, ui)
     started, result = engine.start_workflow(r, state.WORKFLOW_TYPE, state.TARGET_FILE, options)
     if not started then return result end
     announce(r)
-    return execute(r)
+    return execution.run(r)
   end)
 end
 
@@ -534,7 +233,7 @@ function engine.resume_with(r, session_id)
   use_kept_options(r)
   local status = r.transaction and r.transaction:status()
   local is_restore = restore.is_restore(r.session)
-  if status == "committed" then return (is_restore and restore or engine).settle(r) end
+  if status == "committed" then return (is_restore and restore or execution).settle(r) end
   if status == "undoing" then
     return engine.rollback_result(rollback.open_session(r, "its rollback was cut short"))
   end
@@ -544,7 +243,7 @@ function engine.resume_with(r, session_id)
       return { exit_code = 5, status = "rollback_failed", message = message,
         next = "mend the cause and run again: praxlua rollback " .. session_id }
     end
-    restore_plan(r)
+    execution.restore_plan(r)
   end
   if is_restore then return restore.execute(r) end
   r.options.from_version = r.session.metadata.from_version
@@ -552,7 +251,7 @@ function engine.resume_with(r, session_id)
   if not r.phases then return { exit_code = 3, status = "refused", message = message } end
   r.session.metadata.owner = run.owner()
   announce(r, true)
-  return execute(r)
+  return execution.run(r)
 end
 
 -- The session a command is about: the one named, or the only unfinished one.
@@ -610,7 +309,7 @@ function engine.rollback_with(r, session_id, reason)
       message = "The session is rolled back already." }
   end
   if r.transaction and r.transaction:status() == "committed" then
-    (restore.is_restore(r.session) and restore or engine).settle(r)
+    (restore.is_restore(r.session) and restore or execution).settle(r)
   end
   if r.session.status == "completed" then
     return restore.session(r, reason)

@@ -248,8 +248,16 @@ function run.unfinished(target)
   return found
 end
 
---- Loads a session to go on with it: from its transaction's last checkpoint, which is the truth,
---- else from its state file.
+-- The session as the transaction's last checkpoint has it, or nil.
+local function noted_session(r)
+  local note = r.transaction:last_checkpoint()
+  local decoded = note and json.decode(note)
+  return decoded and state.session.from_dict(decoded)
+end
+
+--- Loads a session to go on with it or to undo it: as its transaction's last checkpoint has it, which
+--- is the truth, else from its state file. A transaction that was killed before its first
+--- checkpoint changed nothing, and is deleted.
 ---@param r table
 ---@param session_id string
 ---@return true|nil
@@ -257,26 +265,25 @@ end
 ---@return string? code
 function run.load(r, session_id)
   local session, message, code = state.load_state(r.target, session_id)
-  if file.exists(r.target .. "/.upgrade/" .. session_id) then
-    run.attach(r, session or state.session.new({ session_id = session_id }))
-    local opened, problem, opened_code = run.open_transaction(r, false)
-    local note = opened and r.transaction:last_checkpoint()
-    local decoded = note and json.decode(note)
-    local noted = decoded and state.session.from_dict(decoded)
-    if noted then
-      local transaction, changes = r.transaction, r.ctx.change
-      run.attach(r, noted)
-      r.transaction, r.ctx.change = transaction, changes
-      return true
-    elseif opened or opened_code == "ENOENT" then
-      if session then return true end
-    else
-      return nil, problem, opened_code
-    end
+  if not file.exists(r.target .. "/.upgrade/" .. session_id) then
+    if not session then return nil, message, code end
+    run.attach(r, session)
+    return true
   end
-  if not session then return nil, message, code end
-  if not r.session then run.attach(r, session) end
-  return true
+  run.attach(r, session or state.session.new({ session_id = session_id }))
+  local opened, problem, opened_code = run.open_transaction(r, false)
+  if not opened and opened_code ~= "ENOENT" then return nil, problem, opened_code end
+  local noted = opened and noted_session(r)
+  if noted then
+    local transaction, changes = r.transaction, r.ctx.change
+    run.attach(r, noted)
+    r.transaction, r.ctx.change = transaction, changes
+    return true
+  end
+  if opened and #r.transaction:changes() > 0 then return true end
+  run.discard(r)
+  if session then return true end
+  return nil, message, code
 end
 
 return run

@@ -305,9 +305,18 @@ local function previous_tools(ctx, found, options)
   return old.responding and old.tools or nil
 end
 
+-- The server ran before this upgrade and does not now: an earlier try was killed between stopping
+-- the old one and starting the new one.
+local function is_missing(ctx, found, options)
+  local remembered = options and options.remembered or ctx.memory.server_remembered
+  return not found and remembered ~= nil and remembered.was_running
+    and remembered.transport ~= "stdio" and remembered.transport
+end
+
 -- Why nothing is to be stopped and started, or nil.
-local function no_restart(ctx, found, reason)
+local function no_restart(ctx, found, reason, missing)
   if ctx.options.restart == false then return "not_asked_for" end
+  if missing then return nil end
   if not found then
     if reason ~= owned.NOT_RUNNING then warn(ctx, "no server is restarted: " .. reason) end
     return reason
@@ -359,11 +368,13 @@ function server.restart_server(ctx, options)
   state_file.put_back(ctx)
   local found, reason = server.find(ctx)
   local previous = previous_tools(ctx, found, options)
+  local missing = is_missing(ctx, found, options)
   drop_bytecode(ctx)
-  reason = no_restart(ctx, found, reason)
+  reason = no_restart(ctx, found, reason, missing)
   if reason then return prove_only(ctx, began, reason, previous) end
 
-  if found.transport == "dual" then
+  local transport = missing or found.transport
+  if transport == "dual" then
     warn(ctx, "the server also spoke stdio to the editor that started it; it is started with http "
       .. "alone. Reload the MCP server in the editor to connect it again")
   end
@@ -372,7 +383,7 @@ function server.restart_server(ctx, options)
   if not stopped then return nil, problem, code end
   local run
   run, problem, code = server.start(ctx, {
-    transport = found.transport,
+    transport = transport,
     timeout = options and options.timeout,
   })
   if not run then return nil, problem, code end

@@ -202,6 +202,20 @@ local function serving(add, ctx, service)
   end
 end
 
+-- The tools the upgraded server must offer: the old server's, less what the layout says is gone; no
+-- old server: the least that any server of this layout has.
+local function expected_tools(ctx)
+  local known = ctx.layout and ctx.layout.tools or { minimum = {}, gone = {} }
+  local remembered = ctx.memory.server_remembered or {}
+  if not remembered.tools then return known.minimum end
+  local gone, expected = {}, {}
+  for _, name in ipairs(known.gone) do gone[name] = true end
+  for _, name in ipairs(remembered.tools) do
+    if not gone[name] then expected[#expected + 1] = name end
+  end
+  return expected
+end
+
 -- Verbs that are about the run itself, beside those of the service modules.
 local OWN = {
   lock = {
@@ -221,8 +235,7 @@ local OWN = {
     end,
   },
   server = {
-    -- What was known of the server before the upgrade: { was_running, transport?, tools? }
-    remembered = function(ctx) return ctx.memory.server_remembered or {} end,
+    expected_tools = expected_tools,
     run_tests = function(ctx) return require("praxlua.server.tests").run(ctx) end,
   },
 }

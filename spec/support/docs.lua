@@ -101,7 +101,7 @@ local function unknown_targets(path, text)
   local function known(target)
     local word = target:gsub("%-", "%%-")
     return makefile:find("\n[%w%s-]*%f[%w-]" .. word .. "%f[^%w-][%w%s-]*:")
-      or makefile:find("STAGES := [^\n]*%f[%w]" .. word .. "%f[%W]")
+      or makefile:find("\nSTAGES := [^\n]*%f[%w]" .. word .. "%f[%W]")
   end
   local function look(target)
     if not known(target) then found[#found + 1] = path .. ": there is no make " .. target end

@@ -272,11 +272,18 @@ describe("events.people", function()
     assert.equal("error: detail\n", read({ event }))
   end)
 
-  it("lists a plan without what stays as it is", function()
-    local shown = read({ { event = "plan", hash = "ab12", counts = { new_files = 1,
-      updated_files = 0, unchanged_files = 7, removed_files = 0, conflicts = 0, local_only = 2 },
-      actions = { { path = "standards/a.md", action = "add" },
-        { path = "standards/b.md", action = "unchanged" } } } })
+  local plan = { event = "plan", hash = "ab12", counts = { new_files = 1,
+    updated_files = 0, unchanged_files = 7, removed_files = 0, conflicts = 0, local_only = 2 },
+    actions = { { path = "standards/a.md", action = "add" },
+      { path = "standards/b.md", action = "unchanged" } } }
+
+  it("shows only the numbers of a plan that is being carried out", function()
+    local shown = read({ plan })
+    assert.equal("Plan: 1 new, 2 yours, kept, 7 unchanged\n", shown)
+  end)
+
+  it("lists the plan of a dry run without what stays as it is", function()
+    local shown = read({ { event = "session_started", target = "t", dry_run = true }, plan })
     assert.truthy(shown:find("Plan: 1 new, 2 yours, kept, 7 unchanged\n", 1, true))
     assert.truthy(shown:find("add  standards/a.md\n", 1, true))
     assert.is_nil(shown:find("b.md", 1, true))

@@ -241,6 +241,16 @@ for _, through_host in ipairs({ true, false }) do
       assert.same({ code = 0, signal = 0 }, child:wait(LONG))
     end)
 
+    it("is not read without bounds while we are busy with another one", function()
+      local flood <close> = shell("exec cat /dev/zero")
+      local other <close> = shell("exec sleep 60")
+      assert.equal("stdout", (flood:read(LONG)))
+      local before = tonumber(field_of_status(system.pid(), "VmRSS"):match("%d+"))
+      other:wait(0.3)
+      local after = tonumber(field_of_status(system.pid(), "VmRSS"):match("%d+"))
+      assert.is_true(after - before < 64 * 1024, "KiB more: " .. after - before)
+    end)
+
     it("appends to a file that only its owner may read", function()
       local path = helper.tempdir() .. "/log"
       for _, word in ipairs({ "one", "two" }) do
@@ -408,6 +418,21 @@ for _, through_host in ipairs({ true, false }) do
     end)
   end)
 end
+
+describe("a closed stdin", function()
+  it("does not kill a process that has the default for SIGPIPE", function()
+    local praxlua <close> = start_lua([[
+      local spawn = require("praxlua.core").spawn
+      local child = spawn.start({ argv = { "/bin/sh", "-c", "exec <&-; echo; exec sleep 60" },
+        environment = { PATH = "/usr/bin:/bin" }, stdin = "pipe", stdout = "pipe", host = false })
+      child:read(60)
+      print(select(3, child:write("x", 60)))
+      child:stop(0)]])
+    local text = output(praxlua)
+    assert.equal("EPIPE\n", text)
+    assert.same({ code = 0, signal = 0 }, praxlua:wait(LONG))
+  end)
+end)
 
 describe("the host", function()
   after_each(helper.clean)

@@ -29,6 +29,7 @@ local show = {}
 
 function show.session_started(view, event)
   local t = view.terminal
+  view.dry_run = event.dry_run
   local versions = {}
   if event.from_version or event.to_version then
     versions = { event.from_version or "unknown", " " .. t.sign("arrow") .. " ",
@@ -86,6 +87,7 @@ function show.plan(view, event)
     if n > 0 then parts[#parts + 1] = string.format("%d %s", n, counted[2]) end
   end
   t.line({ "bold", "Plan: " }, #parts > 0 and table.concat(parts, ", ") or "nothing to do")
+  if not view.dry_run then return end
   local rows = {}
   for _, action in ipairs(event.actions or {}) do
     if action.action ~= "unchanged" then

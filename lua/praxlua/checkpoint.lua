@@ -1,0 +1,73 @@
+--- Checkpoints: what a phase returned, checked and recorded before the next phase may begin.
+local evidence = require("praxlua.evidence")
+local json = require("praxlua.json")
+local receipts = require("praxlua.receipts")
+local state = require("praxlua.state")
+
+local checkpoint = {}
+
+--- Notes in the session how a phase ended; a repeated phase replaces its earlier entry.
+---@param r table run
+---@param phase table
+---@param outcome table from broker.run
+function checkpoint.note(r, phase, outcome)
+  local all = r.session.metadata.phases or json.array()
+  r.session.metadata.phases = all
+  for i, entry in ipairs(all) do
+    if entry.id == phase.id then table.remove(all, i) break end
+  end
+  all[#all + 1] = {
+    id = phase.id, number = phase.number, title = phase.title, verdict = outcome.verdict,
+    seconds = outcome.seconds, limit = outcome.limit, used = outcome.used, peak = outcome.peak,
+  }
+end
+
+--- Whether what a phase returned lets the run go on: of the right form, with the values the
+--- checkpoint demands, and with the host's receipt for every claim.
+---@param phase table
+---@param outcome { evidence: any, receipts: table[] }
+---@return table|nil dict the evidence in its JSON form
+---@return string? message
+---@return string? verdict "evidence:schema", "evidence:checkpoint" or "evidence:receipt"
+function checkpoint.check(phase, outcome)
+  local found = outcome.evidence
+  if type(found) ~= "table" then
+    if phase.number == nil and found == nil then
+      found = {}
+    else
+      return nil, string.format("phase %s returned %s instead of evidence", phase.id, type(found)),
+        "evidence:schema"
+    end
+  end
+  local ok, message, code = evidence.checkpoint(phase.model, found)
+  if not ok then
+    return nil, message, code == "ESCHEMA" and "evidence:schema" or "evidence:checkpoint"
+  end
+  if phase.number then
+    ok, message = receipts.check(phase.number, found, outcome.receipts)
+    if not ok then return nil, message, "evidence:receipt" end
+  end
+  return evidence.to_dict(phase.model, found)
+end
+
+--- Records a passed checkpoint in the session's file and in the transaction's journal.
+---@param r table run
+---@param phase table
+---@param dict table evidence
+---@return true|nil
+---@return string? message
+---@return string? code
+function checkpoint.record(r, phase, dict)
+  if r.dry_run then
+    r.session.phase_artifacts[tostring(phase.number or phase.id)] = dict
+    return true
+  end
+  local session, message, code = state.update_phase(r.target, r.session, phase.number or phase.id,
+    dict, phase.id)
+  if not session then return nil, message, code end
+  r.ctx.artifacts = session.phase_artifacts
+  if not r.transaction then return true end
+  return r.transaction:checkpoint(json.encode(state.session.to_dict(session)))
+end
+
+return checkpoint

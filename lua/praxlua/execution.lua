@@ -1,0 +1,176 @@
+--- Executing a session: its phases one after the other, and its end: done, refused, or rolled back.
+local broker = require("praxlua.broker")
+local checkpoint = require("praxlua.checkpoint")
+local core = require("praxlua.core")
+local environment = require("praxlua.environment")
+local evidence = require("praxlua.evidence")
+local gate = require("praxlua.gate")
+local json = require("praxlua.json")
+local report = require("praxlua.report")
+local rollback = require("praxlua.rollback")
+local run = require("praxlua.run")
+local server = require("praxlua.server")
+local state = require("praxlua.state")
+local summary = require("praxlua.summary")
+
+local execution = {}
+
+local SIGNAL_EXITS = { SIGHUP = 129, SIGINT = 130, SIGTERM = 143 }
+
+-- The exit code of an interrupted run tells the signal.
+local function interrupted_exit(signal, otherwise) return SIGNAL_EXITS[signal] or otherwise end
+
+local function emit_report(r, made, path)
+  r.ctx.emit({ event = "report", path = path, report = report.to_dict(made) })
+end
+
+-- The report of a run that was rolled back; phase 5 writes the one of a run that went well.
+local function write_failure_report(r, failure)
+  local made = summary.of(r, { success = false, rollback_performed = true, failure = failure })
+  local path, message = report.generate_upgrade_summary(r.ctx, made)
+  if path then return emit_report(r, made, path) end
+  r.ctx.warn("the report could not be written: " .. message)
+end
+
+local function run_phase(r, phase, index, total)
+  r.phase = phase.id
+  r.ctx.emit({ event = "phase_started", phase = phase.id, number = phase.number,
+    title = phase.title, index = index, total = total })
+  local outcome = broker.run(phase, r.ctx)
+  local dict
+  if outcome.verdict == "ok" then
+    local message, verdict
+    dict, message, verdict = checkpoint.check(phase, outcome)
+    if not dict then outcome.verdict, outcome.message = verdict, message end
+  end
+  checkpoint.note(r, phase, outcome)
+  if dict then
+    local ok, message = checkpoint.record(r, phase, dict)
+    if not ok then
+      dict, outcome.verdict = nil, "error"
+      outcome.message = "recording the checkpoint: " .. tostring(message)
+    end
+  end
+  if dict then
+    r.ctx.emit({ event = "phase_completed", phase = phase.id, number = phase.number,
+      seconds = outcome.seconds, evidence = dict,
+      summary = phase.number and evidence.summary(phase.number, dict) or nil })
+    return true
+  end
+  r.ctx.emit({ event = "phase_failed", phase = phase.id, number = phase.number,
+    seconds = outcome.seconds, verdict = outcome.verdict, message = outcome.message })
+  return nil, outcome
+end
+
+local PLAN_FILE = "plan.json"
+
+-- The transaction begins with phase 1: from here on a kill leaves something to resume.
+local function begin_changes(r)
+  r.session.metadata.server = server.remember(r.ctx)
+  local planned = r.ctx.memory.plan
+  r.session.metadata.from_version = planned.installed_version
+  r.session.metadata.to_version = planned.source_version
+  r.session.metadata.plan_hash = planned.hash
+  r.options.from_version = planned.installed_version
+  local ok, message, code = state.save_state(r.target, r.session)
+  if ok then ok, message, code = run.open_transaction(r, true) end
+  if ok then
+    ok, message, code = core.file.write_atomic(r.folder .. "/" .. PLAN_FILE, json.encode(planned))
+  end
+  if ok then
+    ok, message, code = r.transaction:checkpoint(json.encode(state.session.to_dict(r.session)))
+  end
+  if not ok then return nil, message, code end
+  return true
+end
+
+--- Gives a run that goes on the plan it began with; without one it had changed nothing yet.
+---@param r table
+function execution.restore_plan(r)
+  local data = core.file.read(r.folder .. "/" .. PLAN_FILE)
+  r.ctx.memory.plan = data and json.decode(data, { max_bytes = 256 * 1024 * 1024 }) or nil
+end
+
+local function complete(r)
+  r.session.metadata.changes = json.array(r.transaction:changes())
+  local ok, message = r.transaction:commit()
+  if not ok then return nil, message end
+  local result = execution.settle(r)
+  emit_report(r, summary.of(r, { success = true }), r.session.phase_artifacts["5"].upgrade_summary)
+  return result
+end
+
+--- After the commit: the session is marked, the undo data goes. Repeated when it was cut short.
+---@param r table
+---@return table result
+function execution.settle(r)
+  environment.keep(r)
+  r.session.status = "completed"
+  local ok, message = state.save_state(r.target, r.session)
+  if ok then ok, message = run.discard(r) end
+  if not ok then
+    r.ctx.warn("the upgrade is done, but clearing up after it failed: " .. tostring(message))
+  end
+  return { exit_code = 0, status = "completed",
+    message = string.format("Upgraded %s from %s to %s.", r.target_name,
+      tostring(r.session.metadata.from_version), tostring(r.session.metadata.to_version)) }
+end
+
+local function fail(r, phase, outcome)
+  local signal = core.system.interrupted()
+  local cause = tostring(outcome.message)
+  local what = string.format("phase %s failed: %s", phase.id, cause:match("[^\n]*"))
+  local changed = r.transaction and #r.transaction:changes() > 0
+  if not r.transaction or phase.number and phase.number < 2 then
+    if r.transaction and changed then
+      local undone = rollback.open_session(r, what)
+      if not undone.success then return undone end
+    end
+    run.forget(r)
+    return { exit_code = interrupted_exit(signal, 3),
+      status = signal and "interrupted" or "refused", message = outcome.message }
+  end
+  local undone = rollback.open_session(r, "phase " .. phase.id .. " failed")
+  if not undone.success then return undone end
+  write_failure_report(r, { what = cause, where = "phase " .. phase.title })
+  return { exit_code = interrupted_exit(signal, 1),
+    status = signal and "interrupted" or "rolled_back",
+    message = what .. "\nThe installation is as before.",
+    next = "mend the cause and run the upgrade again" }
+end
+
+--- Whether a phase of a session is complete.
+---@param session table
+---@param phase table
+---@return boolean
+function execution.is_done(session, phase)
+  for _, id in ipairs(session.completed) do
+    if id == phase.id then return true end
+  end
+  return false
+end
+
+--- Runs what is left of a session's phases.
+---@param r table run with its session attached and its phases set
+---@return table result
+function execution.run(r)
+  local list = r.phases
+  r.ctx.report = function() return summary.of(r, { success = true }) end
+  for index, phase in ipairs(list) do
+    if not execution.is_done(r.session, phase) then
+      if phase.number == 1 and not r.transaction then
+        local result = gate.pass(r)
+        if result then return result end
+        local ok, message = begin_changes(r)
+        if not ok then return fail(r, phase, { message = message }) end
+      end
+      local ok, outcome = run_phase(r, phase, index, #list)
+      if not ok then return fail(r, phase, outcome) end
+    end
+  end
+  local result, message = complete(r)
+  if result then return result end
+  return fail(r, list[#list], { message = message })
+end
+
+return execution

@@ -1,0 +1,94 @@
+--- The gate between pre-flight and backup: is there anything to do, may it be done, and was it what
+-- the user approved? Up to here nothing was changed, so every way out but the one ahead leaves no
+-- trace.
+local content = require("praxlua.content")
+local json = require("praxlua.json")
+local run = require("praxlua.run")
+
+local gate = {}
+
+local ACTIONS = { adopt = "unchanged", merge = "update" }
+
+local function emit_plan(r, planned)
+  local actions = json.array()
+  for _, entry in ipairs(planned.entries) do
+    local action = ACTIONS[entry.action] or entry.action
+    if action ~= "unchanged" then
+      actions[#actions + 1] = { path = entry.path, action = action, reason = entry.reason }
+    end
+  end
+  r.ctx.emit({ event = "plan", hash = planned.hash, counts = planned.counts, actions = actions })
+end
+
+local function conflicts_of(planned)
+  local found = {}
+  for _, entry in ipairs(planned.entries) do
+    if entry.action == "conflict" then found[#found + 1] = entry end
+  end
+  return found
+end
+
+local function wait_for_answer(r, found)
+  for _, entry in ipairs(found) do
+    r.ctx.emit({ event = "conflict", id = entry.path, path = entry.path, reason = entry.reason })
+  end
+  run.forget(r)
+  return {
+    exit_code = 4, status = "waiting",
+    message = string.format("%d of your files changed on both sides; nothing was applied", #found),
+    next = "keep yours with --on-conflict ours, or take the new ones with --on-conflict theirs "
+      .. "(yours stay in the backup)",
+  }
+end
+
+-- On a terminal each conflict is a question; an answer that is not ours or theirs ends the run.
+local function ask_conflicts(r, planned)
+  if r.options.on_conflict ~= "ask" then return planned end
+  local answers = {}
+  for _, entry in ipairs(conflicts_of(planned)) do
+    local answer = r.ctx.ask(string.format("%s: %s. Keep yours, or take theirs?", entry.path,
+      entry.reason), { "ours", "theirs", "stop" }, "stop")
+    if answer ~= "ours" and answer ~= "theirs" then return planned end
+    answers[entry.path] = answer
+  end
+  if not next(answers) then return planned end
+  r.options.resolutions = answers
+  r.ctx.memory.plan = nil
+  return content.plan(r.ctx)
+end
+
+--- What pre-flight leads to.
+---@param r table run
+---@return table|nil result that ends the run here; nil to go on
+function gate.pass(r)
+  local planned, message = content.plan(r.ctx)
+  if planned then planned, message = ask_conflicts(r, planned) end
+  if not planned then
+    run.forget(r)
+    return { exit_code = 3, status = "refused", message = message,
+      next = "mend what the message names and run the command again" }
+  end
+  emit_plan(r, planned)
+  if r.options.plan_hash and r.options.plan_hash ~= planned.hash then
+    run.forget(r)
+    return { exit_code = 3, status = "refused",
+      message = "the plan is not the one you approved: " .. planned.hash .. " instead of "
+        .. r.options.plan_hash,
+      next = "look at it again with --dry-run" }
+  end
+  local preview
+  preview, message = content.preview(r.ctx)
+  if not preview then
+    run.forget(r)
+    return { exit_code = 3, status = "refused", message = message }
+  end
+  if preview.nothing_to_do then
+    run.forget(r)
+    return { exit_code = 0, status = "nothing_to_do" }
+  end
+  local open = conflicts_of(planned)
+  if #open > 0 then return wait_for_answer(r, open) end
+  if r.dry_run then return { exit_code = 0, status = "dry_run" } end
+end
+
+return gate
