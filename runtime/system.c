@@ -174,6 +174,19 @@ static int system_interrupted_name(lua_State *L) {
     return 1;
 }
 
+/* ignore_signals(): from now on SIGINT, SIGTERM and SIGHUP do nothing, and what was noted is
+** forgotten: for work that must come to its end, like an undo. catch_signals() takes it back. */
+static int system_ignore_signals(lua_State *L) {
+    struct sigaction action = {.sa_handler = SIG_IGN};
+    (void)L;
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+    noted_signal = 0;
+    return 0;
+}
+
 /* clear_interrupt(): forgets the noted signal. */
 static int system_clear_interrupt(lua_State *L) {
     (void)L;
@@ -418,6 +431,7 @@ static const luaL_Reg functions[] = {
     {"boot_id", system_boot_id},
     {"catch_signals", system_catch_signals},
     {"interrupted", system_interrupted_name},
+    {"ignore_signals", system_ignore_signals},
     {"clear_interrupt", system_clear_interrupt},
     {"signal", system_signal},
     {"process", process_describe},

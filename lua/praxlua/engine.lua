@@ -56,6 +56,7 @@ local function settle_unfinished(r, ui)
     local result = engine.rollback_with(r, entry.session_id, "a new upgrade was started")
     if not result.success then return nil, result end
     r.session, r.ctx, r.transaction = nil, nil, nil
+    core.system.catch_signals() -- the rollback ignored them
   end
   return true
 end

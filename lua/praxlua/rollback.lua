@@ -52,7 +52,7 @@ end
 ---  exit_code: integer?, message: string? } result
 function rollback.open_session(r, reason)
   local began = core.system.monotonic()
-  core.system.clear_interrupt() -- a second Ctrl-C must not stop what the first one asked for
+  core.system.ignore_signals() -- a second Ctrl-C must not stop what the first one asked for
   r.ctx.emit({ event = "rollback_started", reason = reason })
   local ok, message = stop_new_server(r)
   if not ok then return failed(r, began, "stopping the new server", message) end

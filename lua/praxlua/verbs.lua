@@ -22,7 +22,7 @@ verbs.SERVICES = {
   },
   content = { "preview", "upgrade", "upgrade_server_code", "gitignore" },
   dependencies = { "install_dependencies", "run_post_install_steps" },
-  server = { "restart_server", "health", "run_smoke", "log_errors_since" },
+  server = { "health", "run_smoke", "log_errors_since" },
   report = {
     "generate_validation_report", "update_installation_summary", "append_to_update_log",
     "commit_changes",
@@ -236,6 +236,13 @@ local OWN = {
   },
   server = {
     expected_tools = expected_tools,
+    -- Whoever talks to the old server goes with it, so the session is on disk before that.
+    restart_server = function(ctx, options)
+      ctx.session.metadata.restart_began = clock.iso()
+      local saved, message, code = ctx.save()
+      if not saved then return nil, message, code end
+      return require("praxlua.server").restart_server(ctx, options)
+    end,
     run_tests = function(ctx) return require("praxlua.server.tests").run(ctx) end,
   },
 }

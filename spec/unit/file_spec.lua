@@ -323,6 +323,17 @@ describe("core.file", function()
     assert.equal("unlinkat fsync", calls("core.file.remove(d .. '/a/b')"))
   end)
 
+  it("sets the time of a file, and of a link itself, to the nanosecond", function()
+    helper.write(directory .. "/file", "x")
+    sh("ln -s file %s/link", directory)
+    for _, mtime in ipairs({ 1234567890123456789, 0, -1500000001 }) do
+      assert.is_true(file.set_mtime(directory .. "/link", mtime))
+      assert.equal(mtime, file.stat(directory .. "/link").mtime)
+      assert.is_true(file.stat(directory .. "/file").mtime > 1500000000 * 10^9)
+    end
+    fails("ENOENT", file.set_mtime(directory .. "/none", 0))
+  end)
+
   it("readlink and realpath", function()
     helper.write(directory .. "/d/file", "x")
     sh("ln -s ../d %s/d/link; ln -s loop %s/loop", directory, directory)

@@ -201,6 +201,21 @@ describe("core.system", function()
       end
     end)
 
+    it("are ignored while something must come to its end, and noted again after it", function()
+      assert.equal("nil\ttrue\nSIGINT\n", (child.run([[
+        core.system.catch_signals()
+        core.system.signal(core.system.pid(), "TERM")
+        core.system.ignore_signals()
+        for _, name in ipairs({ "INT", "TERM", "HUP" }) do
+          core.system.signal(core.system.pid(), name)
+        end
+        print(core.system.interrupted(), core.system.sleep(0.01))
+        core.system.catch_signals()
+        core.system.signal(core.system.pid(), "INT")
+        print(core.system.interrupted())
+      ]])))
+    end)
+
     it("keep the first one, and the next sleep ends at once", function()
       assert.equal("SIGTERM\tfalse\n", (child.run([[
         core.system.catch_signals()
