@@ -1,3 +1,6 @@
+/*
+** change.c: what stands at a path, and one change of it, in memory and in the journal.
+*/
 #define _GNU_SOURCE
 #include "change.h"
 

@@ -1,3 +1,6 @@
+/*
+** digest.c: SHA-256 over OpenSSL's EVP; see digest.h.
+*/
 #define _GNU_SOURCE
 #include "digest.h"
 

@@ -1,3 +1,6 @@
+/*
+** frame.c: values to bytes and back, and whole frames over a socket; see frame.h.
+*/
 #define _GNU_SOURCE
 #include "frame.h"
 

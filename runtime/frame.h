@@ -23,12 +23,12 @@ enum {
 };
 
 typedef enum {
-    FRAME_START = 'S',   /* host: what to run */
-    FRAME_CALL = 'C',    /* worker: a verb and its arguments */
-    FRAME_ANSWER = 'A',  /* host: true and results, or false, message, code */
-    FRAME_RESULT = 'R',  /* worker: what the script returned */
-    FRAME_ERROR = 'E',   /* worker: the script failed; message, traceback */
-    FRAME_VERDICT = 'V'  /* worker: a limit ended it; name, limit, used */
+    FRAME_START = 'S',  /* host: what to run */
+    FRAME_CALL = 'C',   /* worker: a verb and its arguments */
+    FRAME_ANSWER = 'A', /* host: true and results, or false, message, code */
+    FRAME_RESULT = 'R', /* worker: what the script returned */
+    FRAME_ERROR = 'E',  /* worker: the script failed; message, traceback */
+    FRAME_VERDICT = 'V' /* worker: a limit ended it; name, limit, used */
 } frame_kind;
 
 /* Bytes of a payload, grown with realloc; zero to begin with. */

@@ -1,3 +1,6 @@
+/*
+** journal.c: the append-only file of a transaction; see journal.h.
+*/
 #define _GNU_SOURCE
 #include "journal.h"
 

@@ -1,3 +1,6 @@
+/*
+** sandbox.c: the process a phase script runs in; see sandbox.h.
+*/
 #define _GNU_SOURCE
 #include "sandbox.h"
 

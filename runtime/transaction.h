@@ -61,8 +61,8 @@ enum {
 };
 
 /* Opens the transaction in the folder `path` beneath the tree `root`, or makes it there. Folders
-** named `disposable` may be deleted where they stand in the way of removing another folder. `t` must
-** be zero, with its descriptors -1; close it also after a failure. 0, or -1 with errno: EEXIST,
+** named `disposable` may be deleted where they stand in the way of removing another folder. `t`
+** must be zero, with its descriptors -1; close it also after a failure. 0, or -1 with errno: EEXIST,
 ** ENOENT (nothing there, or nothing was begun), EBADMSG (damaged), EPROTONOSUPPORT (newer). */
 int transaction_open(transaction *t, const char *root, const char *path, bool create,
                      const char *disposable);
@@ -79,16 +79,17 @@ int transaction_mkdir(transaction *t, const char *path, int mode); /* < 0: 0777 
 int transaction_rmdir(transaction *t, const char *path);           /* if empty when applied */
 int transaction_mode(transaction *t, const char *path, int mode);  /* of a directory */
 
-/* Queue the exchange of the directory `path` with stage/`staged`, which the caller has filled. Where
-** nothing stands at `path` nothing is staged either: a tool will make it, and the undo removes it. */
+/* Queue the exchange of the directory `path` with stage/`staged`, which the caller has filled.
+** Where nothing stands at `path` nothing is staged either: a tool will make it, and the undo
+** removes it. */
 int transaction_exchange_with(transaction *t, const char *path, uint32_t staged);
 
 /* The change queued last, for checking what it found. */
 const change *transaction_last(const transaction *t);
 void transaction_clear(transaction *t); /* forgets the queue */
 
-/* Applies the queue as one batch. The number of changes, or -1 with errno and the failed step; then
-** nothing of the batch remains applied. */
+/* Applies the queue as one batch. The number of changes, or -1 with errno and the failed step;
+** then nothing of the batch remains applied. */
 int transaction_apply(transaction *t);
 
 /* Writes the caller's bytes as a point to come back to, durably. */

@@ -114,7 +114,7 @@ function run.sweep(r)
   for _, entry in ipairs(entries) do
     if entry.path:find("^%.done%-[^/]+$") then core.tree.remove(folder .. "/" .. entry.path) end
   end
-  if file.exists(folder) then os.remove(folder) end -- only when it is empty
+  if file.exists(folder) then file.remove(folder) end -- only when it is empty
 end
 
 -- The kinds of change that are about one file.
@@ -192,7 +192,7 @@ function run.discard(r)
   if not ok then return nil, message, code end
   ok, message, code = core.tree.remove(done)
   if not ok then return nil, message, code end
-  os.remove(r.target .. "/.upgrade")
+  file.remove(r.target .. "/.upgrade")
   return true
 end
 
@@ -255,8 +255,8 @@ local function noted_session(r)
   return decoded and state.session.from_dict(decoded)
 end
 
---- Loads a session to go on with it or to undo it: as its transaction's last checkpoint has it, which
---- is the truth, else from its state file. A transaction that was killed before its first
+--- Loads a session to go on with it or to undo it: as its transaction's last checkpoint has it,
+--- which is the truth, else from its state file. A transaction that was killed before its first
 --- checkpoint changed nothing, and is deleted.
 ---@param r table
 ---@param session_id string

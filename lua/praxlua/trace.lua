@@ -46,7 +46,7 @@ end
 function trace.erase(noted)
   for _, folder in ipairs(noted) do
     if not folder.mtime then
-      os.remove(folder.path) -- fails, as it should, when something is in it
+      core.file.remove(folder.path) -- fails, as it should, when something is in it
     elseif core.file.exists(folder.path) and same(folder.names, names_of(folder.path)) then
       core.file.set_mtime(folder.path, folder.mtime)
     end
