@@ -15,18 +15,18 @@ end
 
 function phase.run(host)
   local problems, warnings = {}, {}
-  local target = gather(assert(host.validation.validate_target_structure()), problems, warnings)
-  local source = gather(assert(host.validation.validate_source_repo()), problems, warnings)
+  local target = gather(need(host.validation.validate_target_structure()), problems, warnings)
+  local source = gather(need(host.validation.validate_source_repo()), problems, warnings)
   if target.valid then
-    gather(assert(host.validation.check_permissions()), problems, warnings)
-    gather(assert(host.validation.check_backups()), problems, warnings)
+    gather(need(host.validation.check_permissions()), problems, warnings)
+    gather(need(host.validation.check_backups()), problems, warnings)
   end
   for _, warning in ipairs(warnings) do host.warn(warning) end
   if #problems > 0 then error(table.concat(problems, "\n"), 0) end
 
   host.progress("comparing the installation with the source")
-  assert(host.content.preview()) -- the plan; how much space is needed depends on it
-  local space = assert(host.validation.check_disk_space())
+  need(host.content.preview()) -- the plan; how much space is needed depends on it
+  local space = need(host.validation.check_disk_space())
   if not space.sufficient then error(space.problem, 0) end
 
   return {

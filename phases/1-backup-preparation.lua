@@ -8,12 +8,12 @@ local phase = {
 }
 
 function phase.run(host)
-  local lock_acquired = assert(host.lock.acquire())
+  local lock_acquired = need(host.lock.acquire())
   host.progress("backing up")
-  local backup = assert(host.backup.create_backup())
+  local backup = need(host.backup.create_backup())
   host.progress("reading the backup back")
   local name = backup.backup_path:match("([^/]+)/?$")
-  local verified = assert(host.backup.verify_backup_integrity(name))
+  local verified = need(host.backup.verify_backup_integrity(name))
   return {
     backup_path = backup.backup_path,
     backup_timestamp = backup.backup_timestamp,

@@ -13,12 +13,12 @@ local function counts(from, names)
 end
 
 function phase.run(host)
-  local preview = assert(host.content.preview())
+  local preview = need(host.content.preview())
   host.progress("applying the plan")
-  local done = assert(host.content.upgrade())
-  assert(host.content.gitignore())
+  local done = need(host.content.upgrade())
+  need(host.content.gitignore())
   -- The preview's counts are of everything; those of the server's code are applied in phase 3.
-  local logged = assert(host.report.append_to_update_log(done.version, {
+  local logged = need(host.report.append_to_update_log(done.version, {
     commit = done.commit, added = preview.new_files, updated = preview.updated_files,
     removed = preview.removed_files, kept = preview.local_only, conflicts = preview.conflicts,
   }))

@@ -21,7 +21,7 @@ end
 local function install(host)
   if not host.target.exists(REQUIREMENTS) then return nil, "no_requirements" end
   host.progress("installing the server's packages")
-  local result = assert(host.dependencies.install_dependencies())
+  local result = need(host.dependencies.install_dependencies())
   for _, warning in ipairs(result.warnings or {}) do host.warn(warning) end
   if not result.success then error(failure_text(result.errors), 0) end
   return true
@@ -34,9 +34,9 @@ local STATUS = { success = "success", failed = "failed", not_run = "skipped" }
 local function post_install(host)
   local steps = {}
   if not host.target.exists(REQUIREMENTS) then return steps end
-  local requirements = assert(host.target.read(REQUIREMENTS))
-  local wanted = assert(host.dependencies.detect_post_install_steps(requirements))
-  for i, done in ipairs(assert(host.dependencies.run_post_install_steps(wanted))) do
+  local requirements = need(host.target.read(REQUIREMENTS))
+  local wanted = need(host.dependencies.detect_post_install_steps(requirements))
+  for i, done in ipairs(need(host.dependencies.run_post_install_steps(wanted))) do
     local status = STATUS[done.status]
     if status == "failed" and done.optional then
       host.warn(string.format("%s failed: %s; run it again later", done.command,
@@ -52,11 +52,11 @@ end
 
 function phase.run(host)
   host.progress("copying the server's code")
-  local copied = assert(host.content.upgrade_server_code())
+  local copied = need(host.content.upgrade_server_code())
   local installed, reason = install(host)
   local steps = post_install(host)
   host.progress("restarting the server")
-  local restart = assert(host.server.restart_server())
+  local restart = need(host.server.restart_server())
   return {
     mcp_server_copied = copied.verified,
     files_copied = copied.files_written,

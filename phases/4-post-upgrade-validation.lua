@@ -39,7 +39,7 @@ local function put_tests(evidence, host)
     evidence.unit_tests_passed_reason = "not_run"
     return
   end
-  local tests = assert(host.server.run_tests())
+  local tests = need(host.server.run_tests())
   if tests.reason then
     host.warn("the server's own tests were not run: " .. tests.message)
     evidence.unit_tests_passed_reason = tests.reason
@@ -52,12 +52,12 @@ local SMOKE_STATUS = { passed = "passed", failed = "failed", not_run = "skipped"
 
 function phase.run(host)
   host.progress("calling the server's tools")
-  local smoke = assert(host.server.run_smoke())
-  local expected = assert(host.server.expected_tools())
+  local smoke = need(host.server.run_smoke())
+  local expected = need(host.server.expected_tools())
   local lost = missing_from(expected, smoke.tools)
   local info = smoke.info or {}
   local server = info.server or {}
-  local log_errors = assert(host.server.log_errors_since())
+  local log_errors = need(host.server.log_errors_since())
   for _, line in ipairs(log_errors) do host.warn("the server's log: " .. line) end
 
   local evidence = {
@@ -82,7 +82,7 @@ function phase.run(host)
       detail = call.reason,
     }
   end
-  evidence.validation_report = assert(host.report.generate_validation_report({
+  evidence.validation_report = need(host.report.generate_validation_report({
     tools = smoke.tools, expected_tools = expected, lost_tools = lost, calls = smoke.calls,
     log_errors = log_errors, server_version = evidence.server_version,
   }))

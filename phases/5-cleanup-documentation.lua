@@ -19,21 +19,21 @@ function phase.run(host)
     commit = pre_flight.source_commit, added = preview.new_files, updated = preview.updated_files,
     removed = preview.removed_files, kept = preview.local_only, conflicts = preview.conflicts,
   }
-  local summary = assert(host.report.generate_upgrade_summary())
-  local noted = assert(host.report.update_installation_summary({
+  local summary = need(host.report.generate_upgrade_summary())
+  local noted = need(host.report.update_installation_summary({
     from_version = host.options.from_version, to_version = pre_flight.source_version,
     commit = pre_flight.source_commit, changes = changes, backup_path = backup.backup_path,
     server = server_line(validation), upgrade_summary = summary,
   }))
-  local logged = assert(host.report.append_to_update_log(content.version_updated, changes))
+  local logged = need(host.report.append_to_update_log(content.version_updated, changes))
   local committed = host.report.commit_changes()
-  local pruned = assert(host.backup.archive_old_backups(host.options.keep_backups))
+  local pruned = need(host.backup.archive_old_backups(host.options.keep_backups))
   for _, broken in ipairs(pruned.broken or {}) do
     host.warn(string.format("the backup %s is damaged and was left alone: %s", broken.name,
       broken.problem))
   end
   return {
-    lock_released = assert(host.lock.release()),
+    lock_released = need(host.lock.release()),
     old_backups_archived = pruned.archived_count,
     upgrade_summary = summary,
     installation_summary_updated = noted,

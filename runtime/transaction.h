@@ -62,8 +62,9 @@ enum {
 
 /* Opens the transaction in the folder `path` beneath the tree `root`, or makes it there. Folders
 ** named `disposable` may be deleted where they stand in the way of removing another folder. `t`
-** must be zero, with its descriptors -1; close it also after a failure. 0, or -1 with errno: EEXIST,
-** ENOENT (nothing there, or nothing was begun), EBADMSG (damaged), EPROTONOSUPPORT (newer). */
+** must be zero, with its descriptors -1; close it also after a failure. 0, or -1 with errno:
+** EEXIST, ENOENT (nothing there, or nothing was begun), EBADMSG (damaged), EPROTONOSUPPORT
+** (of a newer praxlua). */
 int transaction_open(transaction *t, const char *root, const char *path, bool create,
                      const char *disposable);
 void transaction_close(transaction *t);

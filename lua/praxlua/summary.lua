@@ -1,4 +1,5 @@
 --- The UpgradeReport of a session: what the session and its plan know, in the report's form.
+local evidence = require("praxlua.evidence")
 local report = require("praxlua.report")
 local json = require("praxlua.json")
 
@@ -28,7 +29,9 @@ local function phases_of(session)
       id = phase.id, number = phase.number, title = phase.title, verdict = phase.verdict,
       seconds = phase.seconds,
     }
-    summaries[tostring(phase.number or phase.id)] = phase.verdict
+    local key = tostring(phase.number or phase.id)
+    local found = phase.number and session.phase_artifacts[key]
+    summaries[key] = found and evidence.summary(phase.number, found) or phase.verdict
   end
   return list, summaries
 end

@@ -34,6 +34,13 @@ optional, nullable = wrapper("optional"), wrapper("nullable")
 
 function object(fields) return { kind = "object", fields = fields } end
 
+-- What a host call returned, or the end of the phase with the host's message as it is (assert would
+-- put a line number in front of what a person is to read).
+function need(value, message, ...)
+  if value == nil or value == false then error(message or "the host refused", 0) end
+  return value, message, ...
+end
+
 -- host.backup.create_backup(...) asks for the verb "backup.create_backup"; a verb that was not
 -- granted does not exist.
 local function make_host(verbs)
