@@ -114,6 +114,17 @@ const char *core_opt_string(lua_State *L, int index, const char *field, const ch
     return value;
 }
 
+int core_open(lua_State *L, const char *type, const luaL_Reg *methods, const luaL_Reg *functions) {
+    luaL_newmetatable(L, type);
+    luaL_setfuncs(L, methods, 0);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+    lua_newtable(L);
+    luaL_setfuncs(L, functions, 0);
+    return 1;
+}
+
 const char *core_check_path(lua_State *L, int arg) {
     size_t length;
     const char *path = luaL_checklstring(L, arg, &length);

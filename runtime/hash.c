@@ -210,10 +210,5 @@ static const luaL_Reg functions[] = {
 };
 
 int luaopen_praxlua_hash(lua_State *L) {
-    luaL_newmetatable(L, STREAM);
-    luaL_setfuncs(L, stream_methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    luaL_newlib(L, functions);
-    return 1;
+    return core_open(L, STREAM, stream_methods, functions);
 }

@@ -132,10 +132,5 @@ static const luaL_Reg functions[] = {
 };
 
 int luaopen_praxlua_lock(lua_State *L) {
-    luaL_newmetatable(L, LOCK);
-    luaL_setfuncs(L, handle_methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    luaL_newlib(L, functions);
-    return 1;
+    return core_open(L, LOCK, handle_methods, functions);
 }

@@ -282,10 +282,5 @@ static const luaL_Reg functions[] = {
 };
 
 int luaopen_praxlua_root(lua_State *L) {
-    luaL_newmetatable(L, ROOT);
-    luaL_setfuncs(L, root_methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    luaL_newlib(L, functions);
-    return 1;
+    return core_open(L, ROOT, root_methods, functions);
 }

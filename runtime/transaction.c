@@ -325,7 +325,7 @@ static const luaL_Reg methods[] = {
     {"clear", l_clear},   {"checkpoint", l_checkpoint}, {"last_checkpoint", l_last_checkpoint},
     {"rewind", l_rewind}, {"rollback", l_rollback},     {"commit", l_commit},
     {"status", l_status}, {"changes", l_changes},       {"close", l_close},
-    {NULL, NULL},
+    {"__gc", l_close},    {"__close", l_close},         {NULL, NULL},
 };
 
 static const luaL_Reg functions[] = {
@@ -334,14 +334,5 @@ static const luaL_Reg functions[] = {
 };
 
 int luaopen_praxlua_transaction(lua_State *L) {
-    luaL_newmetatable(L, TYPE);
-    luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
-    lua_pushcfunction(L, l_close);
-    lua_setfield(L, -2, "__gc");
-    lua_pushcfunction(L, l_close);
-    lua_setfield(L, -2, "__close");
-    lua_pop(L, 1);
-    luaL_newlib(L, functions);
-    return 1;
+    return core_open(L, TYPE, methods, functions);
 }

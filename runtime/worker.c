@@ -230,8 +230,8 @@ static int l_gc(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"send", l_send}, {"receive", l_receive}, {"wait", l_wait},
-    {"stop", l_stop}, {"pid", l_pid},         {NULL, NULL},
+    {"send", l_send}, {"receive", l_receive}, {"wait", l_wait},  {"stop", l_stop},
+    {"pid", l_pid},   {"__gc", l_gc},         {"__close", l_gc}, {NULL, NULL},
 };
 
 static const luaL_Reg functions[] = {
@@ -240,14 +240,5 @@ static const luaL_Reg functions[] = {
 };
 
 int luaopen_praxlua_worker(lua_State *L) {
-    luaL_newmetatable(L, TYPE);
-    luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
-    lua_pushcfunction(L, l_gc);
-    lua_setfield(L, -2, "__gc");
-    lua_pushcfunction(L, l_gc);
-    lua_setfield(L, -2, "__close");
-    lua_pop(L, 1);
-    luaL_newlib(L, functions);
-    return 1;
+    return core_open(L, TYPE, methods, functions);
 }

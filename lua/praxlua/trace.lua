@@ -34,7 +34,8 @@ function trace.note(target)
     local stat = core.file.stat(path)
     local is_there = stat and stat.type == "directory"
     noted[i] = {
-      path = path, mtime = is_there and stat.mtime, names = is_there and names_of(path),
+      path = path, absent = not stat,
+      mtime = is_there and stat.mtime, names = is_there and names_of(path),
     }
   end
   return noted
@@ -45,9 +46,10 @@ end
 ---@param noted table
 function trace.erase(noted)
   for _, folder in ipairs(noted) do
-    if not folder.mtime then
+    if folder.absent then
       core.file.remove(folder.path) -- fails, as it should, when something is in it
-    elseif core.file.exists(folder.path) and same(folder.names, names_of(folder.path)) then
+    elseif folder.mtime and core.file.exists(folder.path)
+      and same(folder.names, names_of(folder.path)) then
       core.file.set_mtime(folder.path, folder.mtime)
     end
   end

@@ -103,7 +103,7 @@ function tiny.new(options)
   }
   s.environment = core.system.environment()
   s.environment.HOME, s.environment.GIT_CONFIG_NOSYSTEM = s.home, "1"
-  s.environment.LC_ALL = "C.UTF-8"
+  s.environment.LC_ALL, s.environment.PRAXLUA_HOST = "C.UTF-8", s.executable
   lfs.mkdir(s.scratch)
   helper.tree(root .. "/files", FIRST)
   helper.tree(root .. "/files", options.first or {})
@@ -180,6 +180,35 @@ end
 
 --- Waits for the end of it.
 function tiny.finish(run) return with_events(command.wait(run)) end
+
+local PATCHED = [[
+package.path, package.cpath = %q, %q
+local core = require("praxlua.core")
+if os.getenv("PRAXLUA_COVERAGE_DIR") and core.coverage then core.coverage.start() end
+local function die() core.system.signal(core.system.pid(), "KILL") end
+%s
+os.exit(require("praxlua.cli").main(arg), true)
+]]
+
+--- Runs the command line with something in it replaced first. The code sees `core`, and `die()`
+--- kills the process on the spot, as SIGKILL does.
+---@param code string
+---@return { code: integer, stdout: string, stderr: string }
+function tiny.patched(s, code, argv)
+  local path = s.root .. "/patched.lua"
+  local function absolute(paths) return (paths:gsub("%f[^;\0]%./", lfs.currentdir() .. "/")) end
+  local lua_path = package.path:gsub("%f[^;%z]lua/", lfs.currentdir() .. "/lua/")
+  helper.write(path, PATCHED:format(absolute(lua_path), absolute(package.cpath), code))
+  return command.run({ os.getenv("LUA") or "lua5.4", path, table.unpack(argv) }, run_options(s))
+end
+
+--- An upgrade like that, with --json. `events` is empty where it was killed.
+function tiny.patched_upgrade(s, code, extra)
+  local result = tiny.patched(s, code, { "upgrade", "--source", s.source, "--json",
+    table.unpack(extra or {}) })
+  result.events = command.events(result.stdout)
+  return result
+end
 
 --- The first event of a kind, or of a kind and a phase.
 function tiny.event(result, name, phase)

@@ -67,6 +67,20 @@ local function start_lua(code)
   }))
 end
 
+-- The descriptors of a process, once its program has closed those it needs only to be loaded.
+local function settled_descriptors(pid)
+  local open
+  until_true(function()
+    open = {}
+    for name in lfs.dir(("/proc/%d/fd"):format(pid)) do
+      if name:find("^%d+$") then open[#open + 1] = name end
+    end
+    table.sort(open)
+    return #open == 3
+  end)
+  return open
+end
+
 local function field_of_status(pid, name)
   for line in io.lines(("/proc/%d/status"):format(pid)) do
     local value = line:match("^" .. name .. ":%s*(.*)$")
@@ -179,12 +193,7 @@ for _, through_host in ipairs({ true, false }) do
       assert(leak)
       local child <close> = shell("exec sleep 60")
       assert(until_true(function() return system.process(child:pid()).argv[1] == "sleep" end))
-      local open = {}
-      for name in lfs.dir(("/proc/%d/fd"):format(child:pid())) do
-        if name:find("^%d+$") then open[#open + 1] = name end
-      end
-      table.sort(open)
-      assert.same({ "0", "1", "2" }, open)
+      assert.same({ "0", "1", "2" }, settled_descriptors(child:pid()))
     end)
 
     it("reads nothing and is heard by nobody when its stdio is null", function()
@@ -537,12 +546,7 @@ describe("a detached child", function()
     assert.same({ code = 0, signal = 0 }, praxlua:wait(LONG))
     assert.is_true(alive(pid))
     assert.equal(pid, system.process(pid).pgid)
-    local open = {}
-    for name in lfs.dir(("/proc/%d/fd"):format(pid)) do
-      if name:find("^%d+$") then open[#open + 1] = name end
-    end
-    table.sort(open)
-    assert.same({ "0", "1", "2" }, open)
+    assert.same({ "0", "1", "2" }, settled_descriptors(pid))
     assert(system.signal(pid, "KILL"))
     assert.is_true(dies(pid))
   end)
