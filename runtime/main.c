@@ -14,10 +14,12 @@
 #include "system.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <lualib.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 int luaopen_lfs(lua_State *L);
 int luaopen_cjson(lua_State *L);
@@ -157,8 +159,19 @@ static int start(lua_State *L) {
     return 1;
 }
 
+/* Whoever starts us may have closed one of the first three descriptors. Files opened later would
+** take its number, and text for people would be written into them. */
+static int fill_standard_descriptors(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) /* children have it as well */
+            return -1;
+    return 0;
+}
+
 int main(int argc, char **argv) {
     int status = 70; /* an error in praxlua itself (EX_SOFTWARE of sysexits.h) */
+    if (fill_standard_descriptors() != 0)
+        return status;
     praxlua_is_host = 1;
     if (argc > 1 && strcmp(argv[1], "--worker") == 0)
         sandbox_main(argc, argv);

@@ -68,4 +68,27 @@ function helper.descriptors()
   return count
 end
 
+--- Asserts that a call failed the way operations fail: nil, a message, this code.
+---@param code string
+---@param ... any what the call returned
+---@return string message
+function helper.fails(code, ...)
+  local assert = require("luassert")
+  local result, message, actual = ...
+  assert.is_nil(result)
+  assert.equal(code, actual, message)
+  assert.is_string(message)
+  return message
+end
+
+--- What a shell command printed, without its last line end.
+---@param line string with string.format's directives for what follows
+---@return string output
+function helper.output_of(line, ...)
+  local pipe = assert(io.popen(select("#", ...) > 0 and line:format(...) or line))
+  local output = pipe:read("a")
+  pipe:close()
+  return (output:gsub("\n$", ""))
+end
+
 return helper

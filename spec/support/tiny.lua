@@ -187,6 +187,7 @@ local core = require("praxlua.core")
 if os.getenv("PRAXLUA_COVERAGE_DIR") and core.coverage then core.coverage.start() end
 local function die() core.system.signal(core.system.pid(), "KILL") end
 %s
+arg[#arg + 1], arg[#arg + 2] = "--target", %q
 os.exit(require("praxlua.cli").main(arg), true)
 ]]
 
@@ -196,10 +197,9 @@ os.exit(require("praxlua.cli").main(arg), true)
 ---@return { code: integer, stdout: string, stderr: string }
 function tiny.patched(s, code, argv)
   local path = s.root .. "/patched.lua"
-  local function absolute(paths) return (paths:gsub("%f[^;\0]%./", lfs.currentdir() .. "/")) end
-  local lua_path = package.path:gsub("%f[^;%z]lua/", lfs.currentdir() .. "/lua/")
-  helper.write(path, PATCHED:format(absolute(lua_path), absolute(package.cpath), code))
-  return command.run({ os.getenv("LUA") or "lua5.4", path, table.unpack(argv) }, run_options(s))
+  helper.write(path, PATCHED:format(package.path, package.cpath, code, s.target))
+  return command.run({ os.getenv("LUA") or "lua5.4", path, table.unpack(argv) },
+    run_options(s, { directory = lfs.currentdir() }))
 end
 
 --- An upgrade like that, with --json. `events` is empty where it was killed.

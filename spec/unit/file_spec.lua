@@ -3,17 +3,12 @@ local child = require("spec.support.child")
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
 
+local fails, output_of = helper.fails, helper.output_of
+
 local file = core.file
 
 local function sh(line, ...)
   assert(os.execute(line:format(...)))
-end
-
-local function output_of(line, ...)
-  local pipe = assert(io.popen(line:format(...)))
-  local output = pipe:read("a")
-  pipe:close()
-  return (output:gsub("\n$", ""))
 end
 
 -- The names in a directory, hidden ones too.
@@ -34,14 +29,6 @@ describe("core.file", function()
     assert.equal(descriptors, helper.descriptors(), "descriptors were left open")
     helper.clean()
   end)
-
-  local function fails(code, ...)
-    local result, message, actual = ...
-    assert.is_nil(result)
-    assert.equal(code, actual, message)
-    assert.is_string(message)
-    return message
-  end
 
   describe("read", function()
     it("gives all bytes", function()

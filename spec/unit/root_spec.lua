@@ -4,6 +4,8 @@ local command = require("spec.support.command")
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
 
+local fails = helper.fails
+
 local function sh(line, ...)
   assert(os.execute(line:format(...)))
 end
@@ -54,13 +56,6 @@ describe("core.root", function()
     assert.equal(descriptors, helper.descriptors(), "descriptors were left open")
     helper.clean()
   end)
-
-  local function fails(code, ...)
-    local result, message, actual = ...
-    assert.is_nil(result)
-    assert.equal(code, actual, message)
-    return message
-  end
 
   it("reads, hashes and describes what is beneath it", function()
     assert.equal("inside", root:read("file"))

@@ -4,14 +4,9 @@ local command = require("spec.support.command")
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
 
-local system = core.system
+local fails, output_of = helper.fails, helper.output_of
 
-local function output_of(line)
-  local pipe = assert(io.popen(line))
-  local output = pipe:read("a")
-  pipe:close()
-  return (output:gsub("\n$", ""))
-end
+local system = core.system
 
 describe("core.system", function()
   local directory, descriptors
@@ -25,13 +20,6 @@ describe("core.system", function()
     assert.equal(descriptors, helper.descriptors(), "descriptors were left open")
     helper.clean()
   end)
-
-  local function fails(code, ...)
-    local result, message, actual = ...
-    assert.is_nil(result)
-    assert.equal(code, actual, message)
-    return message
-  end
 
   describe("time and identity", function()
     it("makes random UUIDs of version 4", function()

@@ -4,17 +4,17 @@ local command = require("spec.support.command")
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
 
+local fails = helper.fails
+
+local function output_of(...)
+  local output = helper.output_of(...)
+  return output == "" and "" or output .. "\n"
+end
+
 local tree = core.tree
 
 local function sh(line, ...)
   assert(os.execute(line:format(...)))
-end
-
-local function output_of(line, ...)
-  local pipe = assert(io.popen(line:format(...)))
-  local output = pipe:read("a")
-  assert(pipe:close(), line)
-  return output
 end
 
 -- Makes a chain of `depth` directories of one name, with a file at its end. No single call could
@@ -55,13 +55,6 @@ describe("core.tree", function()
     assert.equal(descriptors, helper.descriptors(), "descriptors were left open")
     helper.clean()
   end)
-
-  local function fails(code, ...)
-    local result, message, actual = ...
-    assert.is_nil(result)
-    assert.equal(code, actual, message)
-    return message
-  end
 
   -- One of everything that can be copied.
   local function make_all_kinds()

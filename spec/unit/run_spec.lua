@@ -1,0 +1,367 @@
+local core = require("praxlua.core")
+local helper = require("spec.support.helper")
+local json = require("praxlua.json")
+local lfs = require("lfs")
+local run = require("praxlua.run")
+local state = require("praxlua.state")
+
+local NAME = run.TARGET_NAME
+
+local function mkdir(path)
+  helper.write(path .. "/.made", "")
+  assert(os.remove(path .. "/.made"))
+  return path
+end
+
+-- Calls find_target as from another working directory.
+local function find_from(directory, given)
+  local here = lfs.currentdir()
+  assert(lfs.chdir(directory))
+  local results = table.pack(pcall(run.find_target, given))
+  assert(lfs.chdir(here))
+  assert(results[1], results[2])
+  return results[2], results[3]
+end
+
+local function quiet() return { emit = function() end } end
+
+-- A run on a new empty installation.
+local function open(options)
+  local target = mkdir(helper.tempdir() .. "/project/" .. NAME)
+  local r = assert(run.open({ target = target, table.unpack(options or {}) }, quiet()))
+  return r, target
+end
+
+describe("run", function()
+  after_each(helper.clean)
+
+  describe("find_target", function()
+    local root
+
+    before_each(function() root = core.file.realpath(helper.tempdir()) end)
+
+    it("finds the installation in the working directory", function()
+      local target = mkdir(root .. "/" .. NAME)
+      assert.equal(target, (find_from(root)))
+    end)
+
+    it("finds the nearest one above", function()
+      mkdir(root .. "/" .. NAME)
+      local nearest = mkdir(root .. "/a/" .. NAME)
+      assert.equal(nearest, (find_from(mkdir(root .. "/a/b/c"))))
+    end)
+
+    it("finds it from inside of itself", function()
+      local target = mkdir(root .. "/" .. NAME)
+      assert.equal(target, (find_from(mkdir(target .. "/standards"))))
+    end)
+
+    it("refuses when there is none, and says how to name one", function()
+      local target, refusal = find_from(root)
+      assert.is_nil(target)
+      assert.equal(3, refusal.exit_code)
+      assert.equal("refused", refusal.status)
+      assert.truthy(refusal.next:find("--target", 1, true))
+    end)
+
+    it("takes the one that is named, made absolute, with or without a slash at its end", function()
+      local target = mkdir(root .. "/other")
+      for _, given in ipairs({ target, target .. "/", target .. "///", "other", "./other/" }) do
+        assert.equal(target, (find_from(root, given)))
+      end
+    end)
+
+    it("refuses one that is not there, naming it with its control characters visible", function()
+      for _, given in ipairs({ root .. "/gone", "", root .. "/go\27[31mne" }) do
+        local target, refusal = find_from(root, given)
+        assert.is_nil(target)
+        assert.equal(3, refusal.exit_code)
+        assert.is_nil(refusal.message:find("%c"))
+        assert.truthy(refusal.next:find("--target", 1, true))
+      end
+    end)
+
+    it("refuses a file and a link in its place", function()
+      helper.write(root .. "/file", "")
+      mkdir(root .. "/real")
+      assert(lfs.link(root .. "/real", root .. "/link", true))
+      local _, refusal = find_from(root, "file")
+      assert.truthy(refusal.message:find("is a file", 1, true))
+      for _, given in ipairs({ "link", "link/" }) do
+        _, refusal = find_from(root, given)
+        assert.equal(3, refusal.exit_code)
+        assert.truthy(refusal.message:find("is a link", 1, true))
+      end
+    end)
+
+    it("never goes past a file or a link of that name to another project's", function()
+      mkdir(root .. "/" .. NAME)
+      mkdir(root .. "/elsewhere")
+      local project = mkdir(root .. "/project")
+      assert(lfs.link(root .. "/elsewhere", project .. "/" .. NAME, true))
+      local target, refusal = find_from(project)
+      assert.is_nil(target)
+      assert.truthy(refusal.message:find(project .. "/" .. NAME .. " is a link", 1, true))
+      local other = mkdir(root .. "/other")
+      helper.write(other .. "/" .. NAME, "")
+      target, refusal = find_from(other)
+      assert.is_nil(target)
+      assert.truthy(refusal.message:find("is a file", 1, true))
+    end)
+
+    it("refuses the root of the file system", function()
+      local target, refusal = run.find_target("/")
+      assert.is_nil(target)
+      assert.equal(3, refusal.exit_code)
+    end)
+
+    it("refuses a working directory that was removed", function()
+      local gone = mkdir(root .. "/gone")
+      local here = lfs.currentdir()
+      assert(lfs.chdir(gone))
+      assert(lfs.rmdir(gone))
+      local target, refusal = run.find_target()
+      assert(lfs.chdir(here))
+      assert.is_nil(target)
+      assert.equal(3, refusal.exit_code)
+    end)
+
+    it("finds a project whose name is not UTF-8", function()
+      local target = mkdir(root .. "/caf\xe9/" .. NAME)
+      assert.equal(target, (find_from(root .. "/caf\xe9")))
+    end)
+  end)
+
+  describe("open", function()
+    it("locks the target until close, and writes nothing", function()
+      local r, target = open()
+      assert.is_true(core.lock.test(target))
+      assert.equal(target:match("^(.*)/"), r.project)
+      assert.equal(NAME, r.target_name)
+      assert.same({}, assert(core.tree.list(target)))
+      run.close(r)
+      assert.is_false(core.lock.test(target))
+    end)
+
+    it("refuses with 6 and names the live session that holds the target", function()
+      local r, target = open()
+      local session = assert(state.create_session(target, nil, nil, { owner = run.owner() }))
+      -- A text that an earlier run left behind must not be taken for the holder's.
+      helper.write(target .. "/.upgrade-lock",
+        json.encode({ session_id = "stale", pid = 2 ^ 22 + 5, host = core.system.hostname() }))
+      local other, refusal = run.open({ target = target }, quiet())
+      run.close(r)
+      assert.is_nil(other)
+      assert.equal(6, refusal.exit_code)
+      assert.equal("busy", refusal.status)
+      assert.truthy(refusal.message:find(session.session_id, 1, true), refusal.message)
+      assert.truthy(refusal.message:find("process " .. core.system.pid(), 1, true))
+      assert.is_nil(refusal.message:find("stale", 1, true))
+      assert.truthy(refusal.next:find("praxlua status", 1, true))
+    end)
+
+    it("names the holder by the lock's text where no session tells", function()
+      local r, target = open()
+      helper.write(target .. "/.upgrade-lock", json.encode({ session_id = "S", pid = core.system.pid(),
+        host = core.system.hostname(), started_at = "2025-10-08T10:30:00Z" }))
+      local _, refusal = run.open({ target = target }, quiet())
+      run.close(r)
+      assert.truthy(refusal.message:find("session S, process " .. core.system.pid(), 1, true),
+        refusal.message)
+    end)
+
+    it("says so when nobody tells who holds it, whatever lies in the state files", function()
+      local r, target = open()
+      for _, owner in ipairs({ "nobody", { pid = "x" }, { pid = 1, start_time = 2, boot_id = "z" } }) do
+        assert(state.create_session(target, nil, nil, { owner = owner }))
+      end
+      helper.write(target .. "/.upgrade-lock", "[1, 2")
+      local _, refusal = run.open({ target = target }, quiet())
+      run.close(r)
+      assert.equal(6, refusal.exit_code)
+      assert.truthy(refusal.message:find("another process", 1, true), refusal.message)
+    end)
+
+    it("deletes folders of ended transactions and keeps those of open ones", function()
+      local target = mkdir(helper.tempdir() .. "/project/" .. NAME)
+      local open_one = core.system.uuid()
+      helper.tree(target .. "/.upgrade", {
+        [".done-" .. core.system.uuid() .. "/journal"] = "x",
+        [open_one .. "/journal"] = "x",
+      })
+      local r = assert(run.open({ target = target }, quiet()))
+      run.close(r)
+      local names = {}
+      for name in lfs.dir(target .. "/.upgrade") do
+        if not name:find("^%.%.?$") then names[#names + 1] = name end
+      end
+      assert.same({ open_one }, names)
+    end)
+  end)
+
+  describe("unfinished", function()
+    local target
+
+    before_each(function() target = mkdir(helper.tempdir() .. "/project/" .. NAME) end)
+
+    it("lists sessions that did not end, with their folders' or their files' word alone", function()
+      local both = assert(state.create_session(target))
+      mkdir(target .. "/.upgrade/" .. both.session_id)
+      local file_only = assert(state.create_session(target))
+      local folder_only = core.system.uuid()
+      mkdir(target .. "/.upgrade/" .. folder_only)
+      local over = assert(state.create_session(target))
+      over.status = "completed"
+      assert(state.save_state(target, over))
+      mkdir(target .. "/.upgrade/scratch")
+      local found = {}
+      for _, entry in ipairs(run.unfinished(target)) do found[entry.session_id] = entry end
+      assert.is_true(found[both.session_id].changes)
+      assert.is_false(found[file_only.session_id].changes)
+      assert.is_true(found[folder_only].changes)
+      found[both.session_id], found[file_only.session_id], found[folder_only] = nil, nil, nil
+      assert.same({}, found)
+    end)
+
+    it("lists a damaged state file only where a folder shows that changes are open", function()
+      local open_one, nothing = core.system.uuid(), core.system.uuid()
+      helper.write(target .. "/.cache/state/" .. open_one .. ".json", "{")
+      helper.write(target .. "/.cache/state/" .. nothing .. ".json", "{")
+      mkdir(target .. "/.upgrade/" .. open_one)
+      local found = run.unfinished(target)
+      assert.equal(1, #found)
+      assert.equal(open_one, found[1].session_id)
+      assert.truthy(found[1].problem)
+    end)
+  end)
+
+  describe("forget", function()
+    it("leaves nothing of a session that changed nothing", function()
+      local r, target = open()
+      local session = assert(state.create_session(target))
+      run.attach(r, session)
+      assert(run.open_transaction(r, true))
+      helper.write(target .. "/.backups/.partial-" .. session.session_id .. "/x", "x")
+      helper.write(target .. "/.upgrade-lock", "{}")
+      run.forget(r)
+      run.close(r)
+      assert.same({}, assert(core.tree.list(target)))
+    end)
+
+    it("does nothing in a dry run", function()
+      local r, target = open()
+      r.dry_run = true
+      run.attach(r, assert(state.create_session(target)))
+      run.forget(r)
+      run.close(r)
+      assert.equal(1, #run.unfinished(target))
+    end)
+  end)
+
+  describe("load", function()
+    local r, target, session
+
+    before_each(function()
+      r, target = open()
+      session = assert(state.create_session(target, nil, nil, { source_path = "/s" }))
+      run.attach(r, session)
+      assert(run.open_transaction(r, true))
+      assert(r.ctx.change.put("note.txt", { data = "new\n" }))
+      assert(r.ctx.change.apply())
+    end)
+    after_each(function() run.close(r) end)
+
+    -- As the next process would find it.
+    local function again()
+      r.transaction:close()
+      r.transaction, r.session, r.ctx = nil, nil, nil
+    end
+
+    local function checkpoint()
+      session.metadata.mark = "from the journal"
+      assert(r.transaction:checkpoint(json.encode(state.session.to_dict(session))))
+    end
+
+    it("takes the journal's checkpoint before the state file", function()
+      checkpoint()
+      again()
+      assert.is_true(run.load(r, session.session_id))
+      assert.equal("from the journal", r.session.metadata.mark)
+      assert.equal(1, #r.transaction:changes())
+      assert.is_table(r.ctx.change)
+    end)
+
+    it("needs no state file", function()
+      checkpoint()
+      again()
+      helper.write(target .. "/.cache/state/" .. session.session_id .. ".json", "\0\1")
+      assert.is_true(run.load(r, session.session_id))
+      assert.equal("/s", r.session.metadata.source_path)
+      again()
+      assert(os.remove(target .. "/.cache/state/" .. session.session_id .. ".json"))
+      assert.is_true(run.load(r, session.session_id))
+      assert.equal("/s", r.session.metadata.source_path)
+    end)
+
+    it("takes the state file where the journal holds no checkpoint yet", function()
+      again()
+      assert.is_true(run.load(r, session.session_id))
+      assert.equal("/s", r.session.metadata.source_path)
+      assert.equal(1, #r.transaction:changes())
+    end)
+
+    it("opens a transaction whose session is known to nobody", function()
+      again()
+      assert(os.remove(target .. "/.cache/state/" .. session.session_id .. ".json"))
+      assert.is_true(run.load(r, session.session_id))
+      assert.is_nil(r.session.metadata.source_path)
+      assert.equal(1, #r.transaction:changes())
+    end)
+
+    it("refuses a damaged journal, and keeps every file of it", function()
+      checkpoint()
+      again()
+      local journal = r.target .. "/.upgrade/" .. session.session_id .. "/journal"
+      local data = helper.read(journal)
+      helper.write(journal, data:sub(1, 20) .. "\255" .. data:sub(22))
+      local ok, message, code = run.load(r, session.session_id)
+      assert.is_nil(ok)
+      assert.equal("EBADJOURNAL", code)
+      assert.truthy(message:find("journal", 1, true))
+    end)
+
+    it("takes a journal that is gone or empty for damaged where there is something to undo",
+      function()
+        checkpoint()
+        assert(r.ctx.change.put("note.txt", { data = "newer\n" }))
+        assert(r.ctx.change.apply())
+        again()
+        local journal = r.target .. "/.upgrade/" .. session.session_id .. "/journal"
+        helper.write(journal, "")
+        local ok, _, code = run.load(r, session.session_id)
+        assert.is_nil(ok)
+        assert.equal("EBADJOURNAL", code)
+        again()
+        assert(os.remove(journal))
+        ok, _, code = run.load(r, session.session_id)
+        assert.is_nil(ok)
+        assert.equal("EBADJOURNAL", code)
+      end)
+
+    it("refuses what is no session id", function()
+      again()
+      for _, id in ipairs({ "", ".", "..", "../..", "scratch", session.session_id .. "/stage" }) do
+        local ok, _, code = run.load(r, id)
+        assert.is_nil(ok)
+        assert.equal("EINVAL", code, id)
+      end
+    end)
+
+    it("refuses a session that is nowhere", function()
+      again()
+      local ok, _, code = run.load(r, core.system.uuid())
+      assert.is_nil(ok)
+      assert.equal("ESTATENOTFOUND", code)
+    end)
+  end)
+end)
