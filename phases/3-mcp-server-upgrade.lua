@@ -12,7 +12,8 @@ local REQUIREMENTS = "mcp_server/requirements.txt"
 local function failure_text(errors)
   local lines = {}
   for _, failure in ipairs(errors or {}) do
-    lines[#lines + 1] = failure.next and failure.message .. " " .. failure.next or failure.message
+    lines[#lines + 1] = failure.message
+    lines[#lines + 1] = failure.next
   end
   return #lines > 0 and table.concat(lines, "\n") or "installing the packages failed"
 end

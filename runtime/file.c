@@ -411,18 +411,23 @@ static int file_set_mtime(lua_State *L) {
     return 1;
 }
 
+/* rmdir(path) -> true | nil, message, code
+**   Removes an empty directory, and nothing that is not one ("ENOTDIR", "ENOTEMPTY"). Not synced. */
+static int file_rmdir(lua_State *L) {
+    const char *path = core_check_path(L, 1);
+    if (durable_rmdir(AT_FDCWD, path) != 0)
+        return core_errno(L, errno, "remove the directory", path);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
 static const luaL_Reg functions[] = {
-    {"read", file_read},
-    {"write_atomic", file_write_atomic},
-    {"stat", file_stat},
-    {"exists", file_exists},
-    {"mkdir", file_mkdir},
-    {"remove", file_remove},
-    {"rename", file_rename},
-    {"readlink", file_readlink},
-    {"realpath", file_realpath},
-    {"set_mtime", file_set_mtime},
-    {NULL, NULL},
+    {"read", file_read},         {"write_atomic", file_write_atomic},
+    {"stat", file_stat},         {"exists", file_exists},
+    {"mkdir", file_mkdir},       {"remove", file_remove},
+    {"rename", file_rename},     {"readlink", file_readlink},
+    {"realpath", file_realpath}, {"set_mtime", file_set_mtime},
+    {"rmdir", file_rmdir},       {NULL, NULL},
 };
 
 int luaopen_praxlua_file(lua_State *L) {

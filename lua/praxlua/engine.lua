@@ -6,6 +6,7 @@
 local checkpoint = require("praxlua.checkpoint")
 local core = require("praxlua.core")
 local execution = require("praxlua.execution")
+local layout = require("praxlua.layout")
 local phases = require("praxlua.phases")
 local restore = require("praxlua.restore")
 local rollback = require("praxlua.rollback")
@@ -94,6 +95,11 @@ function engine.start_workflow(r, workflow_type, target_file, options)
       next = "mend the script, or move it out of the folder" }
   end
   r.phases = list
+  local recognised
+  recognised, message = layout.recognise_target(r.target)
+  if not recognised then
+    return nil, { exit_code = 3, status = "refused", message = message }
+  end
   local session = state.session.new({ workflow_type = workflow_type, target_file = target_file,
     metadata = metadata_of(options) })
   if not r.dry_run then
@@ -218,18 +224,30 @@ local function use_kept_options(r)
   end
 end
 
+-- A session that is not there at all is a refusal; one that is there and cannot be read leaves
+-- something to be mended.
+local function cannot_load(session_id, what, exit_code, message, code)
+  local unknown = code == "ESTATENOTFOUND" or code == "EINVAL"
+  local next_step = "see the sessions with: praxlua status"
+  if code == "EBADJOURNAL" then
+    next_step = "bring the installation back with: praxlua backup restore"
+  elseif not unknown and what == "resumed" then
+    next_step = "undo it with: praxlua rollback " .. session_id
+  end
+  return {
+    exit_code = unknown and 3 or exit_code, next = next_step,
+    status = (unknown or exit_code == 3) and "refused" or "rollback_failed",
+    message = string.format("session %s cannot be %s: %s", session_id, what, tostring(message)),
+  }
+end
+
 --- Goes on with a session on an open run.
 ---@param r table
 ---@param session_id string
 ---@return table result
 function engine.resume_with(r, session_id)
   local ok, message, code = run.load(r, session_id)
-  if not ok then
-    return { exit_code = 3, status = "refused", session_id = session_id,
-      message = "session " .. session_id .. " cannot be resumed: " .. tostring(message),
-      next = code == "EBADJOURNAL" and "restore the last backup with: praxlua backup restore"
-        or "undo it with: praxlua rollback " .. session_id }
-  end
+  if not ok then return cannot_load(session_id, "resumed", 3, message, code) end
   r.dry_run = false
   use_kept_options(r)
   local status = r.transaction and r.transaction:status()
@@ -298,12 +316,7 @@ end
 ---@return table result
 function engine.rollback_with(r, session_id, reason)
   local ok, message, code = run.load(r, session_id)
-  if not ok then
-    return { exit_code = 5, status = "rollback_failed", session_id = session_id,
-      message = "session " .. session_id .. " cannot be rolled back: " .. tostring(message),
-      next = code == "EBADJOURNAL" and "restore the last backup with: praxlua backup restore"
-        or "look at it with: praxlua status" }
-  end
+  if not ok then return cannot_load(session_id, "rolled back", 5, message, code) end
   use_kept_options(r)
   if r.session.status == "rolled_back" then
     return { exit_code = 0, status = "nothing_to_do", success = true,

@@ -228,6 +228,12 @@ end
 ---@param reason string|nil
 ---@return table result
 function restore.backup(r, name, reason)
+  local ctx = { target = r.target, project = r.project, target_name = r.target_name }
+  local ok, message = backup.verify_backup_integrity(ctx, name)
+  if not ok then
+    return { exit_code = 3, status = "refused", success = false, message = message,
+      next = "choose another one of: praxlua backup list" }
+  end
   return begin(r, { backup = name, reason = reason or "restore of " .. name, environment = false })
 end
 

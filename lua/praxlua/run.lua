@@ -23,6 +23,8 @@ local function refused(message, next_step, exit_code)
   }
 end
 
+local CHOOSE = "name the installation's own folder with --target"
+
 --- The installation a command is about: the one given, or the nearest .praxis-os at or above the
 --- working directory.
 ---@param given string|nil
@@ -36,9 +38,11 @@ function run.find_target(given)
         "name its folder: praxlua … --target PROJECT/" .. run.TARGET_NAME)
     elseif stat.type ~= "directory" then
       return refused(string.format("the target %s is a %s, not a folder", text.visible(given),
-        stat.type), "name the installation's own folder with --target")
+        stat.type), CHOOSE)
     end
-    return file.realpath(given)
+    local path = file.realpath(given)
+    if path == "/" then return refused("the target is the root directory", CHOOSE) end
+    return path
   end
   local at = assert(file.realpath("."))
   while true do
@@ -75,6 +79,17 @@ local function holder(target)
   return "another process"
 end
 
+-- Where we write by ourselves, beside the transaction: a link there would lead us elsewhere, and a
+-- file is somebody's.
+local FOLDERS = { "/.cache", "/.cache/state", "/.backups", "/.upgrade" }
+
+local function not_a_folder(target)
+  for _, name in ipairs(FOLDERS) do
+    local stat = file.stat(target .. name)
+    if stat and stat.type ~= "directory" then return text.visible(target .. name) end
+  end
+end
+
 --- Opens a run: finds the target and takes its lock. Close it with run.close.
 ---@param options { target: string?, source: string? } and the user's options
 ---@param ui { emit: fun(event: table), ask: function? }
@@ -96,6 +111,12 @@ function run.open(options, ui)
     return refused("another upgrade of this installation is running: " .. holder(target),
       "wait for it, or look at it with: praxlua status", 6)
   end
+  local strange = not_a_folder(target)
+  if strange then
+    lock:release()
+    return refused(string.format("%s is not a folder of the installation itself", strange),
+      "move it away; praxlua keeps its own files there")
+  end
   local project, name = split(target)
   local r = {
     target = target, project = project, target_name = name, lock = lock, options = options,
@@ -114,7 +135,7 @@ function run.sweep(r)
   for _, entry in ipairs(entries) do
     if entry.path:find("^%.done%-[^/]+$") then core.tree.remove(folder .. "/" .. entry.path) end
   end
-  if file.exists(folder) then file.remove(folder) end -- only when it is empty
+  file.rmdir(folder) -- only when it is empty
 end
 
 -- The kinds of change that are about one file.
@@ -192,7 +213,7 @@ function run.discard(r)
   if not ok then return nil, message, code end
   ok, message, code = core.tree.remove(done)
   if not ok then return nil, message, code end
-  file.remove(r.target .. "/.upgrade")
+  file.rmdir(r.target .. "/.upgrade")
   return true
 end
 

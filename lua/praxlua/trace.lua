@@ -47,7 +47,7 @@ end
 function trace.erase(noted)
   for _, folder in ipairs(noted) do
     if folder.absent then
-      core.file.remove(folder.path) -- fails, as it should, when something is in it
+      core.file.rmdir(folder.path) -- fails, as it should, when something is in it
     elseif folder.mtime and core.file.exists(folder.path)
       and same(folder.names, names_of(folder.path)) then
       core.file.set_mtime(folder.path, folder.mtime)

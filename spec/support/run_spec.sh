@@ -2,7 +2,7 @@
 # run_spec.sh SPEC_FILE: runs one spec file in a process of its own and says how it went.
 #
 # The spec gets an empty TMPDIR, which must be empty again afterwards. TMPDIR is also the mark by
-# which a process that the spec left behind is found: whatever still has it in its environment.
+# which a process that the spec left behind is found: it has it in its environment, or works there.
 # From the environment: RESULTS (a directory), LUA, SPEC_SECONDS (time limit), BUSTED_OPTIONS.
 # Writes RESULTS/NAME.tsv (see results.lua); prints everything at once when the spec has ended.
 set -u
@@ -31,7 +31,12 @@ elif ! grep -qx end "$results"; then
   fail "$spec died with status $status before its end"
 fi
 
-left_behind() { grep -lzsxF "TMPDIR=$scratch" /proc/[0-9]*/environ | tr -dc '0-9\n'; }
+left_behind() {
+  {
+    grep -lzs "^TMPDIR=$scratch" /proc/[0-9]*/environ
+    find /proc/[0-9]*/cwd -maxdepth 0 -lname "$scratch*" 2> /dev/null
+  } | tr -dc '0-9\n' | sort -u
+}
 for _ in 1 2 3 4 5 6 7 8 9 10; do # a process that is just ending is given a second
   [ -n "$(left_behind)" ] || break
   sleep 0.1

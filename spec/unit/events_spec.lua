@@ -198,7 +198,7 @@ describe("events.people", function()
       "  ok      0  Pre-flight checks                       250 ms  source is clean",
       "  Mine\u{2026}",
       "  ok      +  Mine                                 1 min 1 s",
-      "Upgraded and validated.", "",
+      "Done.", "",
     }, "\n"), shown)
   end)
 

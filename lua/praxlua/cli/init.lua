@@ -4,9 +4,14 @@ local version = require("praxlua.version")
 
 local cli = {}
 
+local function path(text)
+  if text == "" then return nil, "an empty path names nothing" end
+  return text
+end
+
 local function add_common(command)
   command:option("--target", "The installation (default: the nearest .praxis-os here or above).")
-    :argname("DIR")
+    :argname("DIR"):convert(path)
   command:flag("--json", "One JSON object a line on standard output; text for people goes to "
     .. "standard error.")
   command:flag("--quiet -q", "Only what you have to act on.")
@@ -28,6 +33,7 @@ end
 local function add_upgrade(parser)
   local c = add_common(parser:command("upgrade", "Upgrade an installation from a source."))
   c:option("--source", "The source repository (a clean git work tree)."):argname("DIR"):count(1)
+    :convert(path)
   c:flag("--dry-run", "Show what would be done; change nothing.")
   c:option("--plan", "Refuse unless the plan has this hash (a dry run prints it)."):argname("HASH")
     :target("plan_hash")
@@ -40,7 +46,7 @@ local function add_upgrade(parser)
   c:flag("--run-tests", "Run the server's own tests in phase 4.")
   c:flag("--git-commit", "Commit the result in the project's repository.")
   c:option("--phases", "A folder with further phase scripts; may be given more than once.")
-    :argname("DIR"):count("*")
+    :argname("DIR"):count("*"):convert(path)
   c:option("--health-timeout", "Seconds the server has to answer.", "30"):argname("SECONDS")
     :convert(seconds)
 end
@@ -83,6 +89,7 @@ local function add_phases(parser)
     local c = add_common(group:command(name, text))
     if name == "show" then c:argument("id", "The phase's id or number."):argname("ID") end
     c:option("--phases", "A folder with further phase scripts."):argname("DIR"):count("*")
+      :convert(path)
   end
 end
 

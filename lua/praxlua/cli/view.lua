@@ -12,9 +12,14 @@ function view.new(args)
   v.terminal = terminal.new({ out = args.json and io.stderr or io.stdout })
   local people = events.people(v.terminal, { quiet = args.quiet })
   if args.json then
+    local told = false
     local lines = events.json(function(line)
-      io.stdout:write(line)
-      io.stdout:flush()
+      local ok, message = io.stdout:write(line)
+      if ok then ok, message = io.stdout:flush() end
+      if not ok and not told then
+        told = true
+        v.terminal.line({ "red", "events cannot be written to standard output: " .. message })
+      end
     end)
     v.emit = events.all(lines, people)
   else

@@ -157,7 +157,7 @@ end
 function show.result() end
 
 local ENDINGS = {
-  completed = "Upgraded and validated.", nothing_to_do = "Nothing to do.",
+  completed = "Done.", nothing_to_do = "Nothing to do.",
   dry_run = "Dry run complete; nothing was changed.",
   refused = "Refused before any change.", waiting = "Waiting for an answer; see above.",
   rolled_back = "The upgrade failed and was rolled back.", failed = "Failed.",
