@@ -25,30 +25,45 @@ end
 
 local CHOOSE = "name the installation's own folder with --target"
 
+local function not_a_folder(path, stat)
+  return refused(string.format("%s is a %s, not a folder", text.visible(path), stat.type),
+    "name the installation's own folder with --target")
+end
+
+local function named_target(given)
+  local path = given:gsub("(.)/+$", "%1")
+  local stat = path ~= "" and file.stat(path)
+  if not stat then
+    return refused("there is no installation at '" .. text.visible(given) .. "'",
+      "name its folder: praxlua … --target PROJECT/" .. run.TARGET_NAME)
+  end
+  if stat.type ~= "directory" then return not_a_folder(path, stat) end
+  local real, message = file.realpath(path)
+  if not real or real == "/" then
+    return refused(message or "the root of the file system is no installation",
+      "name the installation's own folder with --target")
+  end
+  return real
+end
+
 --- The installation a command is about: the one given, or the nearest .praxis-os at or above the
---- working directory.
+--- working directory. Something else of that name ends the search: what lies further up is
+--- another project's.
 ---@param given string|nil
 ---@return string|nil path absolute
 ---@return table? result of the refusal
 function run.find_target(given)
-  if given then
-    local stat = file.stat((given:gsub("(.)/+$", "%1")))
-    if not stat then
-      return refused("there is no installation at " .. text.visible(given),
-        "name its folder: praxlua … --target PROJECT/" .. run.TARGET_NAME)
-    elseif stat.type ~= "directory" then
-      return refused(string.format("the target %s is a %s, not a folder", text.visible(given),
-        stat.type), CHOOSE)
-    end
-    local path = file.realpath(given)
-    if path == "/" then return refused("the target is the root directory", CHOOSE) end
-    return path
+  if given then return named_target(given) end
+  local at, message = file.realpath(".")
+  if not at then
+    return refused("the working directory cannot be told: " .. message,
+      "go into the project, or name its installation with --target")
   end
-  local at = assert(file.realpath("."))
   while true do
     local candidate = (at == "/" and "" or at) .. "/" .. run.TARGET_NAME
     local stat = file.stat(candidate)
     if stat and stat.type == "directory" then return candidate end
+    if stat then return not_a_folder(candidate, stat) end
     if at == "/" then break end
     at = at:match("^(.*)/[^/]*$")
     if at == "" then at = "/" end
@@ -62,32 +77,23 @@ local function split(target)
   return project == "" and "/" or project, name
 end
 
--- Who holds the lock, as well as can be told.
+-- Who holds the lock, as well as can be told. A killed run leaves its text behind, so the text
+-- counts only while its process lives.
 local function holder(target)
-  local found = lock_text.read(target)
-  if found then
-    return string.format("session %s, process %s on %s, since %s", tostring(found.session_id),
-      tostring(found.pid), tostring(found.host), tostring(found.started_at))
-  end
   for _, session in ipairs(state.list_active_sessions(target)) do
     local owner = session.metadata and session.metadata.owner
-    if owner and process.same(owner) then
+    if type(owner) == "table" and process.same(owner) then
       return string.format("session %s, process %d, since %s", session.session_id, owner.pid,
         session.started_at)
     end
   end
-  return "another process"
-end
-
--- Where we write by ourselves, beside the transaction: a link there would lead us elsewhere, and a
--- file is somebody's.
-local FOLDERS = { "/.cache", "/.cache/state", "/.backups", "/.upgrade" }
-
-local function not_a_folder(target)
-  for _, name in ipairs(FOLDERS) do
-    local stat = file.stat(target .. name)
-    if stat and stat.type ~= "directory" then return text.visible(target .. name) end
+  local found = lock_text.read(target)
+  local pid = found and math.type(found.pid) == "integer" and found.pid
+  if pid and (found.host ~= core.system.hostname() or core.system.process(pid)) then
+    return string.format("session %s, process %d on %s, since %s", tostring(found.session_id), pid,
+      tostring(found.host), tostring(found.started_at))
   end
+  return "another process"
 end
 
 --- Opens a run: finds the target and takes its lock. Close it with run.close.
@@ -245,17 +251,19 @@ function run.owner()
 end
 
 --- The sessions of a target that did not end. The caller holds the lock, so their owners are gone.
+--- A state file that cannot be read counts only where a folder shows that changes are open.
 ---@param target string
 ---@return { session_id: string, session: table?, problem: string?, changes: boolean }[]
 function run.unfinished(target)
   local found, known = {}, {}
   for _, session in ipairs(state.list_active_sessions(target)) do
     local id = session.session_id
-    if id then
+    local changes = id ~= nil and file.exists(target .. "/.upgrade/" .. id)
+    if id and (changes or not session.problem) then
       known[id] = true
       found[#found + 1] = {
         session_id = id, session = not session.problem and session or nil,
-        problem = session.problem, changes = file.exists(target .. "/.upgrade/" .. id),
+        problem = session.problem, changes = changes,
       }
     end
   end
@@ -276,35 +284,55 @@ local function noted_session(r)
   return decoded and state.session.from_dict(decoded)
 end
 
+-- Whether a session has changed the installation: what begins with phase 1 is complete.
+local function has_begun(session) return session ~= nil and session.completed_phases[2] ~= nil end
+
+-- Whether a transaction's folder holds what only its journal could bring back.
+local function holds_undo(folder)
+  for _, name in ipairs({ "undo", "stage" }) do
+    if #(core.tree.list(folder .. "/" .. name) or {}) > 0 then return true end
+  end
+  return false
+end
+
+local function load_without_folder(r, session)
+  run.attach(r, session)
+  if not has_begun(session) or not state.is_active(session) then return true end
+  return nil, "its folder .upgrade/" .. session.session_id .. ", which could undo it, is gone",
+    "ELOST"
+end
+
 --- Loads a session to go on with it or to undo it: as its transaction's last checkpoint has it,
 --- which is the truth, else from its state file. A transaction that was killed before its first
---- checkpoint changed nothing, and is deleted.
+--- checkpoint changed nothing, and is deleted. One without a checkpoint that stays was undone.
 ---@param r table
 ---@param session_id string
 ---@return true|nil
 ---@return string? message
----@return string? code
+---@return string? code "EBADJOURNAL" or "ELOST": only a backup can undo it; "EINVAL", or a code of
+---  state.load_state
 function run.load(r, session_id)
   local session, message, code = state.load_state(r.target, session_id)
+  if code == "EINVAL" then return nil, message, code end
   if not file.exists(r.target .. "/.upgrade/" .. session_id) then
     if not session then return nil, message, code end
-    run.attach(r, session)
-    return true
+    return load_without_folder(r, session)
   end
   run.attach(r, session or state.session.new({ session_id = session_id }))
   local opened, problem, opened_code = run.open_transaction(r, false)
+  if not opened and opened_code == "ENOENT" and holds_undo(r.folder) then
+    opened_code = "EBADJOURNAL"
+  end
   if not opened and opened_code ~= "ENOENT" then return nil, problem, opened_code end
   local noted = opened and noted_session(r)
   if noted then
     local transaction, changes = r.transaction, r.ctx.change
     run.attach(r, noted)
     r.transaction, r.ctx.change = transaction, changes
-    return true
+  elseif not opened or #r.transaction:changes() == 0 and not has_begun(session) then
+    run.discard(r)
   end
-  if opened and #r.transaction:changes() > 0 then return true end
-  run.discard(r)
-  if session then return true end
-  return nil, message, code
+  return true
 end
 
 return run

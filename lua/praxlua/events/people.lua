@@ -62,6 +62,7 @@ end
 
 function show.phase_failed(view, event)
   local t = view.terminal
+  view.failed = true
   phase_line(view, event, "failed", "red", event.verdict)
   t.error({
     what = event.message, next = event.next,
@@ -160,14 +161,15 @@ local ENDINGS = {
   completed = "Done.", nothing_to_do = "Nothing to do.",
   dry_run = "Dry run complete; nothing was changed.",
   refused = "Refused before any change.", waiting = "Waiting for an answer; see above.",
-  rolled_back = "The upgrade failed and was rolled back.", failed = "Failed.",
+  rolled_back = "The upgrade failed and was rolled back; the installation is as before.", failed = "Failed.",
   rollback_failed = "The rollback did not complete.",
   busy = "Another upgrade of this target is running.", usage = "Usage error.",
   interrupted = "Interrupted; rolled back.",
 }
 
 function show.finished(view, event)
-  local what = event.message or ENDINGS[event.status]
+  -- The cause stands above already when a phase failed; the end need not repeat it.
+  local what = not view.failed and event.message or ENDINGS[event.status]
   if people.GOOD[event.status] then
     view.terminal.line({ "green", what })
   elseif event.where or event.next then
