@@ -26,8 +26,7 @@ end
 local CHOOSE = "name the installation's own folder with --target"
 
 local function not_a_folder(path, stat)
-  return refused(string.format("%s is a %s, not a folder", text.visible(path), stat.type),
-    "name the installation's own folder with --target")
+  return refused(string.format("%s is a %s, not a folder", text.visible(path), stat.type), CHOOSE)
 end
 
 local function named_target(given)
@@ -40,8 +39,7 @@ local function named_target(given)
   if stat.type ~= "directory" then return not_a_folder(path, stat) end
   local real, message = file.realpath(path)
   if not real or real == "/" then
-    return refused(message or "the root of the file system is no installation",
-      "name the installation's own folder with --target")
+    return refused(message or "the root of the file system is no installation", CHOOSE)
   end
   return real
 end
@@ -96,6 +94,17 @@ local function holder(target)
   return "another process"
 end
 
+-- Where we write by ourselves, beside the transaction: a link there would lead us elsewhere, and a
+-- file is somebody's.
+local FOLDERS = { "/.cache", "/.cache/state", "/.backups", "/.upgrade" }
+
+local function strange_folder(target)
+  for _, name in ipairs(FOLDERS) do
+    local stat = file.stat(target .. name)
+    if stat and stat.type ~= "directory" then return text.visible(target .. name) end
+  end
+end
+
 --- Opens a run: finds the target and takes its lock. Close it with run.close.
 ---@param options { target: string?, source: string? } and the user's options
 ---@param ui { emit: fun(event: table), ask: function? }
@@ -117,7 +126,7 @@ function run.open(options, ui)
     return refused("another upgrade of this installation is running: " .. holder(target),
       "wait for it, or look at it with: praxlua status", 6)
   end
-  local strange = not_a_folder(target)
+  local strange = strange_folder(target)
   if strange then
     lock:release()
     return refused(string.format("%s is not a folder of the installation itself", strange),
@@ -277,11 +286,15 @@ function run.unfinished(target)
   return found
 end
 
--- The session as the transaction's last checkpoint has it, or nil.
+-- The session as the transaction's last checkpoint has it; false where there is none.
 local function noted_session(r)
   local note = r.transaction:last_checkpoint()
-  local decoded = note and json.decode(note)
-  return decoded and state.session.from_dict(decoded)
+  if not note then return false end
+  local decoded, message, code = json.decode(note)
+  if decoded then decoded, message, code = state.session.from_dict(decoded) end
+  if decoded then return decoded end
+  return nil, "its last checkpoint cannot be read: " .. message,
+    code == "EFORMAT" and code or "EBADJOURNAL"
 end
 
 -- Whether a session has changed the installation: what begins with phase 1 is complete.
@@ -309,11 +322,11 @@ end
 ---@param session_id string
 ---@return true|nil
 ---@return string? message
----@return string? code "EBADJOURNAL" or "ELOST": only a backup can undo it; "EINVAL", or a code of
----  state.load_state
+---@return string? code "EBADJOURNAL" or "ELOST": only a backup can undo it; "EINVAL", "EFORMAT", or
+---  a code of state.load_state
 function run.load(r, session_id)
   local session, message, code = state.load_state(r.target, session_id)
-  if code == "EINVAL" then return nil, message, code end
+  if code == "EINVAL" or code == "EFORMAT" then return nil, message, code end
   if not file.exists(r.target .. "/.upgrade/" .. session_id) then
     if not session then return nil, message, code end
     return load_without_folder(r, session)
@@ -324,7 +337,11 @@ function run.load(r, session_id)
     opened_code = "EBADJOURNAL"
   end
   if not opened and opened_code ~= "ENOENT" then return nil, problem, opened_code end
-  local noted = opened and noted_session(r)
+  local noted = false
+  if opened then
+    noted, message, code = noted_session(r)
+    if noted == nil then return nil, message, code end
+  end
   if noted then
     local transaction, changes = r.transaction, r.ctx.change
     run.attach(r, noted)

@@ -51,6 +51,11 @@ local FORM = schema.object({
 --- The data model of a session (specs.md 3.1): new, to_dict, from_dict.
 state.session = {}
 
+--- Whether a session is not over yet.
+---@param session table
+---@return boolean
+function state.is_active(session) return ACTIVE[session.status] or false end
+
 --- Whether a text is a session id: a UUID in its usual form. Nothing else may become part of a
 --- path.
 ---@param id any
@@ -319,7 +324,7 @@ local function examine(path, name)
   local dict, message, code = read_dict(path)
   local session
   if dict and not is_foreign(dict) then session, message, code = load_path(path, dict) end
-  if session then return ACTIVE[session.status] and session end
+  if session then return state.is_active(session) and session or nil end
   if not message or code == "ESTATENOTFOUND" then return nil end
   local id = name:gsub("%.json$", "")
   return nil, {
