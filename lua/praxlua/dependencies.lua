@@ -144,7 +144,8 @@ end
 
 local function tell_progress(ctx)
   return function(_, line)
-    local name = line:match("^%s*Collecting (%S+)") or line:match("^%s*Processing .-([^/]+)$")
+    local name = line:match("^%s*Collecting (%S+)")
+      or line:match("^%s*Processing %S-([^/%s]+)%s") -- a file: PATH (from -r requirements.txt …)
     local all = line:match("^Installing collected packages: (.+)")
     if name then progress(ctx, "Collecting " .. text.visible(name)) end
     if all then progress(ctx, "Installing " .. text.visible(all)) end

@@ -273,7 +273,7 @@ describe("run", function()
 
     -- As the next process would find it.
     local function again()
-      r.transaction:close()
+      if r.transaction then r.transaction:close() end
       r.transaction, r.session, r.ctx = nil, nil, nil
     end
 
