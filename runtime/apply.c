@@ -7,6 +7,7 @@
 #include "durable.h"
 #include "path.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -18,46 +19,93 @@ static bool same_time(const struct timespec *a, const struct timespec *b) {
     return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
-/* Whether the path is still as it was when the change was queued: the cheap way by its lstat, and
-** when that moved, by content. Anything else is somebody's work, and stops the batch. */
+/* Whether a path where something stands is as it was when the change was queued: a folder by its
+** inode; the rest the cheap way by its lstat, and when that moved, by content. 1, 0 or -1. */
+static int is_as_before(transaction *t, const change *c, const struct stat *st) {
+    state now;
+    if (c->before.type == STATE_ABSENT)
+        return 0;
+    if (c->before.type == STATE_DIRECTORY)
+        return S_ISDIR(st->st_mode) && st->st_ino == c->before.inode &&
+               (c->kind != CHANGE_MODE || (st->st_mode & 07777) == c->before.mode);
+    if (stat_unchanged(st, &c->seen) && same_time(&st->st_ctim, &c->seen.st_ctim))
+        return 1;
+    if (state_observe(&now, t->root, c->path, t->hash, NULL) != 0)
+        return -1;
+    bool equal = state_equal(&now, &c->before);
+    state_free(&now);
+    return equal;
+}
+
+/* Anything else than what was there when the change was queued is somebody's work, and stops the
+** batch. */
 static int still_as_before(transaction *t, const change *c, int dir, const char *name) {
     struct stat st;
-    state now;
-    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
-        if (errno == ENOENT && c->before.type == STATE_ABSENT)
-            return 0;
-    } else if (c->before.type != STATE_ABSENT) {
-        if (st.st_ino == c->seen.st_ino && st.st_size == c->seen.st_size &&
-            same_time(&st.st_mtim, &c->seen.st_mtim) && same_time(&st.st_ctim, &c->seen.st_ctim))
-            return 0;
-        if (state_observe(&now, t->root, c->path, t->hash, NULL) != 0)
-            return -1;
-        bool equal = state_equal(&now, &c->before);
-        state_free(&now);
-        if (equal)
-            return 0;
-    }
-    errno = ESTALE;
-    return -1;
+    int same;
+    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+        same = is_as_before(t, c, &st);
+    else if (errno == ENOENT)
+        same = c->before.type == STATE_ABSENT || c->kind == CHANGE_RMDIR;
+    else
+        return -1;
+    if (same == 0)
+        errno = ESTALE;
+    return same == 1 ? 0 : -1;
 }
 
 /* A new directory gets its mode and, from root, the owner of the folder it is in. */
 static int make_directory(const change *c, int dir, const char *name) {
-    struct stat st;
     if (durable_mkdir(dir, name, 0777) != 0) /* less the umask */
         return -1;
     int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return -1;
-    int rc = 0;
-    if (geteuid() == 0 && fstat(dir, &st) == 0 && (st.st_uid || st.st_gid))
-        rc = durable_owner(fd, st.st_uid, st.st_gid);
+    int rc = transaction_adopt(fd, dir);
     if (rc == 0 && c->after.mode != MODE_BY_UMASK)
         rc = durable_mode(fd, c->after.mode);
     int saved = errno;
     close(fd);
     errno = saved;
     return rc;
+}
+
+/* Whether there is nothing in the directory dir/name but a cache: 1, 0 or -1. */
+static int is_empty(const transaction *t, int dir, const char *name) {
+    int empty = 1;
+    DIR *d = transaction_list(dir, name);
+    if (!d)
+        return errno == ENOENT ? 0 : -1;
+    for (const struct dirent *e; empty && (e = readdir(d)) != NULL;)
+        empty = strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 ||
+                (t->disposable && strcmp(e->d_name, t->disposable) == 0);
+    closedir(d);
+    return empty;
+}
+
+/* Moves an empty directory into the stage, from where an undo brings it back as it was. It stays
+** when there are files in it or we may not write in it, and comes back when a file comes just
+** then. */
+static int take_directory(transaction *t, const change *c, int dir, const char *name) {
+    char number[16];
+    int empty = is_empty(t, dir, name);
+    if (empty != 1)
+        return empty;
+    snprintf(number, sizeof number, "%u", c->number);
+    if (durable_rename(dir, name, t->stage, number) != 0)
+        return errno == ENOENT || errno == EACCES ? 0 : -1;
+    empty = is_empty(t, t->stage, number);
+    if (empty == 0)
+        return transaction_rename_new(t->stage, number, dir, name);
+    return empty == 1 ? 0 : -1;
+}
+
+/* Moves what is staged to a name where nothing stands. */
+static int move_in(transaction *t, const char *staged, int dir, const char *name) {
+    if (transaction_rename_new(t->stage, staged, dir, name) == 0)
+        return 0;
+    if (errno == EEXIST)
+        errno = ESTALE;
+    return -1;
 }
 
 static int switch_directory(transaction *t, const change *c, int dir, const char *name) {
@@ -68,16 +116,11 @@ static int switch_directory(transaction *t, const change *c, int dir, const char
     case CHANGE_MODE:
         return durable_mode_at(dir, name, c->after.mode);
     case CHANGE_RMDIR:
-        if (transaction_tidy(t, dir, name) != 0)
-            return -1;
-        if (durable_rmdir(dir, name) == 0 || errno == ENOTEMPTY || errno == EEXIST ||
-            errno == ENOENT)
-            return 0; /* somebody's files in it: it stays */
-        return -1;
+        return take_directory(t, c, dir, name);
     default: /* CHANGE_EXCHANGE */
-        if (c->before.type == STATE_ABSENT)
-            return 0; /* a tool makes it; the record is what its undo needs */
         snprintf(number, sizeof number, "%u", c->number);
+        if (c->before.type == STATE_ABSENT) /* nothing staged: a tool makes it, the undo knows */
+            return move_in(t, number, dir, name) == 0 || errno == ENOENT ? 0 : -1;
         snprintf(spare, sizeof spare, "s%u", c->number);
         return transaction_exchange(t->stage, number, dir, name, spare);
     }
@@ -90,25 +133,23 @@ static int switch_file(transaction *t, const change *c, int dir, const char *nam
     snprintf(number, sizeof number, "%u", c->number);
     if (c->before.type != STATE_ABSENT)
         return durable_rename(t->stage, number, dir, name);
-    if (durable_rename_new(t->stage, number, dir, name) == 0)
-        return 0;
-    if (errno == EEXIST)
-        errno = ESTALE;
-    else if (errno == EINVAL || errno == ENOSYS) /* no such flag on this file system */
-        return durable_rename(t->stage, number, dir, name);
-    return -1;
+    return move_in(t, number, dir, name);
 }
 
-static int switch_change(transaction *t, const change *c) {
+/* Counts the change in *reached when it comes to changing something. */
+static int switch_change(transaction *t, const change *c, size_t *reached) {
     const char *name;
     int dir = path_parent(t->root, c->path, &name, false);
     if (dir < 0)
         return -1;
-    int rc;
-    if (c->kind == CHANGE_PUT || c->kind == CHANGE_LINK || c->kind == CHANGE_REMOVE)
-        rc = still_as_before(t, c, dir, name) == 0 ? switch_file(t, c, dir, name) : -1;
-    else
-        rc = switch_directory(t, c, dir, name);
+    int rc = still_as_before(t, c, dir, name);
+    if (rc == 0) {
+        ++*reached;
+        if (c->kind == CHANGE_PUT || c->kind == CHANGE_LINK || c->kind == CHANGE_REMOVE)
+            rc = switch_file(t, c, dir, name);
+        else
+            rc = switch_directory(t, c, dir, name);
+    }
     int saved = errno;
     close(dir);
     errno = saved;
@@ -125,7 +166,9 @@ static int prepare(transaction *t) {
     batch *all = realloc(t->batches, (t->batch_count + 1) * sizeof *all);
     if (all)
         t->batches = all;
-    int rc = all ? journal_append(&t->log, RECORD_BATCH, &p) : -1;
+    int rc = all ? journal_reserve(&t->log, p.size) : -1;
+    if (rc == 0)
+        rc = journal_append(&t->log, RECORD_BATCH, &p);
     payload_free(&p);
     if (rc != 0)
         return transaction_failed(t, "write", "journal");
@@ -144,9 +187,9 @@ int transaction_apply(transaction *t) {
     uint64_t before = t->log.sequence;
     int rc = prepare(t);
     for (size_t i = 0; rc == 0 && i < count; i++) {
-        const change *c = &t->batches[t->batch_count - 1].changes[i];
-        if (switch_change(t, c) != 0)
-            rc = transaction_failed(t, "switch", c->path);
+        batch *b = &t->batches[t->batch_count - 1];
+        if (switch_change(t, &b->changes[i], &b->reached) != 0)
+            rc = transaction_failed(t, "switch", b->changes[i].path);
     }
     if (rc == 0 && durable_sync_all(t->root) != 0)
         rc = transaction_failed(t, "sync", ".");

@@ -77,6 +77,11 @@ int state_observe(state *s, int root, const char *path, digest *d, struct stat *
     return rc;
 }
 
+bool stat_unchanged(const struct stat *a, const struct stat *b) {
+    return a->st_ino == b->st_ino && a->st_mode == b->st_mode && a->st_size == b->st_size &&
+           a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
 bool state_equal(const state *a, const state *b) {
     if (a->type != b->type || a->mode != b->mode)
         return false;

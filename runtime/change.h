@@ -46,6 +46,9 @@ typedef struct change {
 ** when not NULL, with its lstat. A missing parent means absent. 0, or -1 with errno. */
 int state_observe(state *s, int root, const char *path, digest *d, struct stat *st);
 
+/* Whether two lstats are of one file that nobody wrote to or gave another mode in between. */
+bool stat_unchanged(const struct stat *a, const struct stat *b);
+
 /* Same type and content; for files and directories also the same mode. */
 bool state_equal(const state *a, const state *b);
 void state_free(state *s);

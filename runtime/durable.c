@@ -65,6 +65,12 @@ int durable_truncate(int fd, off_t size) {
     return rc;
 }
 
+int durable_reserve(int fd, off_t from, off_t size) {
+    int rc;
+    AGAIN(rc, fallocate(fd, FALLOC_FL_KEEP_SIZE, from, size));
+    return rc;
+}
+
 int durable_mode(int fd, mode_t mode) {
     return fchmod(fd, mode);
 }

@@ -32,6 +32,11 @@ int durable_write(int fd, const void *data, size_t size);
 ssize_t durable_copy(int to, int from, size_t size);
 
 int durable_truncate(int fd, off_t size);
+
+/* Sees to it that `size` bytes from `from` on can be written later even when the disk is full by
+** then; the file's size stays. EOPNOTSUPP where the file system cannot. */
+int durable_reserve(int fd, off_t from, off_t size);
+
 int durable_mode(int fd, mode_t mode);                       /* fchmod */
 int durable_owner(int fd, uid_t uid, gid_t gid);             /* fchown */
 int durable_mode_at(int dir, const char *name, mode_t mode); /* fchmodat, no links */

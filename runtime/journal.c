@@ -17,6 +17,7 @@
 enum {
     HEADER = 32, /* length 4, kind 4, sequence 8, digest 16 */
     CHECK = 16,
+    SMALL_RECORDS = 1024,     /* bytes that the records of an undo need, amply */
     LIMIT = 256 * 1024 * 1024 /* a larger journal is not one of ours */
 };
 
@@ -191,6 +192,15 @@ int journal_append(journal *j, uint32_t kind, const payload *p) {
 
 int journal_sync(journal *j) {
     return durable_sync(j->fd);
+}
+
+int journal_reserve(journal *j, size_t size) {
+    off_t end = lseek(j->fd, 0, SEEK_END);
+    if (end < 0)
+        return -1;
+    if (durable_reserve(j->fd, end, (off_t)(HEADER + size + SMALL_RECORDS)) == 0)
+        return 0;
+    return errno == EOPNOTSUPP || errno == ENOSYS ? 0 : -1;
 }
 
 void journal_close(journal *j) {

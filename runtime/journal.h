@@ -40,6 +40,10 @@ int journal_open(journal *j, int dir, const char *name, int create, journal_read
 /* Appends one record. Not durable before journal_sync, or a sync of the whole file system. */
 int journal_append(journal *j, uint32_t kind, const payload *p);
 int journal_sync(journal *j);
+
+/* Sees to it that a record with `size` bytes of payload, and those of an undo after it, can be
+** appended on a disk that is full by then, as far as the file system allows. */
+int journal_reserve(journal *j, size_t size);
 void journal_close(journal *j);
 
 void payload_u32(payload *p, uint32_t value);

@@ -42,7 +42,7 @@ static int load_batch(transaction *t, uint64_t sequence, payload *p) {
         return -1;
     t->batches = all;
     batch *b = &all[t->batch_count++];
-    *b = (batch){calloc(count ? count : 1, sizeof(change)), 0, sequence, false};
+    *b = (batch){.changes = calloc(count ? count : 1, sizeof(change)), .sequence = sequence};
     if (!b->changes)
         return -1;
     for (; b->count < count; b->count++) {
@@ -51,6 +51,7 @@ static int load_batch(transaction *t, uint64_t sequence, payload *p) {
         if (b->changes[b->count].number >= t->next)
             t->next = b->changes[b->count].number + 1;
     }
+    b->reached = count; /* a kill may have come after all of them */
     return 0;
 }
 
@@ -90,6 +91,7 @@ static int load_record(void *context, uint32_t kind, uint64_t sequence, payload 
     case RECORD_UNDOING:
         t->undo_to = payload_get_u64(p);
         t->undoing = true;
+        t->committed = false; /* the commit could not be made durable, and was taken back */
         break;
     case RECORD_UNDONE:
         transaction_forget(t, payload_get_u64(p));
@@ -173,18 +175,23 @@ static int begin(transaction *t, const char *disposable) {
     return rc == 0 ? durable_sync_all(t->root) : -1;
 }
 
+DIR *transaction_list(int dir, const char *name) {
+    int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    if (!d && fd >= 0) {
+        int saved = errno;
+        close(fd);
+        errno = saved;
+    }
+    return d;
+}
+
 /* Raises t->next above every number in a folder: a run that was killed while it queued left files
 ** there that no journal record tells of. */
 static int skip_names(transaction *t, int folder) {
-    int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    if (!d) {
-        int saved = errno;
-        if (fd >= 0)
-            close(fd);
-        errno = saved;
+    DIR *d = transaction_list(folder, ".");
+    if (!d)
         return -1;
-    }
     for (const struct dirent *e; (e = readdir(d)) != NULL;) {
         const char *digits = e->d_name + (e->d_name[0] >= 'a' && e->d_name[0] <= 'z');
         unsigned long number = strtoul(digits, NULL, 10);

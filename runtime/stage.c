@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include "transaction.h"
 
+#include "core.h"
 #include "durable.h"
 #include "path.h"
 
@@ -38,17 +39,24 @@ static void drop_last(transaction *t) {
     change_free(&t->queue.changes[--t->queue.count]);
 }
 
-/* Keeps the old file or link reachable under undo/N. */
+/* Keeps the old file or link reachable under undo/N. It must still be the one that was looked at. */
 static int keep_old(transaction *t, change *c) {
     char number[16];
     const char *name;
+    struct stat linked;
     snprintf(number, sizeof number, "%u", c->number);
     int dir = path_parent(t->root, c->path, &name, false);
     if (dir < 0)
         return -1;
     int rc = durable_link(dir, name, t->undo, number);
-    if (rc == 0) /* the link moved the inode's ctime: look again, from our name for it */
-        rc = fstatat(t->undo, number, &c->seen, AT_SYMLINK_NOFOLLOW);
+    if (rc == 0)
+        rc = fstatat(t->undo, number, &linked, AT_SYMLINK_NOFOLLOW);
+    if (rc == 0 && !stat_unchanged(&linked, &c->seen)) {
+        errno = ESTALE;
+        rc = -1;
+    }
+    if (rc == 0)
+        c->seen = linked; /* the link moved the inode's ctime */
     int saved = errno;
     close(dir);
     errno = saved;
@@ -121,8 +129,23 @@ static int stage_file(transaction *t, change *c, int from, const void *data, siz
     return rc;
 }
 
-static bool is_file_or_link(const state *s) {
-    return s->type == STATE_FILE || s->type == STATE_LINK;
+/* Only a file or link, or nothing, can be replaced by one. */
+static int check_replaceable(const state *s) {
+    if (s->type == STATE_ABSENT || s->type == STATE_FILE || s->type == STATE_LINK)
+        return 0;
+    errno = s->type == STATE_DIRECTORY ? EISDIR : CORE_ENOTREG;
+    return -1;
+}
+
+/* Deletes what was staged for a file or link, as far as it was; keeps errno. A failure of this
+** costs space only, until the folder is deleted. */
+static void unstage(transaction *t, const change *c) {
+    char number[16];
+    int saved = errno;
+    snprintf(number, sizeof number, "%u", c->number);
+    if (c->kind == CHANGE_PUT || c->kind == CHANGE_LINK)
+        durable_unlink(t->stage, number);
+    errno = saved;
 }
 
 int transaction_put(transaction *t, const char *path, int from, const void *data, size_t size,
@@ -130,17 +153,16 @@ int transaction_put(transaction *t, const char *path, int from, const void *data
     change *c = enqueue(t, CHANGE_PUT, path);
     if (!c)
         return transaction_failed(t, "look at", path);
-    if (c->before.type != STATE_ABSENT && !is_file_or_link(&c->before)) {
-        errno = EISDIR;
+    if (check_replaceable(&c->before) != 0)
         goto fail;
-    }
     c->after.type = STATE_FILE;
     c->after.mode = mode >= 0                      ? (uint32_t)mode
                     : c->before.type == STATE_FILE ? c->before.mode
                                                    : 0644;
     if (stage_file(t, c, from, data, size) != 0)
         goto fail;
-    if (state_equal(&c->before, &c->after)) { /* nothing to change */
+    if (state_equal(&c->before, &c->after)) {
+        unstage(t, c);
         drop_last(t);
         return 0;
     }
@@ -149,6 +171,7 @@ int transaction_put(transaction *t, const char *path, int from, const void *data
     return 1;
 fail:
     transaction_failed(t, "stage", path);
+    unstage(t, c);
     drop_last(t);
     return -1;
 }
@@ -158,10 +181,8 @@ int transaction_symlink(transaction *t, const char *path, const char *target) {
     change *c = enqueue(t, CHANGE_LINK, path);
     if (!c)
         return transaction_failed(t, "look at", path);
-    if (c->before.type != STATE_ABSENT && !is_file_or_link(&c->before)) {
-        errno = EISDIR;
+    if (check_replaceable(&c->before) != 0)
         goto fail;
-    }
     c->after.type = STATE_LINK;
     c->after.content = strdup(target);
     if (!c->after.content)
@@ -178,6 +199,7 @@ int transaction_symlink(transaction *t, const char *path, const char *target) {
     return 1;
 fail:
     transaction_failed(t, "stage", path);
+    unstage(t, c);
     drop_last(t);
     return -1;
 }
@@ -190,9 +212,7 @@ int transaction_remove(transaction *t, const char *path) {
         drop_last(t);
         return 0;
     }
-    if (!is_file_or_link(&c->before))
-        errno = EISDIR;
-    else if (keep_old(t, c) == 0)
+    if (check_replaceable(&c->before) == 0 && keep_old(t, c) == 0)
         return 1;
     transaction_failed(t, "remove", path);
     drop_last(t);
@@ -280,5 +300,7 @@ const change *transaction_last(const transaction *t) {
 }
 
 void transaction_clear(transaction *t) {
+    for (size_t i = 0; i < t->queue.count; i++)
+        unstage(t, &t->queue.changes[i]);
     batch_free(&t->queue);
 }

@@ -10,6 +10,7 @@
 #include "transaction.h"
 
 #include "core.h"
+#include "path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -68,7 +69,7 @@ static const char *disagreement(lua_State *L, const change *c, int options) {
     if (lua_getfield(L, options, "old") == LUA_TBOOLEAN) {
         if (c->before.type != STATE_ABSENT)
             problem = "something stands there meanwhile";
-    } else if (lua_isstring(L, -1)) {
+    } else if (!lua_isnil(L, -1)) {
         const char *old = lua_tostring(L, -1);
         bool link = strncmp(old, "link:", 5) == 0;
         if (c->before.type != (link ? STATE_LINK : STATE_FILE) ||
@@ -82,6 +83,28 @@ static const char *disagreement(lua_State *L, const change *c, int options) {
         lua_pop(L, 1);
     }
     return problem;
+}
+
+/* Raises when options.old or options.sha256 is no expectation. */
+static void check_expectations(lua_State *L, int options) {
+    if (lua_isnoneornil(L, options))
+        return;
+    core_opt_string(L, options, "sha256", NULL);
+    int type = lua_getfield(L, options, "old");
+    if (type != LUA_TNIL && type != LUA_TSTRING && (type != LUA_TBOOLEAN || lua_toboolean(L, -1)))
+        luaL_error(L, "option 'old' must be a string or false");
+    lua_pop(L, 1);
+}
+
+static int check_mode(lua_State *L, int arg, lua_Integer mode) {
+    luaL_argcheck(L, mode >= 0 && mode <= 07777, arg, "a mode has permission bits only");
+    return (int)mode;
+}
+
+/* options.mode, or -1 when there is none. */
+static int opt_mode(lua_State *L, int options) {
+    lua_Integer mode = core_opt_integer(L, options, "mode", LUA_MAXINTEGER);
+    return mode == LUA_MAXINTEGER ? -1 : check_mode(L, options, mode);
 }
 
 /* The common end of every queueing call: true, changed. */
@@ -106,13 +129,14 @@ static int l_put(lua_State *L) {
     transaction *t = check(L);
     const char *path = core_check_path(L, 2);
     luaL_checktype(L, 3, LUA_TTABLE);
-    int mode = (int)core_opt_integer(L, 3, "mode", -1);
+    check_expectations(L, 3);
+    int mode = opt_mode(L, 3);
     const char *from = core_opt_string(L, 3, "from", NULL);
     size_t size = 0;
     const char *data = NULL;
     int fd = -1;
     if (from) {
-        fd = open(from, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        fd = path_open_regular(AT_FDCWD, from, NULL);
         if (fd < 0)
             return core_errno(L, errno, "open", from);
     } else {
@@ -131,14 +155,16 @@ static int l_put(lua_State *L) {
 static int l_symlink(lua_State *L) {
     transaction *t = check(L);
     const char *path = core_check_path(L, 2);
-    int result = transaction_symlink(t, path, core_check_path(L, 3));
-    return queued(L, t, result, path, 4);
+    const char *target = core_check_path(L, 3);
+    check_expectations(L, 4);
+    return queued(L, t, transaction_symlink(t, path, target), path, 4);
 }
 
 /* t:remove(path, options?) -> true, changed */
 static int l_remove(lua_State *L) {
     transaction *t = check(L);
     const char *path = core_check_path(L, 2);
+    check_expectations(L, 3);
     return queued(L, t, transaction_remove(t, path), path, 3);
 }
 
@@ -146,7 +172,7 @@ static int l_remove(lua_State *L) {
 static int l_mkdir(lua_State *L) {
     transaction *t = check(L);
     const char *path = core_check_path(L, 2);
-    int mode = (int)core_opt_integer(L, 3, "mode", -1);
+    int mode = opt_mode(L, 3);
     return queued(L, t, transaction_mkdir(t, path, mode), path, 4);
 }
 
@@ -161,7 +187,7 @@ static int l_rmdir(lua_State *L) {
 static int l_mode(lua_State *L) {
     transaction *t = check(L);
     const char *path = core_check_path(L, 2);
-    int mode = (int)luaL_checkinteger(L, 3);
+    int mode = check_mode(L, 3, luaL_checkinteger(L, 3));
     return queued(L, t, transaction_mode(t, path, mode), path, 4);
 }
 
@@ -175,12 +201,13 @@ static int l_stage(lua_State *L) {
     return 2;
 }
 
-/* t:exchange(path, number) -> true, changed */
+/* t:exchange(path, number) -> true, changed. number: from stage */
 static int l_exchange(lua_State *L) {
     transaction *t = check(L);
     const char *path = core_check_path(L, 2);
-    uint32_t number = (uint32_t)luaL_checkinteger(L, 3);
-    return queued(L, t, transaction_exchange_with(t, path, number), path, 4);
+    lua_Integer number = luaL_checkinteger(L, 3);
+    luaL_argcheck(L, number >= 0 && number <= UINT32_MAX, 3, "no number of a staged directory");
+    return queued(L, t, transaction_exchange_with(t, path, (uint32_t)number), path, 4);
 }
 
 /* t:apply() -> number of changes */
@@ -253,6 +280,19 @@ static int l_commit(lua_State *L) {
     return done(L, t, transaction_commit(t));
 }
 
+/* t:rescue() -> kept: old files that somebody wrote to after they were replaced get names of their
+** own; for the time between the commit and the deletion of the folder. */
+static int l_rescue(lua_State *L) {
+    transaction *t = check(L);
+    return transaction_rescue(t) == 0 ? pushed_kept(L, t) : failure(L, t);
+}
+
+/* t:sequence() -> number of records in the journal */
+static int l_sequence(lua_State *L) {
+    lua_pushinteger(L, (lua_Integer)check(L)->log.sequence);
+    return 1;
+}
+
 /* t:status() -> "open" | "undoing" (an undo of everything began and did not end) | "undone"
 ** (everything was undone) | "committed" */
 static int l_status(lua_State *L) {
@@ -302,8 +342,9 @@ static int l_changes(lua_State *L) {
             lua_setfield(L, -2, "kind");
             push_after(L, &c->after);
             lua_setfield(L, -2, "after");
-            if (c->kind == CHANGE_EXCHANGE && c->before.type == STATE_DIRECTORY) {
-                lua_pushfstring(L, "stage/%d", (int)c->number);
+            char original[16];
+            if (c->kind == CHANGE_EXCHANGE && transaction_original(t, c, original) == 0) {
+                lua_pushfstring(L, "stage/%s", original);
                 lua_setfield(L, -2, "original");
             }
             lua_rawseti(L, -2, ++n);
@@ -319,13 +360,29 @@ static int l_close(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"put", l_put},       {"symlink", l_symlink},       {"remove", l_remove},
-    {"mkdir", l_mkdir},   {"rmdir", l_rmdir},           {"mode", l_mode},
-    {"stage", l_stage},   {"exchange", l_exchange},     {"apply", l_apply},
-    {"clear", l_clear},   {"checkpoint", l_checkpoint}, {"last_checkpoint", l_last_checkpoint},
-    {"rewind", l_rewind}, {"rollback", l_rollback},     {"commit", l_commit},
-    {"status", l_status}, {"changes", l_changes},       {"close", l_close},
-    {"__gc", l_close},    {"__close", l_close},         {NULL, NULL},
+    {"put", l_put},
+    {"symlink", l_symlink},
+    {"remove", l_remove},
+    {"mkdir", l_mkdir},
+    {"rmdir", l_rmdir},
+    {"mode", l_mode},
+    {"stage", l_stage},
+    {"exchange", l_exchange},
+    {"apply", l_apply},
+    {"clear", l_clear},
+    {"checkpoint", l_checkpoint},
+    {"last_checkpoint", l_last_checkpoint},
+    {"rewind", l_rewind},
+    {"rollback", l_rollback},
+    {"commit", l_commit},
+    {"rescue", l_rescue},
+    {"sequence", l_sequence},
+    {"status", l_status},
+    {"changes", l_changes},
+    {"close", l_close},
+    {"__gc", l_close},
+    {"__close", l_close},
+    {NULL, NULL},
 };
 
 static const luaL_Reg functions[] = {

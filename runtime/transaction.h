@@ -22,9 +22,12 @@
 #include "change.h"
 #include "journal.h"
 
+#include <dirent.h>
+
 typedef struct batch {
     change *changes;
     size_t count;
+    size_t reached;    /* how many of them may have been switched in */
     uint64_t sequence; /* of its journal record */
     bool undone;
 } batch;
@@ -81,13 +84,13 @@ int transaction_rmdir(transaction *t, const char *path);           /* if empty w
 int transaction_mode(transaction *t, const char *path, int mode);  /* of a directory */
 
 /* Queue the exchange of the directory `path` with stage/`staged`, which the caller has filled.
-** Where nothing stands at `path` nothing is staged either: a tool will make it, and the undo
-** removes it. */
+** Where nothing stands at `path` it is only moved there; when nothing is staged either, a tool
+** will make what the undo then removes. */
 int transaction_exchange_with(transaction *t, const char *path, uint32_t staged);
 
 /* The change queued last, for checking what it found. */
 const change *transaction_last(const transaction *t);
-void transaction_clear(transaction *t); /* forgets the queue */
+void transaction_clear(transaction *t); /* forgets the queue and what was staged for it */
 
 /* Applies the queue as one batch. The number of changes, or -1 with errno and the failed step;
 ** then nothing of the batch remains applied. */
@@ -103,6 +106,11 @@ int transaction_commit(transaction *t);
 ** checkpoints after it. 0, or -1 with errno and the failed step; it may be called again. */
 int transaction_undo(transaction *t, uint64_t sequence);
 
+/* Looks at every old file once more, before the folder is deleted: one that somebody wrote to through
+** a descriptor opened earlier gets a name of its own beside the new file, and is noted in `kept`.
+** May be repeated. 0, or -1 with errno and the failed step. */
+int transaction_rescue(transaction *t);
+
 /* ---- shared by the files that implement this ---- */
 
 /* Remembers what failed and where; returns -1 and keeps errno. */
@@ -111,6 +119,20 @@ void batch_free(batch *b);
 
 /* What an UNDONE record means for the transaction in memory. */
 void transaction_forget(transaction *t, uint64_t sequence);
+
+/* Opens the directory dir/name for readdir, never through a link; NULL with errno. */
+DIR *transaction_list(int dir, const char *name);
+
+/* Finds where in the stage folder the original of an exchanged or removed directory lies: 0, or -1
+** with ENOENT. */
+int transaction_original(const transaction *t, const change *c, char name[16]);
+
+/* From root: gives what `fd` is to whoever owns the folder `dir`. */
+int transaction_adopt(int fd, int dir);
+
+/* Renames, but fails with EEXIST when `to` exists; where the file system cannot do that in one
+** step, in two. */
+int transaction_rename_new(int from_dir, const char *from, int to_dir, const char *to);
 
 /* Exchanges two names, or, where the file system cannot, renames `b` to `spare` in its directory
 ** and `a` to `b`, which leaves `b` missing for an instant; `a` holds nothing then. */

@@ -28,15 +28,21 @@ static int note_kept(transaction *t, const char *path, const char *name) {
     return 0;
 }
 
+/* The i-th name under which another's version of `name` may be kept. */
+static void name_aside(const transaction *t, const char *name, unsigned i,
+                       char aside[NAME_MAX + 1]) {
+    char ending[32];
+    int size = i ? snprintf(ending, sizeof ending, ".kept-%s-%u", t->tag, i)
+                 : snprintf(ending, sizeof ending, ".kept-%s", t->tag);
+    snprintf(aside, NAME_MAX + 1, "%.*s%s", NAME_MAX - size, name, ending);
+}
+
 /* Gives what stands at dir/name, which somebody else wrote, a name of its own beside it. */
 static int move_aside(transaction *t, const char *path, int dir, const char *name) {
     char aside[NAME_MAX + 1];
     for (unsigned i = 0;; i++) {
-        char ending[32];
-        int size = i ? snprintf(ending, sizeof ending, ".kept-%s-%u", t->tag, i)
-                     : snprintf(ending, sizeof ending, ".kept-%s", t->tag);
-        snprintf(aside, sizeof aside, "%.*s%s", NAME_MAX - size, name, ending);
-        if (durable_rename_new(dir, name, dir, aside) == 0)
+        name_aside(t, name, i, aside);
+        if (transaction_rename_new(dir, name, dir, aside) == 0)
             return note_kept(t, path, aside);
         if (errno != EEXIST)
             return transaction_failed(t, "move aside", path);
@@ -61,6 +67,41 @@ int transaction_tidy(transaction *t, int dir, const char *name) {
     return rc;
 }
 
+int transaction_rename_new(int from_dir, const char *from, int to_dir, const char *to) {
+    struct stat st;
+    if (durable_rename_new(from_dir, from, to_dir, to) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return -1;
+    if (fstatat(to_dir, to, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno == ENOENT ? durable_rename(from_dir, from, to_dir, to) : -1;
+    errno = EEXIST;
+    return -1;
+}
+
+/* Under its number after an exchange or removal, under the spare name after the two renames that
+** stand in for an exchange. */
+int transaction_original(const transaction *t, const change *c, char name[16]) {
+    static const char *const forms[] = {"%u", "s%u"};
+    struct stat st;
+    for (int i = 0; i < 2; i++) {
+        snprintf(name, 16, forms[i], c->number);
+        if (fstatat(t->stage, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == c->before.inode)
+            return 0;
+    }
+    errno = ENOENT;
+    return -1;
+}
+
+int transaction_adopt(int fd, int dir) {
+    struct stat st;
+    if (geteuid() != 0)
+        return 0;
+    if (fstat(dir, &st) != 0)
+        return -1;
+    return st.st_uid == 0 && st.st_gid == 0 ? 0 : durable_owner(fd, st.st_uid, st.st_gid);
+}
+
 int transaction_exchange(int a_dir, const char *a, int b_dir, const char *b, const char *spare) {
     if (durable_exchange(a_dir, a, b_dir, b) == 0)
         return 0;
@@ -80,19 +121,33 @@ static int bring_back(transaction *t, const change *c, int dir, const char *name
     if (durable_unlink(t->stage, staged) != 0 && errno != ENOENT)
         return -1;
     if (durable_link(t->undo, from, t->stage, staged) != 0) {
-        if (errno != EPERM && errno != EOPNOTSUPP && errno != EMLINK)
+        if (errno != EPERM && errno != EOPNOTSUPP && errno != EMLINK && errno != ENOSPC)
             return -1;
-        return durable_rename(t->undo, from, dir, name); /* no hard links here */
+        return durable_rename(t->undo, from, dir, name); /* no hard links, or no room for one */
     }
     if (c->before.type == STATE_FILE && durable_mode_at(t->stage, staged, c->before.mode) != 0)
         return -1;
     return durable_rename(t->stage, staged, dir, name);
 }
 
+/* Whether a change was never switched in, or is undone already: the very file from before stands
+** there, whoever wrote to it since, or the new content still lies in the stage. Then what stands at
+** the path is none of our business. */
+static bool is_untouched(const transaction *t, const change *c, const state *now) {
+    char number[16];
+    struct stat st;
+    if (now->type == c->before.type && now->inode == c->before.inode)
+        return true;
+    if (c->kind == CHANGE_REMOVE)
+        return false;
+    snprintf(number, sizeof number, "%u", c->number);
+    return fstatat(t->stage, number, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 static int undo_file(transaction *t, const change *c, const state *now) {
     const char *name;
     int rc = 0;
-    if (state_equal(now, &c->before))
+    if (state_equal(now, &c->before) || is_untouched(t, c, now))
         return 0;
     int dir = path_parent(t->root, c->path, &name, c->before.type != STATE_ABSENT);
     if (dir < 0)
@@ -128,19 +183,23 @@ static int undo_mkdir(transaction *t, const change *c, const state *now) {
     return rc;
 }
 
+/* Brings a directory back from the stage. Another directory with files in it stays in its place. */
 static int undo_rmdir(transaction *t, const change *c, const state *now) {
+    char original[16];
     const char *name;
     int rc = 0;
-    if (now->type == STATE_DIRECTORY)
-        return 0;
+    if (transaction_original(t, c, original) != 0)
+        return 0; /* it was never taken away, or is back already */
     int dir = path_parent(t->root, c->path, &name, true);
     if (dir < 0)
         return transaction_failed(t, "open the folder of", c->path);
-    if (now->type != STATE_ABSENT)
+    if (now->type == STATE_DIRECTORY)
+        rc = transaction_tidy(t, dir, name);
+    else if (now->type != STATE_ABSENT)
         rc = move_aside(t, c->path, dir, name);
-    if (rc == 0 &&
-        (durable_mkdir(dir, name, 0700) != 0 || durable_mode_at(dir, name, c->before.mode) != 0))
-        rc = transaction_failed(t, "make", c->path);
+    if (rc == 0 && durable_rename(t->stage, original, dir, name) != 0 && errno != ENOTEMPTY &&
+        errno != EEXIST)
+        rc = transaction_failed(t, "bring back", c->path);
     int saved = errno;
     close(dir);
     errno = saved;
@@ -162,20 +221,6 @@ static int undo_mode(transaction *t, const change *c, const state *now) {
     return rc;
 }
 
-/* Finds the original of an exchanged directory: under its number after an exchange, under the
-** spare name after the two renames that stand in for one. */
-static int find_original(transaction *t, const change *c, char name[16]) {
-    static const char *const forms[] = {"%u", "s%u"};
-    struct stat st;
-    for (int i = 0; i < 2; i++) {
-        snprintf(name, 16, forms[i], c->number);
-        if (fstatat(t->stage, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == c->before.inode)
-            return 0;
-    }
-    errno = ENOENT;
-    return -1;
-}
-
 static int undo_exchange(transaction *t, const change *c, const state *now) {
     char original[16], spare[16];
     const char *name;
@@ -183,7 +228,7 @@ static int undo_exchange(transaction *t, const change *c, const state *now) {
     if (c->before.type == STATE_DIRECTORY && now->type == STATE_DIRECTORY &&
         now->inode == c->before.inode)
         return 0;
-    if (c->before.type == STATE_ABSENT && now->type == STATE_ABSENT)
+    if (c->before.type == STATE_ABSENT && is_untouched(t, c, now))
         return 0;
     int dir = path_parent(t->root, c->path, &name, true);
     if (dir < 0)
@@ -191,7 +236,7 @@ static int undo_exchange(transaction *t, const change *c, const state *now) {
     transaction_spare(t, 'x', spare);
     if (c->before.type == STATE_ABSENT)
         rc = durable_rename(dir, name, t->stage, spare);
-    else if ((rc = find_original(t, c, original)) == 0)
+    else if ((rc = transaction_original(t, c, original)) == 0)
         rc = now->type == STATE_ABSENT ? durable_rename(t->stage, original, dir, name)
                                        : transaction_exchange(t->stage, original, dir, name, spare);
     if (rc != 0)
@@ -230,6 +275,53 @@ static int undo_change(transaction *t, const change *c) {
     return rc;
 }
 
+/* Links undo/NUMBER to a free name beside the change's path, unless it has one there already. */
+static int keep_beside(transaction *t, const change *c, const char *number) {
+    char aside[NAME_MAX + 1];
+    const char *name;
+    struct stat kept, there;
+    int dir = path_parent(t->root, c->path, &name, true);
+    if (dir < 0)
+        return -1;
+    int rc = fstatat(t->undo, number, &kept, AT_SYMLINK_NOFOLLOW);
+    for (unsigned i = 0; rc == 0; i++) {
+        name_aside(t, name, i, aside);
+        if (durable_link(t->undo, number, dir, aside) == 0)
+            break;
+        if (errno != EEXIST)
+            rc = -1;
+        else if (fstatat(dir, aside, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+                 there.st_ino == kept.st_ino)
+            break;
+    }
+    if (rc == 0)
+        rc = note_kept(t, c->path, aside);
+    int saved = errno;
+    close(dir);
+    errno = saved;
+    return rc;
+}
+
+int transaction_rescue(transaction *t) {
+    for (size_t b = 0; b < t->batch_count; b++) {
+        for (size_t i = 0; i < t->batches[b].count; i++) {
+            const change *c = &t->batches[b].changes[i];
+            state now;
+            char number[16];
+            if (c->before.type != STATE_FILE || t->batches[b].undone)
+                continue;
+            snprintf(number, sizeof number, "%u", c->number);
+            if (state_observe(&now, t->undo, number, t->hash, NULL) != 0)
+                return transaction_failed(t, "look at the old content of", c->path);
+            bool changed = now.type == STATE_FILE && strcmp(now.content, c->before.content) != 0;
+            state_free(&now);
+            if (changed && keep_beside(t, c, number) != 0)
+                return transaction_failed(t, "keep the old content of", c->path);
+        }
+    }
+    return durable_sync_all(t->root) == 0 ? 0 : transaction_failed(t, "sync", ".");
+}
+
 static int record(transaction *t, uint32_t kind, uint64_t sequence) {
     payload p = {0};
     payload_u64(&p, sequence);
@@ -257,12 +349,13 @@ int transaction_undo(transaction *t, uint64_t sequence) {
             return -1;
         t->undoing = true;
         t->undo_to = sequence;
+        t->committed = false;
     }
     for (size_t b = t->batch_count; b-- > 0;) {
         const batch *done = &t->batches[b];
         if (done->undone || done->sequence <= sequence)
             continue;
-        for (size_t i = done->count; i-- > 0;)
+        for (size_t i = done->reached; i-- > 0;)
             if (undo_change(t, &done->changes[i]) != 0)
                 return -1;
     }

@@ -63,6 +63,12 @@ local function manifest_problem(manifest)
     return ("its format %d is newer than this praxlua knows (%d)")
       :format(version, base.FORMAT_VERSION), "EFORMAT"
   end
+  for _, field in ipairs({ "version", "commit", "layout" }) do
+    local value = manifest[field]
+    if value ~= nil and value ~= json.null and type(value) ~= "string" then
+      return ("its %s is a %s"):format(field, type(value)), "EMANIFEST"
+    end
+  end
   for path, entry in pairs(manifest.files) do
     local problem = entry_problem(path, entry)
     if problem then return problem, "EMANIFEST" end

@@ -29,7 +29,7 @@ local function serve(granted, receipts, verb, ...)
   end, ...))
   local ok = results[1] and (results[2] ~= nil or results[3] == nil)
   receipts[#receipts + 1] = {
-    verb = verb, ok = ok, seconds = core.system.monotonic() - began,
+    verb = verb, ok = ok, seconds = core.system.monotonic() - began, answer = results[2],
   }
   if not results[1] then
     local problem = results[2]
@@ -87,25 +87,36 @@ local function failed_receive(worker, message, code, limits)
   return { verdict = "protocol:bad-frame", message = message }
 end
 
+-- The outcome that a frame of the worker tells, or nil when it is a call.
+local function told(frame)
+  local kind = frame[1]
+  if kind == "result" then
+    return { verdict = "ok", evidence = frame[2], used = frame[3], peak = frame[4] }
+  elseif kind == "error" then
+    return { verdict = "error", message = tostring(frame[2]) }
+  elseif kind == "verdict" then
+    local form = LIMIT_MESSAGES[frame[2]] or "it went over a limit (%s)"
+    return { verdict = tostring(frame[2]), limit = frame[3], used = frame[4], peak = frame[5],
+      message = string.format(form, frame[3]) }
+  end
+end
+
+-- A worker that no longer takes an answer: a limit may have ended it while it waited for one.
+local function last_words(worker)
+  return told(table.pack(worker:receive(0))) or ended(worker)
+end
+
 local function serve_until_end(worker, granted, receipts, limits)
   local deadline = core.system.monotonic() + limits.wall
   while true do
     local frame = table.pack(worker:receive(math.max(0, deadline - core.system.monotonic())))
-    local kind = frame[1]
-    if kind == nil then return failed_receive(worker, frame[2], frame[3], limits) end
-    if kind == "result" then
-      return { verdict = "ok", evidence = frame[2], used = frame[3], peak = frame[4] }
-    elseif kind == "error" then
-      return { verdict = "error", message = tostring(frame[2]) }
-    elseif kind == "verdict" then
-      local form = LIMIT_MESSAGES[frame[2]] or "it went over a limit (%s)"
-      return { verdict = tostring(frame[2]), limit = frame[3], used = frame[4], peak = frame[5],
-        message = string.format(form, frame[3]) }
-    end
+    if frame[1] == nil then return failed_receive(worker, frame[2], frame[3], limits) end
+    local outcome = told(frame)
+    if outcome then return outcome end
     -- The time a host call takes is not the script's: it has limits of its own.
     local began = core.system.monotonic()
     if not answer(worker, serve(granted, receipts, table.unpack(frame, 2, frame.n))) then
-      return ended(worker)
+      return last_words(worker)
     end
     deadline = deadline + (core.system.monotonic() - began)
     if core.system.interrupted() then

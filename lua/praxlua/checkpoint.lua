@@ -67,7 +67,12 @@ function checkpoint.record(r, phase, dict)
   if not session then return nil, message, code end
   r.ctx.artifacts = session.phase_artifacts
   if not r.transaction then return true end
-  return r.transaction:checkpoint(json.encode(state.session.to_dict(session)))
+  local ok
+  ok, message, code = r.transaction:checkpoint(json.encode(state.session.to_dict(session)))
+  if not ok then return nil, message, code end
+  -- A journal that is shorter than this later on was cut by something other than a crash.
+  session.metadata.journal_records = r.transaction:sequence()
+  return state.save_state(r.target, session)
 end
 
 return checkpoint

@@ -50,13 +50,14 @@ local function settle_unfinished(r, ui)
   if r.options.dry_run or not answer or answer == "leave" then
     return nil, refuse_unfinished(found)
   end
+  local options = r.options
   for _, entry in ipairs(found) do
     if answer == "resume" then return nil, engine.resume_with(r, entry.session_id) end
     r.emit({ event = "warning", message = "rolling back the unfinished session "
       .. entry.session_id .. " first" })
     local result = engine.rollback_with(r, entry.session_id, "a new upgrade was started")
     if not result.success then return nil, result end
-    r.session, r.ctx, r.transaction = nil, nil, nil
+    r.session, r.ctx, r.transaction, r.options = nil, nil, nil, options
     core.system.catch_signals() -- the rollback ignored them
   end
   return true
@@ -176,13 +177,15 @@ local function announce(r, resumed)
     resumed = resumed or nil })
 end
 
--- A mistake in praxlua itself is a failed run like any other: it is rolled back.
+-- A mistake in praxlua itself is a failed run like any other: it is rolled back. What was committed
+-- before it stays done.
 local function after_internal_error(r, trace)
   r.emit({ event = "log", level = "critical", message = "internal error: " .. trace })
+  if r.done then return r.done end
   local result = { exit_code = 1, status = "rolled_back",
     message = "an internal error of praxlua ended the run; the installation is as before",
     next = "report it with the lines above" }
-  if not r.session then
+  if not r.transaction then
     result.exit_code, result.status = 3, "refused"
     return result
   end
@@ -217,20 +220,29 @@ function engine.upgrade(options, ui)
   end)
 end
 
+-- What load says of a session whose undo data is gone or damaged: only a backup helps.
+local LOST = { EBADJOURNAL = true, ELOST = true }
+
+-- The options a session began with, where this command names no others.
 local function use_kept_options(r)
-  local kept = r.session.metadata.options or {}
+  local kept, options = r.session.metadata.options or {}, {}
+  for name, value in pairs(r.options) do options[name] = value end
   for _, name in ipairs(KEPT_OPTIONS) do
-    if r.options[name] == nil then r.options[name] = kept[name] end
+    if options[name] == nil then options[name] = kept[name] end
   end
+  r.options, r.ctx.options = options, options
 end
 
 -- A session that is not there at all is a refusal; one that is there and cannot be read leaves
 -- something to be mended.
-local function cannot_load(session_id, what, exit_code, message, code)
+local function cannot_load(r, session_id, what, exit_code, message, code)
   local unknown = code == "ESTATENOTFOUND" or code == "EINVAL"
   local next_step = "see the sessions with: praxlua status"
-  if code == "EBADJOURNAL" then
+  if LOST[code] then
+    local made = r.session and r.session.phase_artifacts["1"]
+    local name = made and made.backup_path:match("([^/]+)/?$")
     next_step = "bring the installation back with: praxlua backup restore"
+      .. (name and " " .. name or "")
   elseif not unknown and what == "resumed" then
     next_step = "undo it with: praxlua rollback " .. session_id
   end
@@ -241,20 +253,38 @@ local function cannot_load(session_id, what, exit_code, message, code)
   }
 end
 
+local function nothing_to_resume(r)
+  local status = r.session.status
+  if status == "completed" then
+    return { exit_code = 0, status = "nothing_to_do", message = "The session is complete already." }
+  end
+  return { exit_code = 3, status = "refused",
+    message = string.format("session %s cannot be resumed: it %s", r.session.session_id,
+      status == "rolled_back" and "was rolled back" or "failed"),
+    next = "begin a new one with: praxlua upgrade" }
+end
+
 --- Goes on with a session on an open run.
 ---@param r table
 ---@param session_id string
 ---@return table result
 function engine.resume_with(r, session_id)
   local ok, message, code = run.load(r, session_id)
-  if not ok then return cannot_load(session_id, "resumed", 3, message, code) end
+  if not ok then return cannot_load(r, session_id, "resumed", 3, message, code) end
+  local over = not r.transaction and not state.is_active(r.session)
+  if over then return nothing_to_resume(r) end
   r.dry_run = false
   use_kept_options(r)
   local status = r.transaction and r.transaction:status()
   local is_restore = restore.is_restore(r.session)
   if status == "committed" then return (is_restore and restore or execution).settle(r) end
-  if status == "undoing" then
+  -- The first checkpoint is the first entry of a transaction; without one all of it was undone.
+  if status == "undoing" or r.transaction and not r.transaction:last_checkpoint() then
     return engine.rollback_result(rollback.open_session(r, "its rollback was cut short"))
+  end
+  if not r.session.metadata.source_path and not is_restore then
+    return cannot_load(r, session_id, "resumed", 3, "its state file is gone or damaged, and it had "
+      .. "changed nothing yet")
   end
   if r.transaction then
     ok, message = r.transaction:rewind()
@@ -262,9 +292,12 @@ function engine.resume_with(r, session_id)
       return { exit_code = 5, status = "rollback_failed", message = message,
         next = "mend the cause and run again: praxlua rollback " .. session_id }
     end
-    execution.restore_plan(r)
   end
-  if is_restore then return restore.execute(r) end
+  if is_restore then return restore.go_on(r) end
+  if r.transaction then
+    ok, message = execution.restore_plan(r)
+    if not ok then return cannot_load(r, session_id, "resumed", 3, message) end
+  end
   r.options.from_version = r.session.metadata.from_version
   r.phases, message = phases.all(r.target, r.options.phases)
   if not r.phases then return { exit_code = 3, status = "refused", message = message } end
@@ -316,19 +349,50 @@ end
 ---@return table result
 function engine.rollback_with(r, session_id, reason)
   local ok, message, code = run.load(r, session_id)
-  if not ok then return cannot_load(session_id, "rolled back", 5, message, code) end
+  if not ok then return cannot_load(r, session_id, "rolled back", 5, message, code) end
+  local on_conflict = r.options.on_conflict
   use_kept_options(r)
-  if r.session.status == "rolled_back" then
+  r.options.on_conflict = on_conflict -- what the upgrade was allowed says nothing about its undo
+  if r.session.status == "rolled_back" and not r.transaction then
     return { exit_code = 0, status = "nothing_to_do", success = true,
       message = "The session is rolled back already." }
   end
   if r.transaction and r.transaction:status() == "committed" then
-    (restore.is_restore(r.session) and restore or execution).settle(r)
+    if restore.is_restore(r.session) then return restore.settle(r) end
+    execution.settle(r)
   end
   if r.session.status == "completed" then
     return restore.session(r, reason)
   end
   return engine.rollback_result(rollback.open_session(r, reason))
+end
+
+-- Splits the unfinished sessions into those that can still be resumed or rolled back, and those
+-- whose undo data is lost.
+local function split_unfinished(r)
+  local usable, lost = {}, {}
+  for _, entry in ipairs(run.unfinished(r.target)) do
+    local _, _, code = run.load(r, entry.session_id)
+    table.insert(LOST[code] and lost or usable, entry)
+    if r.transaction then r.transaction:close() end
+    r.session, r.ctx, r.transaction = nil, nil, nil
+  end
+  return usable, lost
+end
+
+-- A whole backup is the way out for sessions whose undo data is lost; any other one comes first.
+local function restore_backup(r, options)
+  local usable, lost = split_unfinished(r)
+  if #usable > 0 then return refuse_unfinished(usable) end
+  local result = restore.backup(r, options.backup, options.reason)
+  for _, entry in ipairs(result.success and lost or {}) do
+    local kept = run.abandon(r, entry.session_id)
+    if kept then
+      r.emit({ event = "warning", message = "what is left of session " .. entry.session_id
+        .. " was kept in " .. kept .. "; delete it when you need nothing of it" })
+    end
+  end
+  return result
 end
 
 --- Undoes an upgrade (specs.md 7.3, rollback_upgrade): an unfinished one by its transaction, a
@@ -338,12 +402,13 @@ end
 ---@return table result
 function engine.rollback_upgrade(options, ui)
   return with_run(options, ui, function(r)
+    if options.backup and options.session_id then
+      return { exit_code = 2, status = "usage",
+        message = "a session and a backup cannot both be gone back to", next = "name one of them" }
+    end
+    if options.backup then return restore_backup(r, options) end
     local id, result = choose(r, options.session_id)
     if result then return result end
-    if options.backup then
-      if id then return refuse_unfinished(run.unfinished(r.target)) end
-      return restore.backup(r, options.backup, options.reason)
-    end
     id = id or restore.last_completed(r.target)
     if not id then
       return { exit_code = 0, status = "nothing_to_do", message = "There is nothing to roll back." }
@@ -357,11 +422,7 @@ end
 ---@param ui table
 ---@return table result
 function engine.restore_backup(options, ui)
-  return with_run(options, ui, function(r)
-    local found = run.unfinished(r.target)
-    if #found > 0 then return refuse_unfinished(found) end
-    return restore.backup(r, options.backup, options.reason)
-  end)
+  return with_run(options, ui, function(r) return restore_backup(r, options) end)
 end
 
 return engine

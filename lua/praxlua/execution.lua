@@ -15,11 +15,6 @@ local summary = require("praxlua.summary")
 
 local execution = {}
 
-local SIGNAL_EXITS = { SIGHUP = 129, SIGINT = 130, SIGTERM = 143 }
-
--- The exit code of an interrupted run tells the signal.
-local function interrupted_exit(signal, otherwise) return SIGNAL_EXITS[signal] or otherwise end
-
 local function emit_report(r, made, path)
   r.ctx.emit({ event = "report", path = path, report = report.to_dict(made) })
 end
@@ -62,7 +57,7 @@ local function run_phase(r, phase, index, total)
   return nil, outcome
 end
 
-local PLAN_FILE = "plan.json"
+local PLAN_FILE, PLAN_LIMIT = "plan.json", 256 * 1024 * 1024 -- bytes
 
 -- The transaction begins with phase 1: from here on a kill leaves something to resume.
 local function begin_changes(r)
@@ -84,16 +79,29 @@ local function begin_changes(r)
   return true
 end
 
---- Gives a run that goes on the plan it began with; without one it had changed nothing yet.
+--- Gives a run that goes on the plan it began with. A half-upgraded target is never planned anew.
 ---@param r table
+---@return true|nil
+---@return string? message
 function execution.restore_plan(r)
-  local data = core.file.read(r.folder .. "/" .. PLAN_FILE)
-  r.ctx.memory.plan = data and json.decode(data, { max_bytes = 256 * 1024 * 1024 }) or nil
+  local path = r.folder .. "/" .. PLAN_FILE
+  local data, message = core.file.read(path, PLAN_LIMIT)
+  local planned
+  if data then planned, message = json.decode(data, { max_bytes = PLAN_LIMIT }) end
+  if type(planned) ~= "table" then
+    return nil, "the plan cannot be read: " .. tostring(message or path)
+  end
+  if planned.hash ~= r.session.metadata.plan_hash then
+    return nil, path .. " is not the plan this session began with"
+  end
+  r.ctx.memory.plan = planned
+  return true
 end
 
 local function complete(r)
-  r.session.metadata.changes = json.array(r.transaction:changes())
-  local ok, message = r.transaction:commit()
+  local ok, message = server.check_running(r.ctx) -- one last look before there is no way back
+  if not ok then return nil, message end
+  ok, message = r.transaction:commit()
   if not ok then return nil, message end
   local result = execution.settle(r)
   emit_report(r, summary.of(r, { success = true }), r.session.phase_artifacts["5"].upgrade_summary)
@@ -104,16 +112,19 @@ end
 ---@param r table
 ---@return table result
 function execution.settle(r)
+  r.done = { exit_code = 0, status = "completed",
+    message = string.format("Upgraded %s from %s to %s.", r.target_name,
+      tostring(r.session.metadata.from_version), tostring(r.session.metadata.to_version)) }
   environment.keep(r)
+  run.rescue(r)
+  r.session.metadata.changes = json.array(r.transaction:changes()) -- what its undo will be about
   r.session.status = "completed"
   local ok, message = state.save_state(r.target, r.session)
   if ok then ok, message = run.discard(r) end
   if not ok then
     r.ctx.warn("the upgrade is done, but clearing up after it failed: " .. tostring(message))
   end
-  return { exit_code = 0, status = "completed",
-    message = string.format("Upgraded %s from %s to %s.", r.target_name,
-      tostring(r.session.metadata.from_version), tostring(r.session.metadata.to_version)) }
+  return r.done
 end
 
 local function fail(r, phase, outcome)
@@ -127,13 +138,13 @@ local function fail(r, phase, outcome)
       if not undone.success then return undone end
     end
     run.forget(r)
-    return { exit_code = interrupted_exit(signal, 3),
+    return { exit_code = run.SIGNAL_EXITS[signal] or 3,
       status = signal and "interrupted" or "refused", message = outcome.message }
   end
   local undone = rollback.open_session(r, "phase " .. phase.id .. " failed")
   if not undone.success then return undone end
   write_failure_report(r, { what = cause, where = "phase " .. phase.title })
-  return { exit_code = interrupted_exit(signal, 1),
+  return { exit_code = run.SIGNAL_EXITS[signal] or 1,
     status = signal and "interrupted" or "rolled_back",
     message = what .. "\nThe installation is as before.",
     next = "mend the cause and run the upgrade again" }

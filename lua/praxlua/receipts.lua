@@ -37,10 +37,56 @@ receipts.CLAIMS = {
   },
 }
 
---- Whether every claim has its receipt.
+--- What evidence repeats of a verb's answer: field, verb, and the answer's own field. It must be the
+--- same to the letter.
+receipts.FACTS = {
+  [0] = {
+    { "source_path", "validation.validate_source_repo", "path" },
+    { "source_version", "validation.validate_source_repo", "version" },
+    { "source_commit", "validation.validate_source_repo", "commit" },
+  },
+  {
+    { "backup_path", "backup.create_backup", "backup_path" },
+    { "backup_timestamp", "backup.create_backup", "backup_timestamp" },
+    { "files_backed_up", "backup.create_backup", "files_backed_up" },
+    { "backup_size_bytes", "backup.create_backup", "backup_size_bytes" },
+    { "backup_manifest", "backup.create_backup", "backup_manifest" },
+  },
+  { { "version_updated", "content.upgrade", "version" } },
+  { { "files_copied", "content.upgrade_server_code", "files_written" } },
+  { { "tools_registered", "server.run_smoke", "tools_registered" },
+    { "validation_report", "report.generate_validation_report" } },
+  { { "upgrade_summary", "report.generate_upgrade_summary" },
+    { "old_backups_archived", "backup.archive_old_backups", "archived_count" } },
+}
+
+-- The answer of the last receipt of each verb.
+local function answers(noted)
+  local last = {}
+  for _, receipt in ipairs(noted) do
+    if receipt.ok then last[receipt.verb] = receipt.answer end
+  end
+  return last
+end
+
+local function check_facts(number, evidence, noted)
+  local last = answers(noted)
+  for _, fact in ipairs(receipts.FACTS[number] or {}) do
+    local field, verb, inner = fact[1], fact[2], fact[3]
+    local answer = last[verb]
+    if inner and type(answer) == "table" then answer = answer[inner] end
+    if evidence[field] ~= answer then
+      return nil, string.format("the evidence says %s = %s, but host.%s answered %s", field,
+        tostring(evidence[field]), verb, tostring(answer)), "ERECEIPT"
+    end
+  end
+  return true
+end
+
+--- Whether every claim has its receipt, and every repeated fact is as the host told it.
 ---@param number integer of a built-in phase
 ---@param evidence table
----@param noted { verb: string, ok: boolean }[]
+---@param noted { verb: string, ok: boolean, answer: any }[]
 ---@return true|nil
 ---@return string? message
 ---@return string? code "ERECEIPT"
@@ -56,7 +102,7 @@ function receipts.check(number, evidence, noted)
         tostring(value), verb), "ERECEIPT"
     end
   end
-  return true
+  return check_facts(number, evidence, noted)
 end
 
 return receipts

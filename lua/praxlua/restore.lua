@@ -75,8 +75,30 @@ local function restore_files(r, metadata)
   return backup.apply_plan(ctx, selected)
 end
 
+-- Whether the upgrade made the environment: what its exchange replaced was nothing.
+local function made_environment(r, changes)
+  for _, change in ipairs(changes) do
+    if change.kind == "exchange" and change.path == r.target_name .. "/venv" then
+      return change.original == nil
+    end
+  end
+  return false
+end
+
+-- It goes as a whole: an empty folder takes its place first.
+local function remove_environment(r)
+  local path, change = r.target_name .. "/venv", r.ctx.change
+  local empty = r.ctx.scratch .. "/no-environment"
+  local ok, message, code = core.file.mkdir(empty)
+  if ok then ok, message, code = change.replace(path, empty) end
+  if ok then ok, message, code = change.rmdir(path) end
+  if ok then ok, message, code = change.apply() end
+  return ok, message, code
+end
+
 local function restore_environment(r, metadata)
   if not metadata.environment then return true end
+  if made_environment(r, metadata.changes) then return remove_environment(r) end
   local kept = environment.path(r.target, metadata.undoes)
   if core.file.exists(kept) then return r.ctx.change.replace(r.target_name .. "/venv", kept) end
   local path = r.target .. "/.backups/" .. metadata.backup .. "/" .. SNAPSHOT
@@ -99,6 +121,7 @@ end
 
 -- Undoes the restore itself: the installation stays as it was before it was asked for.
 local function give_up(r, result)
+  core.system.ignore_signals() -- what the first one asked for comes to its end
   local kept, message = r.transaction:rollback()
   if not kept then
     return { exit_code = 5, status = "rollback_failed", success = false,
@@ -112,7 +135,9 @@ local function give_up(r, result)
 end
 
 local function failed(r, what, message)
-  return give_up(r, { exit_code = 5, status = "rollback_failed", success = false,
+  local signal = core.system.interrupted()
+  return give_up(r, { exit_code = run.SIGNAL_EXITS[signal] or 5, success = false,
+    status = signal and "interrupted" or "rollback_failed",
     message = string.format("%s: %s. The installation is as it was before this command.", what,
       tostring(message)),
     next = "mend the cause and run the same command again" })
@@ -151,6 +176,7 @@ function restore.execute(r)
   if not ok then return failed(r, "restoring the files", message) end
   ok, message = restore_environment(r, metadata)
   if not ok then return failed(r, "restoring the server's packages", message) end
+  if core.system.interrupted() then return failed(r, "restoring", "it was interrupted") end
   local brought = { started = false }
   if r.options.restart ~= false then
     brought, message = server.restore(r.ctx, metadata.server)
@@ -168,6 +194,8 @@ end
 ---@return table result
 function restore.settle(r, brought, seconds)
   local metadata = r.session.metadata
+  r.done = { exit_code = 0, status = "rolled_back", success = true,
+    message = string.format("Restored %s from the backup %s.", r.target_name, metadata.backup) }
   r.session.status = "completed"
   local ok, message = mark_undone(r, metadata)
   if ok then ok, message = state.save_state(r.target, r.session) end
@@ -179,26 +207,39 @@ function restore.settle(r, brought, seconds)
   if brought and brought.health then healthy = brought.health.responding end
   r.ctx.emit({ event = "rollback_completed", success = true, seconds = seconds or 0,
     server_healthy = healthy })
-  return { exit_code = 0, status = "rolled_back", success = true,
-    message = string.format("Restored %s from the backup %s.", r.target_name, metadata.backup) }
+  return r.done
+end
+
+local function open_transaction(r)
+  local ok, message = run.open_transaction(r, true)
+  if not ok then return nil, message end
+  return r.transaction:checkpoint(json.encode(state.session.to_dict(r.session)))
 end
 
 local function begin(r, metadata)
   metadata.kind = KIND
   metadata.owner = run.owner()
+  metadata.options = { on_conflict = r.options.on_conflict, restart = r.options.restart }
   local session = state.session.new({ metadata = metadata })
   run.attach(r, session)
   metadata.server = server.remember(r.ctx)
   local ok, message = state.save_state(r.target, session)
-  if ok then ok, message = run.open_transaction(r, true) end
-  if ok then
-    ok, message = r.transaction:checkpoint(json.encode(state.session.to_dict(session)))
-  end
+  if ok then ok, message = open_transaction(r) end
   if not ok then
     run.forget(r)
     return { exit_code = 3, status = "refused", success = false, message = message }
   end
   return restore.execute(r)
+end
+
+--- Goes on with a restore that was cut short, from its start: what it had done was taken back.
+---@param r table
+---@return table result
+function restore.go_on(r)
+  local ok, message = true, nil
+  if not r.transaction then ok, message = open_transaction(r) end
+  if ok then return restore.execute(r) end
+  return { exit_code = 3, status = "refused", success = false, message = message }
 end
 
 --- Undoes a completed upgrade.
@@ -209,15 +250,15 @@ function restore.session(r, reason)
   local done = r.session
   local made = done.phase_artifacts["1"]
   local name = made and made.backup_path:match("([^/]+)/?$")
-  if not name then
+  if not name or not done.metadata.changes then
     return { exit_code = 5, status = "rollback_failed", success = false,
-      message = "the session " .. done.session_id .. " names no backup",
+      message = "the session " .. done.session_id .. " does not tell what it changed",
       next = "choose one of: praxlua backup list" }
   end
   local installed = done.phase_artifacts["3"] or {}
   return begin(r, {
     backup = name, undoes = done.session_id, reason = reason,
-    changes = done.metadata.changes or json.array(),
+    changes = done.metadata.changes,
     environment = installed.dependencies_installed == true,
   })
 end

@@ -1,6 +1,7 @@
 --- Rolling back: the files from the transaction's undo, the server as it was, the session marked.
 --
 -- Every step may be repeated; a rollback that was cut short is done again from the start.
+local commit = require("praxlua.report.commit")
 local core = require("praxlua.core")
 local lock_text = require("praxlua.lock_text")
 local run = require("praxlua.run")
@@ -56,6 +57,7 @@ function rollback.open_session(r, reason)
   r.ctx.emit({ event = "rollback_started", reason = reason })
   local ok, message = stop_new_server(r)
   if not ok then return failed(r, began, "stopping the new server", message) end
+  if r.options.git_commit and r.transaction then commit.undo(r.ctx) end
   if r.transaction then
     local kept
     kept, message = r.transaction:rollback()

@@ -16,6 +16,9 @@ local file = core.file
 --- The folder name of an installation, when none is named.
 run.TARGET_NAME = ".praxis-os"
 
+--- The exit code of an interrupted run tells the signal.
+run.SIGNAL_EXITS = { SIGHUP = 129, SIGINT = 130, SIGTERM = 143 }
+
 local function refused(message, next_step, exit_code)
   return nil, {
     exit_code = exit_code or 3, status = exit_code == 6 and "busy" or "refused",
@@ -70,19 +73,30 @@ function run.find_target(given)
     "go into the project, or name its installation with --target")
 end
 
-local function split(target)
+--- The project of an installation, and the installation's name in it.
+---@param target string absolute
+---@return string project absolute
+---@return string name
+function run.split(target)
   local project, name = target:match("^(.*)/([^/]+)$")
   return project == "" and "/" or project, name
+end
+
+--- Whether the process that a session belongs to still runs.
+---@param session table
+---@return boolean
+function run.is_alive(session)
+  local owner = session.metadata and session.metadata.owner
+  return type(owner) == "table" and math.type(owner.pid) == "integer" and process.same(owner)
 end
 
 -- Who holds the lock, as well as can be told. A killed run leaves its text behind, so the text
 -- counts only while its process lives.
 local function holder(target)
   for _, session in ipairs(state.list_active_sessions(target)) do
-    local owner = session.metadata and session.metadata.owner
-    if type(owner) == "table" and process.same(owner) then
-      return string.format("session %s, process %d, since %s", session.session_id, owner.pid,
-        session.started_at)
+    if run.is_alive(session) then
+      return string.format("session %s, process %d, since %s", session.session_id,
+        session.metadata.owner.pid, session.started_at)
     end
   end
   local found = lock_text.read(target)
@@ -132,7 +146,7 @@ function run.open(options, ui)
     return refused(string.format("%s is not a folder of the installation itself", strange),
       "move it away; praxlua keeps its own files there")
   end
-  local project, name = split(target)
+  local project, name = run.split(target)
   local r = {
     target = target, project = project, target_name = name, lock = lock, options = options,
     emit = ui.emit, ask = ui.ask,
@@ -213,6 +227,19 @@ function run.open_transaction(r, create)
   return true
 end
 
+--- Before the undo data goes: what somebody wrote into an old file after it was replaced, through a
+--- program that still had it open, is kept beside the new one and told.
+---@param r table with its committed transaction
+function run.rescue(r)
+  local kept, message = r.transaction:rescue()
+  if not kept then
+    r.ctx.warn("the old files could not be looked through: " .. message)
+  end
+  for _, path in ipairs(kept or {}) do
+    r.ctx.warn(path .. " holds what was written into the old file while the upgrade ran")
+  end
+end
+
 --- Deletes the transaction's folder. It is renamed first, so that a folder with a session's name is
 --- always whole.
 ---@param r table
@@ -242,6 +269,24 @@ function run.forget(r)
   local path = state.path(r.target, r.session.session_id)
   if path and file.exists(path) then file.remove(path) end
   if r.noted then trace.erase(r.noted) end
+end
+
+--- Gives up a session whose undo data is lost: it counts as failed, and what is left in its folder
+--- is kept under another name.
+---@param r table
+---@param session_id string
+---@return string|nil path of what was kept, nil where there was nothing
+function run.abandon(r, session_id)
+  local session = state.load_state(r.target, session_id)
+  if session then
+    session.status = "failed"
+    state.save_state(r.target, session)
+  end
+  lock_text.remove(r)
+  local folder = r.target .. "/.upgrade/"
+  local kept = folder .. "lost-" .. session_id
+  return file.exists(folder .. session_id) and file.rename(folder .. session_id, kept) and kept
+    or nil
 end
 
 --- Releases everything. The session stays on disk as it is.
@@ -338,6 +383,11 @@ function run.load(r, session_id)
   end
   if not opened and opened_code ~= "ENOENT" then return nil, problem, opened_code end
   local noted = false
+  local records = session and session.metadata.journal_records
+  if opened and records and r.transaction:sequence() < records then
+    return nil, string.format("the journal of %s is cut short: %d records of at least %d",
+      r.folder, r.transaction:sequence(), records), "EBADJOURNAL"
+  end
   if opened then
     noted, message, code = noted_session(r)
     if noted == nil then return nil, message, code end

@@ -111,6 +111,20 @@ function server.health(ctx, seconds)
   }
 end
 
+--- Whether the server that this session started still runs. A session that started none passes.
+---@param ctx table
+---@return true|nil
+---@return string? message with the end of the server's log
+---@return string? code "ECLOSED"
+function server.check_running(ctx)
+  local upgraded = ctx.session.phase_artifacts["3"]
+  if not upgraded or upgraded.server_restarted ~= true then return true end
+  local found, reason = server.find(ctx)
+  if found then return true end
+  return nil, string.format("the upgraded server answered once and runs no more (%s); %s",
+    tostring(reason), log.tail(ctx, log.marked(ctx) or 0)), "ECLOSED"
+end
+
 --- Calls the tools that show that the server works, on the running server or a private one.
 ---@param ctx table
 ---@return table|nil results of smoke.run: a status per evidence field, and the calls

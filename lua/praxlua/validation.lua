@@ -231,6 +231,11 @@ function validation.validate_target_structure(ctx)
   end
   local installed = base.read_version(ctx.target)
   result.version, result.commit = installed.version, installed.commit
+  local environment = core.file.stat(ctx.target .. "/" .. recognised.environment)
+  if environment and environment.type ~= "directory" then
+    return problem(result, "%s/%s is a %s; make it a folder of the installation's own, or move it "
+      .. "away", ctx.target, recognised.environment, environment.type)
+  end
   result.valid = true
   return result
 end

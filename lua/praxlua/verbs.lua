@@ -22,11 +22,24 @@ verbs.SERVICES = {
   },
   content = { "preview", "upgrade", "upgrade_server_code", "gitignore" },
   dependencies = { "install_dependencies", "run_post_install_steps" },
-  server = { "health", "run_smoke", "log_errors_since" },
+  server = { "health", "log_errors_since" },
   report = {
     "generate_validation_report", "update_installation_summary", "append_to_update_log",
     "commit_changes",
   },
+}
+
+-- Those of a service that leave something behind. They are there from phase 1 on only, when the
+-- transaction is open and a backup comes first, and never in a dry run.
+local ACTING = {
+  ["backup.create_backup"] = true, ["backup.archive_old_backups"] = true,
+  ["content.upgrade"] = true, ["content.upgrade_server_code"] = true,
+  ["content.gitignore"] = true, ["dependencies.install_dependencies"] = true,
+  ["dependencies.run_post_install_steps"] = true, ["lock.acquire"] = true,
+  ["lock.release"] = true, ["report.generate_validation_report"] = true,
+  ["report.generate_upgrade_summary"] = true, ["report.update_installation_summary"] = true,
+  ["report.append_to_update_log"] = true, ["report.commit_changes"] = true,
+  ["server.restart_server"] = true, ["server.run_tests"] = true,
 }
 
 local function misuse(verb, message)
@@ -36,6 +49,13 @@ end
 local function expect(verb, position, value, kind)
   if type(value) ~= kind then
     misuse(verb, string.format("argument %d must be a %s, not %s", position, kind, type(value)))
+  end
+end
+
+local function expect_path(verb, position, value)
+  expect(verb, position, value, "string")
+  if value == "" or value:find("\0", 1, true) then
+    misuse(verb, string.format("argument %d is no path: it is empty or holds a NUL", position))
   end
 end
 
@@ -51,14 +71,15 @@ local OURS = {
 
 local function is_ours(ctx, path)
   local prefix = ctx.target_name .. "/"
-  return path == ctx.target_name
+  -- What lies in .git is run by git itself (hooks), with nobody's grant.
+  return path == ctx.target_name or path == ".git" or path:sub(1, 5) == ".git/"
     or path:sub(1, #prefix) == prefix and OURS[path:match("^[^/]+", #prefix + 1)]
 end
 
 local function reading(add, root_name, root_path)
   local function with_root(method)
     return function(path, ...)
-      expect(root_name .. "." .. method, 1, path, "string")
+      expect_path(root_name .. "." .. method, 1, path)
       local root, message, code = core.root.open(root_path)
       if not root then return nil, message, code end
       local result <const> = table.pack(root[method](root, path, ...))
@@ -80,8 +101,12 @@ local function apply(ctx, ok, message, code)
 end
 
 local function all_files(ctx, from)
-  local stat = core.file.stat(ctx.project .. "/" .. from)
-  if not stat then return nil, from .. " does not exist", "ENOENT" end
+  local root, message, code = core.root.open(ctx.project)
+  if not root then return nil, message, code end
+  local stat
+  stat, message, code = root:stat(from) -- beneath the project, through no link
+  root:close()
+  if not stat then return nil, message, code end
   if stat.type ~= "directory" then return { { path = "", type = stat.type, mode = stat.mode } } end
   return core.tree.list(ctx.project .. "/" .. from)
 end
@@ -117,10 +142,10 @@ local function writing(add, ctx, root_name, prefix)
     add(verb, function(...)
       local paths = table.pack(...)
       for i = 1, count do
-        expect(verb, i, paths[i], "string")
+        expect_path(verb, i, paths[i])
         paths[i] = prefix .. paths[i]
         if is_ours(ctx, paths[i]) then
-          return denied(string.format("host.%s: %s belongs to praxlua", verb, paths[i]))
+          return denied(string.format("host.%s: %s is not for phases", verb, paths[i]))
         end
       end
       if not ctx.change then
@@ -132,6 +157,10 @@ local function writing(add, ctx, root_name, prefix)
   end
   guarded("write", 1, function(path, data, mode)
     expect(root_name .. ".write", 2, data, "string")
+    local normal = mode == nil or math.type(mode) == "integer" and mode >= 0 and mode <= 0x1ff
+    if not normal then
+      misuse(root_name .. ".write", "argument 3 must be permission bits, at most octal 777")
+    end
     return apply(ctx, ctx.change.put(path, { data = data }, { mode = mode }))
   end)
   guarded("remove", 1, function(path) return apply(ctx, ctx.change.remove(path)) end)
@@ -194,11 +223,21 @@ local function helping(add, ctx)
   end)
 end
 
+local function add_service_verb(add, ctx, verb, run)
+  add(verb, function(...)
+    if ACTING[verb] and not ctx.change then
+      return denied("host." .. verb .. " can be called only after the pre-flight checks, and not "
+        .. "in a dry run")
+    end
+    return run(ctx, ...)
+  end)
+end
+
 local function serving(add, ctx, service)
   local module = require("praxlua." .. service)
   for _, name in ipairs(verbs.SERVICES[service]) do
     local run = assert(module[name], service .. "." .. name)
-    add(service .. "." .. name, function(...) return run(ctx, ...) end)
+    add_service_verb(add, ctx, service .. "." .. name, run)
   end
 end
 
@@ -236,6 +275,14 @@ local OWN = {
   },
   server = {
     expected_tools = expected_tools,
+    -- The server that phase 3 started is the one to be asked; a private one would prove only the
+    -- code.
+    run_smoke = function(ctx)
+      local server = require("praxlua.server")
+      local ok, message, code = server.check_running(ctx)
+      if not ok then return nil, message, code end
+      return server.run_smoke(ctx)
+    end,
     -- Whoever talks to the old server goes with it, so the session is on disk before that.
     restart_server = function(ctx, options)
       ctx.session.metadata.restart_began = clock.iso()
@@ -270,7 +317,7 @@ function verbs.granted(ctx, grants)
   for _, service in ipairs(grants.services or {}) do
     if verbs.SERVICES[service] then serving(add, ctx, service) end
     for name, act in pairs(OWN[service] or {}) do
-      add(service .. "." .. name, function(...) return act(ctx, ...) end)
+      add_service_verb(add, ctx, service .. "." .. name, act)
     end
   end
   helping(add, ctx)

@@ -72,7 +72,9 @@ local function sh(s, script, ...)
   })
 end
 
-local function executable()
+--- The executable under test.
+---@return string path absolute
+function tiny.executable()
   local path = os.getenv("PRAXLUA") or os.getenv("PRAXLUA_HOST") or "build/praxlua"
   return path:sub(1, 1) == "/" and path or lfs.currentdir() .. "/" .. path
 end
@@ -99,7 +101,7 @@ function tiny.new(options)
   local root = helper.tempdir()
   local s = {
     root = root, source = root .. "/source", project = root .. "/project", home = root .. "/home",
-    target = root .. "/project/" .. tiny.NAME, scratch = root .. "/runs", executable = executable(),
+    target = root .. "/project/" .. tiny.NAME, scratch = root .. "/runs", executable = tiny.executable(),
   }
   s.environment = core.system.environment()
   s.environment.HOME, s.environment.GIT_CONFIG_NOSYSTEM = s.home, "1"
@@ -116,12 +118,23 @@ function tiny.new(options)
   return s
 end
 
+--- Remembers everything as it is now, for tiny.reset.
+function tiny.save(s)
+  s.saved = helper.tempdir()
+  sh(s, 'cp -a "$0/project" "$0/source" "$1"', s.saved)
+end
+
+--- Puts everything back to what it was at tiny.save, at the same place.
+function tiny.reset(s)
+  sh(s, 'cd "$0" && rm -rf project source phases && cp -a "$1/project" "$1/source" .', s.saved)
+end
+
 -- ---------------------------------------------------------------------------------------------
 -- Running praxlua
 
 local function run_options(s, options)
   local environment = {}
-  for name, value in pairs(s.environment) do environment[name] = value end
+  for name, value in pairs(s.environment or core.system.environment()) do environment[name] = value end
   for name, value in pairs(options and options.environment or {}) do environment[name] = value end
   return {
     scratch = s.scratch, environment = environment, seconds = 60,
@@ -225,6 +238,7 @@ function tiny.said(result) return ((result.stderr .. result.stdout):gsub("%s+", 
 
 local EPHEMERAL = {
   [".cache"] = true, [".backups"] = true, [".upgrade"] = true, [".upgrade-lock"] = true,
+  [".mcp_server_state.json"] = true,
 }
 
 --- Every path of the project with type, mode, link target and content, as "byte-identical" means.

@@ -83,7 +83,8 @@ end
 ---@return table<string, string> by path
 function kit.seen(root)
   local all = {}
-  for _, entry in ipairs(assert(core.tree.list(root, { skip = { [".px"] = true }, hash = true }))) do
+  local entries = assert(core.tree.list(root, { skip = { [".px"] = true }, hash = true }))
+  for _, entry in ipairs(entries) do
     local is_directory = entry.type == "directory"
     all[entry.path] = ("%s %o %s %s %s"):format(entry.type, entry.mode,
       entry.sha256 or entry.target or "", is_directory and "" or entry.mtime,

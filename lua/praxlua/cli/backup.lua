@@ -11,7 +11,7 @@ local view = require("praxlua.cli.view")
 local commands = {}
 
 local function context(target, v)
-  local project, name = target:match("^(.*)/([^/]+)$")
+  local project, name = run.split(target)
   return {
     target = target, project = project, target_name = name, options = {}, memory = {},
     session = state.session.new(), emit = v.emit,

@@ -1,5 +1,6 @@
 --- The command line: what can be typed, and which module does it.
 local argparse = require("argparse")
+local events = require("praxlua.events")
 local version = require("praxlua.version")
 
 local cli = {}
@@ -84,10 +85,10 @@ end
 local function add_phases(parser)
   local group = parser:command("phase", "Look at the phases of an upgrade.")
   group:require_command(true):command_target("action")
-  for name, text in pairs({ list = "List the phases in the order they run.",
-    show = "Show one phase: its grants, limits and script." }) do
-    local c = add_common(group:command(name, text))
-    if name == "show" then c:argument("id", "The phase's id or number."):argname("ID") end
+  local list = add_common(group:command("list", "List the phases in the order they run."))
+  local show = add_common(group:command("show", "Show one phase: its grants, limits and script."))
+  show:argument("id", "The phase's id or number."):argname("ID")
+  for _, c in ipairs({ list, show }) do
     c:option("--phases", "A folder with further phase scripts."):argname("DIR"):count("*")
       :convert(path)
   end
@@ -117,17 +118,27 @@ local MODULES = {
   backup = "backup", phase = "phase", doctor = "doctor",
 }
 
+-- Tools that asked for events get one of these, too.
+local function usage_error(parser, argv, message)
+  io.stderr:write("praxlua: ", message, "\n", parser:get_usage(), "\n",
+    "Try: praxlua --help, or praxlua COMMAND --help\n")
+  for _, argument in ipairs(argv) do
+    if argument == "--json" then
+      events.json(function(line) io.stdout:write(line) end)({ event = "finished", exit_code = 2,
+        status = "usage", message = message, next = "see praxlua --help" })
+      break
+    end
+  end
+  return 2
+end
+
 --- Runs one command line.
 ---@param argv string[] without the program's name
 ---@return integer exit code
 function cli.main(argv)
   local parser = make_parser()
   local ok, args = parser:pparse(argv)
-  if not ok then
-    io.stderr:write("praxlua: ", args, "\n", parser:get_usage(), "\n",
-      "Try: praxlua --help, or praxlua COMMAND --help\n")
-    return 2
-  end
+  if not ok then return usage_error(parser, argv, args) end
   return require("praxlua.cli." .. MODULES[args.command])[args.command](args)
 end
 

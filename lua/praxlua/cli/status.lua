@@ -2,7 +2,6 @@
 local base = require("praxlua.base")
 local core = require("praxlua.core")
 local json = require("praxlua.json")
-local process = require("praxlua.process")
 local run = require("praxlua.run")
 local server = require("praxlua.server")
 local state = require("praxlua.state")
@@ -17,16 +16,15 @@ local function sessions_of(target)
   for _, entry in ipairs(core.tree.list(target .. "/.cache/state") or {}) do
     local id = entry.path:match("^([^/]+)%.json$")
     if id and state.is_session_id(id) then
-      local session, problem = state.load_state(target, id)
+      local session, problem, code = state.load_state(target, id)
       if session then
-        local owner = session.metadata.owner
         list[#list + 1] = {
           session_id = id, status = session.status, started_at = session.started_at,
           updated_at = session.updated_at, current_phase = session.current_phase,
           completed = session.completed, phases = session.metadata.phases,
-          running = session.status == "in_progress" and owner and process.same(owner) or false,
+          running = session.status == "in_progress" and run.is_alive(session),
         }
-      else
+      elseif code ~= "ESTATENOTFOUND" then -- the server keeps sessions of its own there
         list[#list + 1] = { session_id = id, status = "unreadable", problem = problem }
       end
     end
@@ -36,16 +34,17 @@ local function sessions_of(target)
 end
 
 local function collect(target)
-  local project, name = target:match("^(.*)/([^/]+)$")
+  local project, name = run.split(target)
   local ctx = { target = target, project = project, target_name = name, options = {}, memory = {} }
   local installed = base.read_version(target)
   local found, reason = server.find(ctx)
+  local locked = core.lock.test(target)
   return {
-    target = target, version = installed.version, commit = installed.commit,
-    locked = core.lock.test(target),
+    target = target, version = installed.version, commit = installed.commit, locked = locked,
     server = found and { running = true, pid = found.pid, transport = found.transport,
       url = found.url } or { running = false, reason = reason },
-    sessions = sessions_of(target), unfinished = json.array(run.unfinished(target)),
+    sessions = sessions_of(target),
+    unfinished = json.array(locked and {} or run.unfinished(target)), -- locked: it is running
   }
 end
 
@@ -73,7 +72,7 @@ local function show(data, t)
     end
     t.table(rows, { header = { "session", "status", "at", "started" } })
   end
-  if #data.unfinished > 0 and not data.locked then
+  if #data.unfinished > 0 then
     local id = data.unfinished[1].session_id
     t.line("")
     t.error({ what = "an earlier upgrade did not finish: " .. id,

@@ -32,6 +32,13 @@ local function warn_root(v)
   end
 end
 
+-- As absolute paths: a session may be resumed from another directory.
+local function absolute(paths)
+  local all = {}
+  for i, path in ipairs(paths) do all[i] = core.file.realpath(path) or path end
+  return all
+end
+
 --- `praxlua upgrade`
 ---@param args table
 ---@return integer exit code
@@ -45,7 +52,7 @@ function commands.upgrade(args)
     on_conflict = on_conflict, allow_downgrade = args.allow_downgrade or nil,
     keep_backups = args.keep_backups, restart = not args.no_restart,
     run_tests = args.run_tests or nil, git_commit = args.git_commit or nil,
-    phases = args.phases, health_timeout = args.health_timeout,
+    phases = absolute(args.phases), health_timeout = args.health_timeout,
   }, ui_for(args, v)).exit_code
 end
 

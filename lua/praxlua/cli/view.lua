@@ -1,4 +1,5 @@
 --- How a command shows itself: as text for people, or as JSON lines for tools.
+local core = require("praxlua.core")
 local events = require("praxlua.events")
 local terminal = require("praxlua.terminal")
 
@@ -9,7 +10,10 @@ local view = {}
 ---@return table v { emit, terminal, json }; v.finish(result) shows a result and gives its exit code
 function view.new(args)
   local v = { json = args.json or false }
-  v.terminal = terminal.new({ out = args.json and io.stderr or io.stdout })
+  v.terminal = terminal.new({
+    out = args.json and io.stderr or io.stdout,
+    is_terminal = core.system.isatty(args.json and 2 or 1),
+  })
   local people = events.people(v.terminal, { quiet = args.quiet })
   if args.json then
     local told = false

@@ -96,4 +96,20 @@ function commit.commit_changes(ctx, info)
   return true
 end
 
+--- Takes this session's commit back, if it is the last one: HEAD goes to its parent and the index is
+--- as before for the committed paths; files are the transaction's business. Anything else in the
+--- repository is left alone.
+---@param ctx table
+function commit.undo(ctx)
+  local message = git(ctx, "log", "-1", "--format=%B")
+  local mark = "Session: " .. ctx.session.session_id
+  if not message or not message:find(mark, 1, true) then return end
+  local ok, problem = git(ctx, "reset", "--quiet", "--soft", "HEAD~1")
+  local paths = paths_to_commit(ctx)
+  if ok and paths ~= "" then
+    ok, problem = git_with(ctx, paths, "reset", "--quiet", table.unpack(FROM_INPUT))
+  end
+  if not ok then ctx.warn("the upgrade's commit could not be taken back: " .. problem) end
+end
+
 return commit

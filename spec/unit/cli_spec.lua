@@ -1,0 +1,155 @@
+--- The command line: what can be typed, and what is said to a mistake.
+local cli = require("praxlua.cli")
+local events = require("praxlua.events")
+local helper = require("spec.support.helper")
+local json = require("praxlua.json")
+local tiny = require("spec.support.tiny")
+
+-- What a command line that goes no further than its parser writes, and its exit code.
+local function typed(...)
+  local written = { out = {}, err = {} }
+  local real = { stdout = io.stdout, stderr = io.stderr, print = print, exit = os.exit }
+  local function sink(list)
+    return { write = function(_, ...) list[#list + 1] = table.concat({ ... }) end }
+  end
+  local function finish(code) error({ code = code }, 0) end
+  io.stdout, io.stderr = sink(written.out), sink(written.err)
+  print = function(...) written.out[#written.out + 1] = table.concat({ ... }) .. "\n" end -- luacheck: ignore
+  os.exit = function(code) finish(code == true and 0 or code or 0) end -- luacheck: ignore
+  local ok, result = pcall(cli.main, { ... })
+  io.stdout, io.stderr = real.stdout, real.stderr
+  print, os.exit = real.print, real.exit -- luacheck: ignore
+  if not ok and type(result) ~= "table" then error(result, 0) end
+  return ok and result or result.code, table.concat(written.out), table.concat(written.err)
+end
+
+-- Every command as it is typed, with what it needs.
+local COMMANDS = {
+  { "upgrade", needs = { "--source", "x" } }, { "resume" }, { "rollback" }, { "status" },
+  { "backup", "create" }, { "backup", "list" }, { "backup", "verify" }, { "backup", "restore" },
+  { "backup", "prune" }, { "phase", "list" }, { "phase", "show", needs = { "0" } }, { "doctor" },
+}
+
+local function with(words, ...)
+  local all = table.move(words, 1, #words, 1, {})
+  for _, more in ipairs({ ... }) do
+    if type(more) == "table" then
+      table.move(more, 1, #more, #all + 1, all)
+    else
+      all[#all + 1] = more
+    end
+  end
+  return table.unpack(all)
+end
+
+describe("The command line", function()
+  after_each(helper.clean)
+
+  for _, words in ipairs(COMMANDS) do
+    local name = table.concat(words, " ")
+
+    it("has a help text for " .. name, function()
+      local code, out, err = typed(with(words, "--help"))
+      assert.equal(0, code)
+      assert.equal("", err)
+      assert.equal("Usage: praxlua " .. name, out:sub(1, 15 + #name))
+      for _, option in ipairs({ "--target", "--json", "--quiet", "-h" }) do
+        assert.truthy(out:find(option, 1, true), option)
+      end
+    end)
+
+    it("exits 2 for an unknown option of " .. name .. " and shows its usage", function()
+      local code, out, err = typed(with(words, words.needs or {}, "--nonsense"))
+      assert.equal(2, code)
+      assert.equal("", out)
+      assert.truthy(err:find("nonsense", 1, true), err)
+      assert.truthy(err:find("Usage: praxlua", 1, true))
+      assert.truthy(err:find("--help", 1, true))
+    end)
+
+    it("exits 2 for too much said to " .. name, function()
+      assert.equal(2, (typed(with(words, words.needs or {}, "too", "much"))))
+    end)
+
+    it("exits 2 for an empty --target of " .. name, function()
+      assert.equal(2, (typed(with(words, words.needs or {}, "--target", ""))))
+    end)
+  end
+
+  it("exits 2 without a command, with half of one, and with an unknown one", function()
+    for _, words in ipairs({ {}, { "backup" }, { "phase" }, { "upgrad" }, { "backup", "burn" } }) do
+      local code, _, err = typed(table.unpack(words))
+      assert.equal(2, code)
+      assert.truthy(err:find("Usage: praxlua", 1, true))
+    end
+  end)
+
+  it("exits 2 for values that make no sense", function()
+    local wrong = {
+      { "upgrade" }, { "upgrade", "--source" }, { "upgrade", "--source", "" },
+      { "upgrade", "--source", "a", "--source", "b" },
+      { "upgrade", "--source", "a", "--keep-backups", "0" },
+      { "upgrade", "--source", "a", "--keep-backups", "1.5" },
+      { "upgrade", "--source", "a", "--keep-backups", "many" },
+      { "upgrade", "--source", "a", "--health-timeout", "0" },
+      { "upgrade", "--source", "a", "--health-timeout", "-1" },
+      { "upgrade", "--source", "a", "--health-timeout", "86401" },
+      { "upgrade", "--source", "a", "--health-timeout", "soon" },
+      { "upgrade", "--source", "a", "--on-conflict", "mine" },
+      { "upgrade", "--source", "a", "--phases", "" },
+      { "rollback", "--on-conflict", "ask" }, { "phase", "show" },
+      { "backup", "prune", "--keep", "0" }, { "resume", "a", "b" },
+    }
+    for _, words in ipairs(wrong) do
+      assert.equal(2, (typed(table.unpack(words))), table.concat(words, " "))
+    end
+  end)
+
+  it("tells tools of a usage error, too", function()
+    local code, out = typed("upgrade", "--json")
+    assert.equal(2, code)
+    local event = json.decode(out)
+    assert.is_true(events.check(event))
+    assert.equal(2, event.exit_code)
+    assert.equal("usage", event.status)
+  end)
+
+  it("shows its version and an overview with the exit codes", function()
+    local code, out = typed("--version")
+    assert.equal(0, code)
+    assert.equal("praxlua " .. require("praxlua.version").text .. "\n", out)
+    code, out = typed("--help")
+    assert.equal(0, code)
+    for _, words in ipairs(COMMANDS) do assert.truthy(out:find(words[1], 1, true), words[1]) end
+    assert.truthy(out:find("Exit codes: 0 done", 1, true))
+  end)
+
+  it("always shows the same help", function()
+    local _, first = typed("phase", "--help")
+    for _ = 1, 20 do assert.equal(first, (select(2, typed("phase", "--help")))) end
+  end)
+
+  it("is the same from the executable", function()
+    local s = { root = helper.tempdir(), environment = {} }
+    s.scratch, s.project, s.executable = s.root, s.root, tiny.executable()
+    assert.equal(2, tiny.run(s, { "upgrade" }).code)
+    assert.equal(0, tiny.run(s, { "--help" }).code)
+    assert.equal("praxlua " .. require("praxlua.version").text .. "\n",
+      tiny.run(s, { "--version" }).stdout)
+  end)
+
+  it("refuses where there is no installation, in every command that needs one", function()
+    local s = { root = helper.tempdir(), environment = {} }
+    s.scratch, s.project, s.executable = s.root .. "/runs", s.root, tiny.executable()
+    assert(require("lfs").mkdir(s.scratch))
+    for _, words in ipairs(COMMANDS) do
+      local everywhere = words[1] == "phase" or words[1] == "doctor"
+      local result = tiny.json(s, { with(words, words.needs or {}) })
+      if not everywhere then assert.equal(3, result.code, table.concat(words, " ")) end
+      result = tiny.json(s, { with(words, words.needs or {}, "--target", "gone") })
+      assert.equal(3, result.code, table.concat(words, " "))
+      assert.truthy(result.last.message:find("gone", 1, true))
+      assert.truthy(result.last.next:find("--target", 1, true))
+    end
+  end)
+end)

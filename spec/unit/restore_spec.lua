@@ -1,0 +1,380 @@
+--- Going back after an upgrade is complete: to before it, or to any backup.
+local core = require("praxlua.core")
+local helper = require("spec.support.helper")
+local restore = require("praxlua.restore")
+local state = require("praxlua.state")
+local tiny = require("spec.support.tiny")
+
+describe("The rollback of a completed upgrade", function()
+  local s, before, id
+
+  -- Made once; each test gets it as it was.
+  setup(function()
+    s = tiny.new({
+      first = { ["mcp_server/requirements.txt"] = "one==1\n" },
+      second = { ["mcp_server/requirements.txt"] = "one==2\n" },
+    })
+    tiny.write(s, "venv/packages", "one==1\n")
+    tiny.write(s, "standards/development/mine.md", "mine\n")
+    before = tiny.snapshot(s)
+    local result = tiny.upgrade(s)
+    assert(result.code == 0, result.stderr)
+    id = result.last.session_id
+    assert(tiny.read(s, "venv/packages") == "one==2\n")
+    tiny.save(s)
+  end)
+  before_each(function() tiny.reset(s) end)
+  teardown(helper.clean)
+
+  local function is_as_before()
+    assert.same(before, tiny.snapshot(s))
+    assert.is_true(tiny.is_settled(s))
+  end
+
+  it("brings everything back, the environment too, and marks the session", function()
+    local result = tiny.json(s, { "rollback", "--reason", "too new" })
+    assert.equal(0, result.code, result.stderr)
+    is_as_before()
+    local session = tiny.sessions(s)[id]
+    assert.equal("rolled_back", session.status)
+    assert.equal("too new", session.metadata.rollback_reason)
+  end)
+
+  it("has nothing to do a second time, by name or without", function()
+    assert.equal(0, tiny.json(s, { "rollback", id }).code)
+    for _, argv in ipairs({ { "rollback" }, { "rollback", id } }) do
+      local result = tiny.json(s, argv)
+      assert.equal(0, result.code)
+      assert.equal("nothing_to_do", result.last.status)
+    end
+    is_as_before()
+  end)
+
+  it("keeps what was made since", function()
+    tiny.write(s, "standards/development/later.md", "later\n")
+    tiny.write(s, "workflows/flow/notes.md", "notes\n")
+    assert.equal(0, tiny.json(s, { "rollback" }).code)
+    assert.equal("later\n", tiny.read(s, "standards/development/later.md"))
+    assert.equal("notes\n", tiny.read(s, "workflows/flow/notes.md"))
+    assert.equal("guide 1\n", tiny.read(s, tiny.GUIDE))
+  end)
+
+  describe("of which a file was changed since", function()
+    before_each(function() tiny.write(s, tiny.GUIDE, "edited since\n") end)
+
+    it("stops with 4 and undoes nothing, whatever the upgrade itself was allowed", function()
+      local session = tiny.sessions(s)[id]
+      session.metadata.options.on_conflict = "theirs"
+      assert(state.save_state(s.target, session))
+      local here = tiny.snapshot(s)
+      local result = tiny.json(s, { "rollback" })
+      assert.equal(4, result.code)
+      assert.equal(tiny.NAME .. "/" .. tiny.GUIDE, tiny.event(result, "conflict").path)
+      assert.truthy(result.last.next:find("--on-conflict ours", 1, true))
+      assert.same(here, tiny.snapshot(s))
+      assert.is_true(tiny.is_settled(s))
+      assert.equal("completed", tiny.sessions(s)[id].status)
+      assert.equal(4, tiny.json(s, { "rollback", "--on-conflict", "stop" }).code)
+    end)
+
+    it("keeps it with ours and undoes the rest", function()
+      assert.equal(0, tiny.json(s, { "rollback", "--on-conflict", "ours" }).code)
+      assert.equal("edited since\n", tiny.read(s, tiny.GUIDE))
+      assert.equal("retired\n", tiny.read(s, "standards/universal/testing/retired.md"))
+      assert.equal("one==1\n", tiny.read(s, "venv/packages"))
+    end)
+
+    it("goes back all the same with theirs", function()
+      assert.equal(0, tiny.json(s, { "rollback", "--on-conflict", "theirs" }).code)
+      is_as_before()
+    end)
+  end)
+
+  it("counts a file that was removed or made anew since as changed", function()
+    assert(os.remove(s.target .. "/" .. tiny.GUIDE))
+    assert.equal(4, tiny.json(s, { "rollback" }).code)
+    tiny.reset(s)
+    tiny.write(s, "standards/universal/testing/retired.md", "mine now\n")
+    assert.equal(4, tiny.json(s, { "rollback" }).code)
+    assert.equal("mine now\n", tiny.read(s, "standards/universal/testing/retired.md"))
+  end)
+
+  it("installs the packages of the snapshot where the old environment is not kept", function()
+    assert(core.tree.remove(s.target .. "/.cache/environment-" .. id))
+    local result = tiny.json(s, { "rollback" })
+    assert.equal(0, result.code, result.stderr)
+    is_as_before()
+  end)
+
+  it("says so and goes back where there is no snapshot of the packages either", function()
+    assert(core.tree.remove(s.target .. "/.cache/environment-" .. id))
+    assert.equal(0, tiny.patched(s, [[
+      local backup = require("praxlua.backup")
+      local exists = core.file.exists
+      core.file.exists = function(path)
+        return not path:find("requirements-snapshot", 1, true) and exists(path)
+      end
+      local verify = require("praxlua.backup.store").verify
+      require("praxlua.backup.store").verify = function(ctx, directory)
+        return (require("praxlua.backup.store").read_manifest(directory))
+      end
+    ]], { "rollback", "--json" }).code)
+    assert.equal("one==2\n", tiny.read(s, "venv/packages"))
+    assert.equal("guide 1\n", tiny.read(s, tiny.GUIDE))
+  end)
+
+  it("that fails at any of its steps changes nothing and says which", function()
+    local here = tiny.snapshot(s)
+    local steps = {
+      ["restoring the files"] = [[
+        require("praxlua.backup").apply_plan = function() return nil, "on purpose", "EIO" end
+      ]],
+      ["restoring the server's packages"] = [[
+        core.tree.remove(arg[#arg - 1] .. "/.cache/environment-" .. arg[#arg])
+        arg[#arg], arg[#arg - 1] = nil, nil
+        require("praxlua.dependencies").install_dependencies = function()
+          return { success = false, errors = { { message = "on purpose" } } }
+        end
+      ]],
+      ["starting the server"] = [[
+        local server = require("praxlua.server")
+        local called
+        server.restore = function()
+          if called then return { started = false } end
+          called = true
+          return nil, "on purpose"
+        end
+      ]],
+      ["stopping the server"] = [[
+        local server = require("praxlua.server")
+        server.find = function() return { pid = 1, transport = "http", identity = {} } end
+        server.remember = function() return { was_running = false } end
+        server.stop = function() return nil, "on purpose" end
+      ]],
+    }
+    for step, patch in pairs(steps) do
+      local argv = { "rollback", "--json" }
+      if step:find("packages") then argv = { "rollback", "--json", s.target, id } end
+      local result = tiny.patched(s, patch, argv)
+      assert.equal(5, result.code, step .. result.stderr)
+      assert.truthy(result.stderr:find(step .. ": on purpose", 1, true), result.stderr)
+      assert.same(here, tiny.snapshot(s))
+      assert.is_true(tiny.is_settled(s))
+      assert.equal("completed", tiny.sessions(s)[id].status)
+      tiny.reset(s)
+    end
+  end)
+
+  it("killed in between, is completed by resume and taken back by rollback", function()
+    local here = tiny.snapshot(s)
+    local points = {
+      'require("praxlua.server").restore = die',
+      [[
+        local run = require("praxlua.run")
+        local open = run.open_transaction
+        run.open_transaction = function(...)
+          open(...)
+          die()
+        end
+      ]],
+      'require("praxlua.run").open_transaction = die',
+    }
+    for _, point in ipairs(points) do
+      assert.equal(137, tiny.patched(s, point, { "rollback" }).code)
+      assert.equal(3, tiny.upgrade(s).code)
+      local result = tiny.json(s, { "resume" })
+      assert.equal(0, result.code, result.stderr)
+      assert.equal("rolled_back", result.last.status)
+      is_as_before()
+      assert.equal("rolled_back", tiny.sessions(s)[id].status)
+      tiny.reset(s)
+    end
+    assert.equal(137, tiny.patched(s, points[1], { "rollback" }).code)
+    local result = tiny.json(s, { "rollback" })
+    assert.equal(0, result.code, result.stderr)
+    assert.same(here, tiny.snapshot(s))
+    assert.is_true(tiny.is_settled(s))
+  end)
+
+  it("resumed, still has the answer to its conflicts", function()
+    tiny.write(s, tiny.GUIDE, "edited since\n")
+    local killed = tiny.patched(s, 'require("praxlua.server").restore = die',
+      { "rollback", "--on-conflict", "theirs" })
+    assert.equal(137, killed.code, killed.stderr)
+    local result = tiny.json(s, { "resume" })
+    assert.equal(0, result.code, result.stderr)
+    is_as_before()
+  end)
+
+  it("killed after its commit, is complete", function()
+    for _, word in ipairs({ "resume", "rollback" }) do
+      local killed = tiny.patched(s, [[
+        local run = require("praxlua.run")
+        run.discard = die
+      ]], { "rollback" })
+      assert.equal(137, killed.code, killed.stderr)
+      local result = tiny.json(s, { word })
+      assert.equal(0, result.code, result.stderr)
+      is_as_before()
+      assert.equal("rolled_back", tiny.sessions(s)[id].status)
+      tiny.reset(s)
+    end
+  end)
+
+  it("interrupted, changes nothing and exits with the signal's code", function()
+    local here = tiny.snapshot(s)
+    local result = tiny.patched(s, [[
+      local restored = require("praxlua.backup").apply_plan
+      require("praxlua.backup").apply_plan = function(...)
+        core.system.signal(core.system.pid(), "INT")
+        return restored(...)
+      end
+    ]], { "rollback", "--json" })
+    assert.equal(130, result.code, result.stderr)
+    assert.same(here, tiny.snapshot(s))
+    assert.is_true(tiny.is_settled(s))
+  end)
+
+  it("is refused where its backup is gone or damaged, and says what else there is", function()
+    local name = tiny.names(s, ".backups")[1]
+    local here = tiny.snapshot(s)
+    tiny.write(s, ".backups/" .. name .. "/backup.tar.zst", "rubbish")
+    local result = tiny.json(s, { "rollback" })
+    assert.equal(5, result.code)
+    assert.truthy(result.last.message:find("damaged", 1, true), result.last.message)
+    assert(core.tree.remove(s.target .. "/.backups/" .. name))
+    result = tiny.json(s, { "rollback" })
+    assert.equal(5, result.code)
+    assert.truthy(result.last.message:find(name, 1, true), result.last.message)
+    assert.same(here, tiny.snapshot(s))
+    assert.is_true(tiny.is_settled(s))
+  end)
+
+  it("is refused where the session does not tell what it changed", function()
+    local session = tiny.sessions(s)[id]
+    session.metadata.changes = nil
+    assert(state.save_state(s.target, session))
+    local here = tiny.snapshot(s)
+    local result = tiny.json(s, { "rollback" })
+    assert.equal(5, result.code)
+    assert.truthy(result.last.next:find("praxlua backup list", 1, true))
+    assert.same(here, tiny.snapshot(s))
+  end)
+
+  it("and of a backup at once is a usage error", function()
+    local result = tiny.json(s, { "rollback", id, "--backup", tiny.names(s, ".backups")[1] })
+    assert.equal(2, result.code)
+  end)
+
+  it("last_completed names the newest that was not undone, and no restore", function()
+    assert.equal(id, restore.last_completed(s.target))
+    local later = state.session.new({ metadata = {} })
+    later.status = "completed"
+    assert(state.save_state(s.target, later))
+    later.updated_at = "2100-01-01T00:00:00Z"
+    helper.write(state.path(s.target, later.session_id), require("praxlua.json").encode(later))
+    assert.equal(later.session_id, restore.last_completed(s.target))
+    local kind = state.session.new({ metadata = { kind = "restore" } })
+    kind.status, kind.updated_at = "completed", "2200-01-01T00:00:00Z"
+    helper.write(state.path(s.target, kind.session_id), require("praxlua.json").encode(kind))
+    helper.write(s.target .. "/.cache/state/00000000-0000-4000-8000-000000000000.json", "{")
+    assert.equal(later.session_id, restore.last_completed(s.target))
+  end)
+
+  describe("by a backup", function()
+    local name
+
+    before_each(function() name = tiny.names(s, ".backups")[1] end)
+
+    it("brings the whole content back, what was made since included", function()
+      tiny.write(s, "standards/development/later.md", "later\n")
+      for _, argv in ipairs({ { "rollback", "--backup", name },
+        { "backup", "restore", name, "--yes" }, { "backup", "restore", "--yes" } }) do
+        local result = tiny.json(s, argv)
+        assert.equal(0, result.code, result.stderr)
+        assert.equal("guide 1\n", tiny.read(s, tiny.GUIDE))
+        assert.is_nil(tiny.read(s, "standards/development/later.md"))
+        assert.is_true(tiny.is_settled(s))
+        tiny.reset(s)
+      end
+    end)
+
+    it("is refused with 3 where that does not exist, is damaged or is no name", function()
+      local exact = tiny.snapshot(s)
+      tiny.write(s, ".backups/2020-01-01-000000/MANIFEST.json", "{}")
+      for _, wrong in ipairs({ "2019-01-01-000000", "2020-01-01-000000", "../..", "" }) do
+        for _, argv in ipairs({ { "rollback", "--backup", wrong },
+          { "backup", "restore", wrong, "--yes" } }) do
+          local result = tiny.json(s, argv)
+          assert.equal(3, result.code, wrong)
+          assert.truthy(result.last.next:find("praxlua backup list", 1, true))
+        end
+      end
+      assert.same(exact, tiny.snapshot(s))
+    end)
+
+    it("waits for a yes where nobody can be asked", function()
+      local result = tiny.json(s, { "backup", "restore", name })
+      assert.equal(4, result.code)
+      assert.truthy(result.last.next:find(name .. " --yes", 1, true))
+      assert.equal("guide 2\n", tiny.read(s, tiny.GUIDE))
+    end)
+
+    it("asks on a terminal", function()
+      for answer, code in pairs({ ["yes\n"] = 0, ["\n"] = 4 }) do
+        helper.write(s.root .. "/answers", answer)
+        assert.equal(code, tiny.patched(s, ([[
+          core.system.isatty = function() return true end
+          io.stdin = assert(io.open(%q))
+        ]]):format(s.root .. "/answers"), { "backup", "restore", name }).code)
+        assert.equal(code == 0 and "guide 1\n" or "guide 2\n", tiny.read(s, tiny.GUIDE))
+        tiny.reset(s)
+      end
+    end)
+
+    it("killed in between, is completed by resume", function()
+      local killed = tiny.patched(s, 'require("praxlua.server").restore = die',
+        { "backup", "restore", name, "--yes" })
+      assert.equal(137, killed.code, killed.stderr)
+      local result = tiny.json(s, { "resume" })
+      assert.equal(0, result.code, result.stderr)
+      assert.equal("guide 1\n", tiny.read(s, tiny.GUIDE))
+      assert.is_true(tiny.is_settled(s))
+    end)
+
+    it("undoes nothing a second time: a restore is no upgrade", function()
+      assert.equal(0, tiny.json(s, { "backup", "restore", name, "--yes" }).code)
+      local again = tiny.json(s, { "backup", "restore", name, "--yes" })
+      assert.equal(0, again.code, again.stderr)
+      assert.equal("guide 1\n", tiny.read(s, tiny.GUIDE))
+    end)
+  end)
+end)
+
+describe("The rollback of an upgrade that made the environment", function()
+  after_each(helper.clean)
+
+  it("leaves none behind", function()
+    local s = tiny.new({ second = { ["mcp_server/requirements.txt"] = "one==2\n" } })
+    assert(core.tree.remove(s.target .. "/venv"))
+    local before = tiny.snapshot(s)
+    -- The tiny Python stands for the one that `python3 -m venv` makes.
+    local result = tiny.patched_upgrade(s, ([[
+      local process = require("praxlua.process")
+      local run = process.run
+      process.run = function(options)
+        if options.argv[3] == "venv" then
+          os.execute("mkdir -p " .. options.argv[5] .. "/bin && cp %s " .. options.argv[5]
+            .. "/bin/python && chmod 755 " .. options.argv[5] .. "/bin/python")
+          return { code = 0, stdout = "", stderr = "" }
+        end
+        return run(options)
+      end
+    ]]):format("spec/fixtures/tiny/python.sh"))
+    assert.equal(0, result.code, result.stderr)
+    assert.equal("one==2\n", tiny.read(s, "venv/packages"))
+    local back = tiny.json(s, { "rollback" })
+    assert.equal(0, back.code, back.stderr)
+    assert.same(before, tiny.snapshot(s))
+  end)
+end)

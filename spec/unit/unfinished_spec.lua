@@ -1,0 +1,149 @@
+--- An upgrade that was killed: what the next command finds, and the two ways out of it.
+local helper = require("spec.support.helper")
+local tiny = require("spec.support.tiny")
+
+describe("An upgrade killed in phase 3", function()
+  local s, before, id
+
+  -- Made once; each test gets it as it was.
+  setup(function()
+    s = tiny.new()
+    before = tiny.snapshot(s)
+    local result = tiny.patched_upgrade(s, 'require("praxlua.server").restart_server = die')
+    assert(result.code == 137, result.stderr)
+    id = tiny.event(result, "session_started").session_id
+    tiny.save(s)
+  end)
+  before_each(function() tiny.reset(s) end)
+  teardown(helper.clean)
+
+  local function is_as_before()
+    assert.same(before, tiny.snapshot(s))
+    assert.is_true(tiny.is_settled(s))
+  end
+
+  local function is_upgraded()
+    assert.equal("guide 2\n", tiny.read(s, tiny.GUIDE))
+    assert.equal("# second release\n", tiny.read(s, "mcp_server/__init__.py"))
+    assert.is_true(tiny.is_settled(s))
+  end
+
+  local function folder() return s.target .. "/.upgrade/" .. id end
+  local function state_file() return s.target .. "/.cache/state/" .. id .. ".json" end
+
+  it("the next upgrade refuses with both commands", function()
+    for _, extra in ipairs({ {}, { "--dry-run" }, { "--dry-run", "--yes" } }) do
+      local result = tiny.upgrade(s, extra)
+      assert.equal(3, result.code)
+      assert.truthy(result.last.message:find(id, 1, true))
+      assert.truthy(result.last.next:find("praxlua resume " .. id, 1, true))
+      assert.truthy(result.last.next:find("praxlua rollback " .. id, 1, true))
+    end
+    local said = tiny.said(tiny.run(s, { "status" }))
+    assert.truthy(said:find("did not finish: " .. id, 1, true), said)
+    assert.equal(id, tiny.event(tiny.json(s, { "status" }), "result").data.unfinished[1].session_id)
+  end)
+
+  it("with --yes rolls back first, says so, and upgrades", function()
+    local result = tiny.upgrade(s, { "--yes" })
+    assert.equal(0, result.code, result.stderr)
+    local warning = tiny.event(result, "warning").message
+    assert.truthy(warning:find("rolling back the unfinished session " .. id, 1, true))
+    assert.equal("rolled_back", tiny.sessions(s)[id].status)
+    is_upgraded()
+  end)
+
+  it("on a terminal the next upgrade asks, and does as it is told", function()
+    local cases = {
+      { "leave\n", 3, function() assert.truthy(tiny.names(s, ".upgrade")[1]) end },
+      { "resume\n", 0, is_upgraded }, { "rollback\n", 0, is_upgraded },
+    }
+    for _, case in ipairs(cases) do
+      tiny.reset(s)
+      helper.write(s.root .. "/answers", case[1])
+      local result = tiny.patched(s, ([[
+        core.system.isatty = function() return true end
+        io.stdin = assert(io.open(%q))
+      ]]):format(s.root .. "/answers"), { "upgrade", "--source", s.source })
+      assert.equal(case[2], result.code, result.stdout .. result.stderr)
+      case[3]()
+    end
+  end)
+
+  it("a journal suffices: the state file may be gone or damaged", function()
+    for _, word in ipairs({ "resume", "rollback" }) do
+      for _, damage in ipairs({ os.remove, function(path) helper.write(path, '{"a": 1') end }) do
+        tiny.reset(s)
+        damage(state_file())
+        assert.equal(3, tiny.upgrade(s).code)
+        local result = tiny.json(s, { word })
+        assert.equal(0, result.code, result.stderr)
+        if word == "resume" then is_upgraded() else is_as_before() end
+      end
+    end
+  end)
+
+  -- Neither way out works; the message names the backup, which does.
+  local function only_the_backup_helps(problem)
+    local resumed = tiny.json(s, { "resume" })
+    assert.equal(3, resumed.code)
+    assert.truthy(resumed.last.message:find(problem, 1, true), resumed.last.message)
+    local rolled_back = tiny.json(s, { "rollback" })
+    assert.equal(5, rolled_back.code)
+    assert.truthy(rolled_back.last.message:find(problem, 1, true), rolled_back.last.message)
+    assert.equal(5, tiny.upgrade(s, { "--yes" }).code)
+    local name = rolled_back.last.next:match("praxlua backup restore (%S+)")
+    assert.same({ name }, tiny.names(s, ".backups"))
+    local restored = tiny.json(s, { "backup", "restore", name, "--yes" })
+    assert.equal(0, restored.code, restored.stderr)
+    assert.same(before, tiny.snapshot(s))
+    return restored
+  end
+
+  it("a damaged journal is refused; nothing of it is lost, and the backup helps", function()
+    local journal = helper.read(folder() .. "/journal")
+    local damaged = journal:sub(1, 40) .. "\255\255" .. journal:sub(43)
+    for _, content in ipairs({ damaged, "" }) do
+      tiny.reset(s)
+      helper.write(folder() .. "/journal", content)
+      local undo = #tiny.names(s, ".upgrade/" .. id .. "/undo")
+      local restored = only_the_backup_helps("journal")
+      local kept = "lost-" .. id
+      assert.equal(undo, #tiny.names(s, ".upgrade/" .. kept .. "/undo"))
+      assert.truthy(tiny.event(restored, "warning").message:find(kept, 1, true))
+      assert.equal("failed", tiny.sessions(s)[id].status)
+    end
+    assert.equal(0, tiny.upgrade(s).code)
+  end)
+
+  it("a folder that is gone is refused: what it changed is not called undone", function()
+    assert(require("praxlua.core").tree.remove(s.target .. "/.upgrade"))
+    only_the_backup_helps(".upgrade/" .. id)
+    assert.is_true(tiny.is_settled(s))
+    assert.equal("failed", tiny.sessions(s)[id].status)
+    assert.equal(3, tiny.json(s, { "resume", id }).code)
+  end)
+
+  it("a newer format is refused, never guessed", function()
+    local newer = tiny.read(s, ".cache/state/" .. id .. ".json")
+      :gsub('"format_version": 1', '"format_version": 2')
+    helper.write(state_file(), newer)
+    for word, code in pairs({ resume = 3, rollback = 5 }) do
+      local result = tiny.json(s, { word })
+      assert.equal(code, result.code)
+      assert.truthy(result.last.message:find("format 2", 1, true), result.last.message)
+    end
+    assert.equal(newer, tiny.read(s, ".cache/state/" .. id .. ".json"))
+    assert.truthy(helper.read(folder() .. "/journal"))
+  end)
+
+  it("refuses a restore as long as the session can be resumed or rolled back", function()
+    local name = tiny.names(s, ".backups")[1]
+    for _, argv in ipairs({ { "backup", "restore", name, "--yes" },
+      { "rollback", "--backup", name } }) do
+      local result = tiny.json(s, argv)
+      assert.equal(3, result.code)
+      assert.truthy(result.last.next:find("praxlua resume " .. id, 1, true))
+    end
+  end)
+end)
