@@ -325,7 +325,8 @@ static void push_after(lua_State *L, const state *s) {
 }
 
 /* t:changes() -> array of { path, kind, after } of every change in force, and for an exchanged
-** directory `original`: where in the transaction's folder the old one lies */
+** directory either `made` (true: there was none before) or `original`: where in the transaction's
+** folder the old one lies, as long as it does */
 static int l_changes(lua_State *L) {
     const transaction *t = check(L);
     lua_Integer n = 0;
@@ -343,7 +344,10 @@ static int l_changes(lua_State *L) {
             push_after(L, &c->after);
             lua_setfield(L, -2, "after");
             char original[16];
-            if (c->kind == CHANGE_EXCHANGE && transaction_original(t, c, original) == 0) {
+            if (c->kind == CHANGE_EXCHANGE && c->before.type == STATE_ABSENT) {
+                lua_pushboolean(L, 1);
+                lua_setfield(L, -2, "made");
+            } else if (c->kind == CHANGE_EXCHANGE && transaction_original(t, c, original) == 0) {
                 lua_pushfstring(L, "stage/%s", original);
                 lua_setfield(L, -2, "original");
             }

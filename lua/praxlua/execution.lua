@@ -101,7 +101,9 @@ end
 local function complete(r)
   local ok, message = server.check_running(r.ctx) -- one last look before there is no way back
   if not ok then return nil, message end
-  ok, message = r.transaction:commit()
+  r.session.metadata.changes = json.array(r.transaction:changes()) -- what its undo will be about
+  ok, message = r.transaction:checkpoint(json.encode(state.session.to_dict(r.session)))
+  if ok then ok, message = r.transaction:commit() end
   if not ok then return nil, message end
   local result = execution.settle(r)
   emit_report(r, summary.of(r, { success = true }), r.session.phase_artifacts["5"].upgrade_summary)
@@ -117,7 +119,6 @@ function execution.settle(r)
       tostring(r.session.metadata.from_version), tostring(r.session.metadata.to_version)) }
   environment.keep(r)
   run.rescue(r)
-  r.session.metadata.changes = json.array(r.transaction:changes()) -- what its undo will be about
   r.session.status = "completed"
   local ok, message = state.save_state(r.target, r.session)
   if ok then ok, message = run.discard(r) end

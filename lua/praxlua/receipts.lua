@@ -37,8 +37,8 @@ receipts.CLAIMS = {
   },
 }
 
---- What evidence repeats of a verb's answer: field, verb, and the answer's own field. It must be the
---- same to the letter.
+--- What evidence repeats of a verb's answer: field, verb, and the answer's own field. It must be
+--- the same to the letter.
 receipts.FACTS = {
   [0] = {
     { "source_path", "validation.validate_source_repo", "path" },

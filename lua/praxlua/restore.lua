@@ -79,7 +79,7 @@ end
 local function made_environment(r, changes)
   for _, change in ipairs(changes) do
     if change.kind == "exchange" and change.path == r.target_name .. "/venv" then
-      return change.original == nil
+      return change.made == true
     end
   end
   return false
@@ -96,12 +96,21 @@ local function remove_environment(r)
   return ok, message, code
 end
 
+local function snapshot_of(r, name) return r.target .. "/.backups/" .. name .. "/" .. SNAPSHOT end
+
+-- Whether the environment may differ from the one the backup was made beside.
+local function environment_differs(r, metadata)
+  if metadata.undoes then return metadata.environment end
+  local wanted = core.file.read(snapshot_of(r, metadata.backup))
+  return wanted ~= nil and wanted ~= core.file.read(snapshot_of(r, metadata.present))
+end
+
 local function restore_environment(r, metadata)
-  if not metadata.environment then return true end
-  if made_environment(r, metadata.changes) then return remove_environment(r) end
-  local kept = environment.path(r.target, metadata.undoes)
+  if not environment_differs(r, metadata) then return true end
+  if metadata.undoes and made_environment(r, metadata.changes) then return remove_environment(r) end
+  local kept = environment.path(r.target, metadata.undoes or metadata.made_by)
   if core.file.exists(kept) then return r.ctx.change.replace(r.target_name .. "/venv", kept) end
-  local path = r.target .. "/.backups/" .. metadata.backup .. "/" .. SNAPSHOT
+  local path = snapshot_of(r, metadata.backup)
   if not core.file.exists(path) then
     r.ctx.warn("the backup holds no " .. SNAPSHOT .. "; the server's packages stay as they are")
     return true
@@ -195,7 +204,9 @@ end
 function restore.settle(r, brought, seconds)
   local metadata = r.session.metadata
   r.done = { exit_code = 0, status = "rolled_back", success = true,
-    message = string.format("Restored %s from the backup %s.", r.target_name, metadata.backup) }
+    message = string.format("Restored %s from the backup %s.", r.target_name, metadata.backup)
+      .. (metadata.present and " What was there before is in the backup " .. metadata.present .. "."
+        or "") }
   r.session.status = "completed"
   local ok, message = mark_undone(r, metadata)
   if ok then ok, message = state.save_state(r.target, r.session) end
@@ -216,13 +227,32 @@ local function open_transaction(r)
   return r.transaction:checkpoint(json.encode(state.session.to_dict(r.session)))
 end
 
-local function begin(r, metadata)
+-- What is known of the server: as it is now, and where none runs, as it was before the upgrade that
+-- is undone (its successor may have died since).
+local function remember_server(r, before)
+  local now = server.remember(r.ctx)
+  if not now.was_running and before and before.was_running then
+    now.was_running, now.transport = true, before.transport
+  end
+  return now
+end
+
+local function begin(r, metadata, server_before)
   metadata.kind = KIND
   metadata.owner = run.owner()
   metadata.options = { on_conflict = r.options.on_conflict, restart = r.options.restart }
   local session = state.session.new({ metadata = metadata })
   run.attach(r, session)
-  metadata.server = server.remember(r.ctx)
+  if not metadata.undoes then
+    local made, problem = backup.create_backup(r.ctx)
+    if not made then
+      run.forget(r)
+      return { exit_code = 3, status = "refused", success = false,
+        message = "the present state could not be backed up first: " .. problem }
+    end
+    metadata.present = made.backup_path:match("([^/]+)/?$")
+  end
+  metadata.server = remember_server(r, server_before)
   local ok, message = state.save_state(r.target, session)
   if ok then ok, message = open_transaction(r) end
   if not ok then
@@ -260,10 +290,17 @@ function restore.session(r, reason)
     backup = name, undoes = done.session_id, reason = reason,
     changes = done.metadata.changes,
     environment = installed.dependencies_installed == true,
-  })
+  }, done.metadata.server)
 end
 
---- Restores a backup as a whole.
+-- The session that made a backup: the environment from before it may still be kept.
+local function maker_of(ctx, name)
+  for _, entry in ipairs(backup.list_backups(ctx) or {}) do
+    if entry.name == name then return entry.session_id end
+  end
+end
+
+--- Restores a backup as a whole. The present state is backed up first.
 ---@param r table run
 ---@param name string
 ---@param reason string|nil
@@ -275,7 +312,9 @@ function restore.backup(r, name, reason)
     return { exit_code = 3, status = "refused", success = false, message = message,
       next = "choose another one of: praxlua backup list" }
   end
-  return begin(r, { backup = name, reason = reason or "restore of " .. name, environment = false })
+  return begin(r, {
+    backup = name, reason = reason or "restore of " .. name, made_by = maker_of(ctx, name),
+  })
 end
 
 return restore

@@ -112,11 +112,15 @@ end
 -- file is somebody's.
 local FOLDERS = { "/.cache", "/.cache/state", "/.backups", "/.upgrade" }
 
+local SERVER_LOG = "/.cache/mcp_server.log"
+
 local function strange_folder(target)
   for _, name in ipairs(FOLDERS) do
     local stat = file.stat(target .. name)
     if stat and stat.type ~= "directory" then return text.visible(target .. name) end
   end
+  local log = file.stat(target .. SERVER_LOG)
+  if log and log.type ~= "file" then return text.visible(target .. SERVER_LOG) end
 end
 
 --- Opens a run: finds the target and takes its lock. Close it with run.close.
@@ -143,7 +147,7 @@ function run.open(options, ui)
   local strange = strange_folder(target)
   if strange then
     lock:release()
-    return refused(string.format("%s is not a folder of the installation itself", strange),
+    return refused(string.format("%s is not a folder or file of the installation itself", strange),
       "move it away; praxlua keeps its own files there")
   end
   local project, name = run.split(target)

@@ -185,6 +185,10 @@ local function spawning(add, ctx, grants)
     if not has(grants.tools, tool) then
       return denied(string.format("host.spawn: the phase has no grant for the tool '%s'", tool))
     end
+    if not ctx.change then
+      return denied("host.spawn: tools run only after the backup and before the clean-up, and not "
+        .. "in a dry run")
+    end
     local argv = {}
     for i, argument in ipairs(options) do argv[i] = tostring(argument) end
     return process.run({

@@ -33,7 +33,7 @@ describe("praxlua doctor", function()
     assert.equal("free", found.lock.detail)
     assert.same(exact, tiny.exact(s))
     local text = tiny.run(s, { "doctor" }).stdout
-    assert.truthy(text:find("ok   git", 1, true), text)
+    assert.truthy(text:find("ok  git", 1, true), text)
     assert.truthy(text:find("All is well.", 1, true), text)
   end)
 

@@ -104,8 +104,9 @@ end
 
 function show.conflict(view, event)
   local tail = event.resolution and " (resolved: " .. event.resolution .. ")" or ""
-  view.terminal.line({ "yellow", "conflict " }, event.id, "  ", { "bold", event.path }, "  ",
-    event.reason, tail)
+  local id = event.id ~= event.path and event.id .. "  " or ""
+  view.terminal.line({ "yellow", "conflict " }, id, { "bold", event.path }, "  ", event.reason,
+    tail)
 end
 
 -- The one who asks writes the question itself when somebody is there to answer; what is left to
@@ -161,7 +162,8 @@ local ENDINGS = {
   completed = "Done.", nothing_to_do = "Nothing to do.",
   dry_run = "Dry run complete; nothing was changed.",
   refused = "Refused before any change.", waiting = "Waiting for an answer; see above.",
-  rolled_back = "The upgrade failed and was rolled back; the installation is as before.", failed = "Failed.",
+  rolled_back = "The upgrade failed and was rolled back; the installation is as before.",
+  failed = "Failed.",
   rollback_failed = "The rollback did not complete.",
   busy = "Another upgrade of this target is running.", usage = "Usage error.",
   interrupted = "Interrupted; rolled back.",

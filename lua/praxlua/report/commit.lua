@@ -96,9 +96,9 @@ function commit.commit_changes(ctx, info)
   return true
 end
 
---- Takes this session's commit back, if it is the last one: HEAD goes to its parent and the index is
---- as before for the committed paths; files are the transaction's business. Anything else in the
---- repository is left alone.
+--- Takes this session's commit back, if it is the last one: HEAD goes to its parent and the index
+--- is as before for the committed paths; files are the transaction's business. Anything else in
+--- the repository is left alone.
 ---@param ctx table
 function commit.undo(ctx)
   local message = git(ctx, "log", "-1", "--format=%B")
