@@ -163,7 +163,7 @@ static int start(lua_State *L) {
 ** take its number, and text for people would be written into them. */
 static int fill_standard_descriptors(void) {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) /* not close-on-exec */
             return -1;
     return 0;
 }

@@ -6,6 +6,7 @@
 local checkpoint = require("praxlua.checkpoint")
 local core = require("praxlua.core")
 local execution = require("praxlua.execution")
+local json = require("praxlua.json")
 local layout = require("praxlua.layout")
 local phases = require("praxlua.phases")
 local restore = require("praxlua.restore")
@@ -71,9 +72,20 @@ local KEPT_OPTIONS = {
   "phases", "health_timeout",
 }
 
+-- What the user's options are where nothing was said.
+local DEFAULTS = { on_conflict = "stop", keep_backups = 3, health_timeout = 30 }
+
+local function with_defaults(options)
+  local all = {}
+  for name, value in pairs(DEFAULTS) do all[name] = value end
+  for name, value in pairs(options) do all[name] = value end
+  return all
+end
+
 local function metadata_of(options)
   local kept = {}
   for _, name in ipairs(KEPT_OPTIONS) do kept[name] = options[name] end
+  kept.phases = json.array(kept.phases or {})
   return {
     source_path = core.file.realpath(options.source) or options.source, options = kept,
     dry_run = options.dry_run or false, auto_restart = options.restart ~= false,
@@ -209,6 +221,7 @@ end
 ---@param ui { emit: fun(event: table), ask: function?, unfinished: function? }
 ---@return table result
 function engine.upgrade(options, ui)
+  options = with_defaults(options)
   return with_run(options, ui, function(r)
     local clear, result = settle_unfinished(r, ui)
     if not clear then return result end

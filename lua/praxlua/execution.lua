@@ -59,6 +59,12 @@ end
 
 local PLAN_FILE, PLAN_LIMIT = "plan.json", 256 * 1024 * 1024 -- bytes
 
+-- For the backup's manifest.
+local function note_versions(r, planned)
+  r.ctx.memory.installed_version = planned.installed_version
+  r.ctx.memory.source_version = planned.source_version
+end
+
 -- The transaction begins with phase 1: from here on a kill leaves something to resume.
 local function begin_changes(r)
   r.session.metadata.server = server.remember(r.ctx)
@@ -67,6 +73,7 @@ local function begin_changes(r)
   r.session.metadata.to_version = planned.source_version
   r.session.metadata.plan_hash = planned.hash
   r.options.from_version = planned.installed_version
+  note_versions(r, planned)
   local ok, message, code = state.save_state(r.target, r.session)
   if ok then ok, message, code = run.open_transaction(r, true) end
   if ok then
@@ -95,6 +102,7 @@ function execution.restore_plan(r)
     return nil, path .. " is not the plan this session began with"
   end
   r.ctx.memory.plan = planned
+  note_versions(r, planned)
   return true
 end
 

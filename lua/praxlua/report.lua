@@ -65,6 +65,8 @@ function report.generate_upgrade_summary(ctx, r)
   return write_cache(ctx, "upgrade-summary-" .. stamp, ".md", report.to_markdown(dict))
 end
 
+local LISTS = { "tools", "expected_tools", "lost_tools", "calls", "log_errors" }
+
 --- Writes what the validation found: .cache/upgrade-validation-<YYYY-MM-DD-HHMMSS>.json, with
 --- format_version, session_id, workflow_type, created_at and results.
 ---@param ctx table
@@ -74,6 +76,9 @@ end
 ---@return string? code
 function report.generate_validation_report(ctx, results)
   local now = clock.now()
+  for _, name in ipairs(LISTS) do -- an empty list comes from a phase as an empty table
+    if type(results[name]) == "table" then results[name] = json.array(results[name]) end
+  end
   local encodes, encoded = pcall(json.encode, {
     format_version = report.FORMAT_VERSION,
     session_id = ctx.session.session_id,

@@ -92,6 +92,12 @@ local function reading(add, root_name, root_path)
   end
 end
 
+-- Between phases 1 and 5: with a verified backup, and before the run is over.
+local function may_change(ctx)
+  local done = #ctx.session.completed_phases
+  return ctx.change ~= nil and done >= 2 and done <= 5
+end
+
 local function apply(ctx, ok, message, code)
   if not ok then return nil, message, code end
   local applied
@@ -148,7 +154,7 @@ local function writing(add, ctx, root_name, prefix)
           return denied(string.format("host.%s: %s is not for phases", verb, paths[i]))
         end
       end
-      if not ctx.change then
+      if not may_change(ctx) then
         return denied("host." .. verb .. ": files can be changed only after the backup and "
           .. "before the clean-up, and not in a dry run")
       end
@@ -185,7 +191,7 @@ local function spawning(add, ctx, grants)
     if not has(grants.tools, tool) then
       return denied(string.format("host.spawn: the phase has no grant for the tool '%s'", tool))
     end
-    if not ctx.change then
+    if not may_change(ctx) then
       return denied("host.spawn: tools run only after the backup and before the clean-up, and not "
         .. "in a dry run")
     end

@@ -88,7 +88,7 @@ local function restore(args, v, target)
     local answer = "no"
     if core.system.isatty(0) and not args.json then
       answer = v.terminal.ask(string.format(
-        "Bring %s back to the backup %s? What was changed since is lost.", target, name),
+        "Bring %s back to the backup %s? The present state is backed up first.", target, name),
         { "yes", "no" }, "no")
     end
     if answer ~= "yes" then
