@@ -296,8 +296,10 @@ function engine.resume_with(r, session_id)
     return engine.rollback_result(rollback.open_session(r, "its rollback was cut short"))
   end
   if not r.session.metadata.source_path and not is_restore then
-    return cannot_load(r, session_id, "resumed", 3, "its state file is gone or damaged, and it had "
-      .. "changed nothing yet")
+    return { exit_code = 3, status = "refused", session_id = session_id,
+      message = string.format("session %s cannot be resumed: its state file is gone or damaged; "
+        .. "it had changed nothing yet", session_id),
+      next = "begin a new one with: praxlua upgrade" }
   end
   if r.transaction then
     ok, message = r.transaction:rewind()
@@ -422,6 +424,10 @@ function engine.rollback_upgrade(options, ui)
     if options.backup then return restore_backup(r, options) end
     local id, result = choose(r, options.session_id)
     if result then return result end
+    -- This very command, cut short: it goes on. Its own session named, it is taken back.
+    if id and not options.session_id and restore.undoes_upgrade(r.target, id) then
+      return engine.resume_with(r, id)
+    end
     id = id or restore.last_completed(r.target)
     if not id then
       return { exit_code = 0, status = "nothing_to_do", message = "There is nothing to roll back." }

@@ -22,6 +22,15 @@ local SNAPSHOT = "requirements-snapshot.txt"
 ---@return boolean
 function restore.is_restore(session) return session.metadata.kind == KIND end
 
+--- Whether a session is the undoing of a completed upgrade.
+---@param target string
+---@param session_id string
+---@return boolean
+function restore.undoes_upgrade(target, session_id)
+  local session = state.load_state(target, session_id)
+  return session ~= nil and restore.is_restore(session) and session.metadata.undoes ~= nil
+end
+
 --- The session of the last upgrade that completed and was not rolled back since.
 ---@param target string
 ---@return string|nil session_id

@@ -65,8 +65,8 @@ function summary.of(r, facts)
     issues_encountered = metadata.warnings, warnings = metadata.warnings,
     rollback_performed = facts.rollback_performed or false, success = facts.success,
     source = metadata.source_path, commit = pre_flight.source_commit, target = r.target,
-    changes = facts.success and changes_of(r.ctx.memory.plan) or nil, backup_path = backup.backup_path,
-    server = server_of(session), failure = facts.failure,
+    changes = facts.success and changes_of(r.ctx.memory.plan) or nil,
+    backup_path = backup.backup_path, server = server_of(session), failure = facts.failure,
   })
 end
 

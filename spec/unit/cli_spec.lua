@@ -135,3 +135,21 @@ describe("The command line", function()
     end
   end)
 end)
+
+describe("Where standard output cannot be written", function()
+  local command = require("spec.support.command")
+
+  after_each(helper.clean)
+
+  it("the command goes on, says so once, and its exit code stays right", function()
+    local s = tiny.new()
+    local errors = s.root .. "/errors"
+    local ok, _, code = os.execute(("cd %s && %s upgrade --json --source %s >/dev/full 2>%s"):format(
+      command.quote(s.project), command.quote(s.executable), command.quote(s.source),
+      command.quote(errors)))
+    assert.is_true(ok, code)
+    assert.equal("guide 2\n", tiny.read(s, tiny.GUIDE))
+    local _, times = helper.read(errors):gsub("cannot be written to standard output", "")
+    assert.equal(1, times)
+  end)
+end)

@@ -248,6 +248,18 @@ describe("After a kill", function()
     end)
   end
 
+  it("before its first checkpoint and without a state file, nothing is left to resume", function()
+    for word, code in pairs({ resume = 3, rollback = 0 }) do
+      local id = killed(POINTS["before its first checkpoint"][1])
+      assert(os.remove(s.target .. "/.cache/state/" .. id .. ".json"))
+      local result = tiny.json(s, { word })
+      assert.equal(code, result.code, result.stderr)
+      is_as_before()
+      assert.equal(0, tiny.upgrade(s).code)
+      helper.clean()
+    end
+  end)
+
   it("in its rollback, both ways lead back to the old one", function()
     for _, command_word in ipairs({ "resume", "rollback" }) do
       killed([[

@@ -114,6 +114,55 @@ describe("An upgrade", function()
       assert.same(exact, tiny.exact(s))
     end)
 
+    it("because of its own records or its last look, is rolled back with 1", function()
+      local patches = {
+        ["recording the checkpoint: on purpose"] = [[
+          local state = require("praxlua.state")
+          local update = state.update_phase
+          state.update_phase = function(target, session, phase, ...)
+            if phase == 2 then return nil, "on purpose" end
+            return update(target, session, phase, ...)
+          end
+        ]],
+        ["the server is gone"] = [[
+          require("praxlua.server").check_running = function() return nil, "the server is gone" end
+        ]],
+      }
+      for message, patch in pairs(patches) do
+        prepare()
+        local result = tiny.patched_upgrade(s, patch)
+        assert.equal(1, result.code, result.stderr)
+        assert.truthy(result.events[#result.events].message:find(message, 1, true))
+        is_as_before()
+        helper.clean()
+      end
+    end)
+
+    it("and whose report cannot be written, warns of that, too", function()
+      prepare()
+      local result = tiny.patched_upgrade(s, [[
+        require("praxlua.content").upgrade_server_code = function() return nil, "no", "EIO" end
+        require("praxlua.report").generate_upgrade_summary = function() return nil, "no paper" end
+      ]])
+      assert.equal(1, result.code, result.stderr)
+      assert.truthy(tiny.event(result, "warning").message:find("no paper", 1, true))
+      is_as_before()
+    end)
+
+    it("to clear up after the commit, is complete and warns; resume ends it", function()
+      prepare()
+      local result = tiny.patched_upgrade(s, [[
+        require("praxlua.run").discard = function() return nil, "on purpose" end
+      ]])
+      assert.equal(0, result.code, result.stderr)
+      assert.truthy(tiny.event(result, "warning").message:find("on purpose", 1, true))
+      assert.equal(3, tiny.upgrade(s).code)
+      local resumed = tiny.json(s, { "resume" })
+      assert.equal(0, resumed.code, resumed.stderr)
+      assert.is_true(tiny.is_settled(s))
+      assert.equal("guide 2\n", tiny.read(s, tiny.GUIDE))
+    end)
+
     it("and whose rollback fails, ends with 5 and can be rolled back again", function()
       prepare({ second = { ["mcp_server/fault"] = "dies\n" } })
       local result = tiny.patched_upgrade(s, [[
@@ -221,6 +270,23 @@ describe("An upgrade", function()
       assert.equal(3, result.code)
       assert.equal("too-early", tiny.event(result, "phase_failed").phase)
       assert.same(exact, tiny.exact(s))
+    end)
+
+    it("refuses with 3 and undoes what it wrote when it stands for phase 1 and fails", function()
+      prepare()
+      local folder = tiny.phase(s, "backup-preparation", [[
+        local phase = { title = "Ours", grants = { target = "write" } }
+        function phase.run(host)
+          assert(host.target.write("standards/noted.md", "noted\n"))
+          return "no evidence"
+        end
+        return phase
+      ]])
+      local result = tiny.upgrade(s, { "--phases", folder })
+      assert.equal(3, result.code, result.stderr)
+      assert.equal("evidence:schema", tiny.event(result, "phase_failed").verdict)
+      is_as_before()
+      assert.same({}, tiny.sessions(s))
     end)
 
     it("refuses scripts that cannot be placed or read, before anything is written", function()

@@ -57,6 +57,25 @@ describe("An upgrade at the gate", function()
     end)
   end)
 
+  it("refuses with 3 and leaves no trace where there is no plan", function()
+    for _, name in ipairs({ "plan", "preview" }) do
+      prepare()
+      local exact = tiny.exact(s)
+      local result = tiny.patched_upgrade(s, ([[
+        local gate, content = require("praxlua.gate"), require("praxlua.content")
+        local pass = gate.pass
+        gate.pass = function(r)
+          content.%s = function() return nil, "on purpose" end
+          return pass(r)
+        end
+      ]]):format(name))
+      assert.equal(3, result.code, result.stderr)
+      assert.equal("on purpose", result.events[#result.events].message)
+      assert.same(exact, tiny.exact(s))
+      helper.clean()
+    end
+  end)
+
   describe("with --plan", function()
     it("refuses another plan than the approved one, and leaves no trace", function()
       prepare()

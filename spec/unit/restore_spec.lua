@@ -165,7 +165,71 @@ describe("The rollback of a completed upgrade", function()
     end
   end)
 
-  it("killed in between, is completed by resume and taken back by rollback", function()
+  it("that cannot be undone itself says so with 5, and that is made up for", function()
+    local here = tiny.snapshot(s)
+    local result = tiny.patched(s, [[
+      require("praxlua.server").restore = function() return nil, "on purpose" end
+      local run = require("praxlua.run")
+      local open = run.open_transaction
+      run.open_transaction = function(r, ...)
+        local results = table.pack(open(r, ...))
+        local real = r.transaction
+        r.transaction = setmetatable({ rollback = function() return nil, "stuck" end }, {
+          __index = function(_, name)
+            return function(_, ...) return real[name](real, ...) end
+          end,
+        })
+        return table.unpack(results, 1, results.n)
+      end
+    ]], { "rollback", "--json" })
+    assert.equal(5, result.code, result.stderr)
+    assert.truthy(result.stderr:find("undoing the restore failed: stuck", 1, true), result.stderr)
+    assert.equal(0, tiny.json(s, { "rollback" }).code)
+    assert.same(here, tiny.snapshot(s))
+  end)
+
+  it("that cannot begin is refused with 3, a resumed one as well", function()
+    local here = tiny.snapshot(s)
+    local patch = [[
+      require("praxlua.run").open_transaction = function() return nil, "on purpose" end
+    ]]
+    local result = tiny.patched(s, patch, { "rollback", "--json" })
+    assert.equal(3, result.code, result.stderr)
+    assert.equal(137, tiny.patched(s, 'require("praxlua.run").open_transaction = die',
+      { "rollback" }).code)
+    result = tiny.patched(s, patch, { "resume", "--json" })
+    assert.equal(3, result.code, result.stderr)
+    assert.same(here, tiny.snapshot(s))
+    assert.equal(0, tiny.json(s, { "resume" }).code)
+    is_as_before()
+  end)
+
+  it("that cannot clear up warns, and is done", function()
+    local result = tiny.patched(s, [[
+      require("praxlua.run").discard = function() return nil, "on purpose" end
+    ]], { "rollback", "--json" })
+    assert.equal(0, result.code, result.stderr)
+    assert.truthy(result.stderr:find("clearing up after it failed: on purpose", 1, true))
+    assert.equal(0, tiny.json(s, { "resume" }).code)
+    is_as_before()
+  end)
+
+  it("starts the server that ran before the upgrade, though its successor died", function()
+    local session = tiny.sessions(s)[id]
+    session.metadata.server = { was_running = true, transport = "http" }
+    assert(state.save_state(s.target, session))
+    local result = tiny.patched(s, [[
+      require("praxlua.server").restore = function(_, remembered)
+        assert(remembered.was_running and remembered.transport == "http")
+        return { started = true, health = { responding = true } }
+      end
+    ]], { "rollback", "--json" })
+    assert.equal(0, result.code, result.stderr)
+    assert.truthy(result.stdout:find('"server_healthy":true', 1, true), result.stdout)
+    is_as_before()
+  end)
+
+  it("killed in between, is completed by resume, and taken back when it is named", function()
     local here = tiny.snapshot(s)
     local points = {
       'require("praxlua.server").restore = die',
@@ -190,10 +254,24 @@ describe("The rollback of a completed upgrade", function()
       tiny.reset(s)
     end
     assert.equal(137, tiny.patched(s, points[1], { "rollback" }).code)
-    local result = tiny.json(s, { "rollback" })
+    local undoing
+    for name, session in pairs(tiny.sessions(s)) do
+      if session.status == "in_progress" then undoing = name end
+    end
+    local result = tiny.json(s, { "rollback", undoing })
     assert.equal(0, result.code, result.stderr)
     assert.same(here, tiny.snapshot(s))
     assert.is_true(tiny.is_settled(s))
+  end)
+
+  it("killed in between, goes on when the same command is given again", function()
+    local killed = tiny.patched(s, 'require("praxlua.server").restore = die', { "rollback" })
+    assert.equal(137, killed.code, killed.stderr)
+    local result = tiny.json(s, { "rollback" })
+    assert.equal(0, result.code, result.stderr)
+    assert.equal("rolled_back", result.last.status)
+    is_as_before()
+    assert.equal("rolled_back", tiny.sessions(s)[id].status)
   end)
 
   it("resumed, still has the answer to its conflicts", function()

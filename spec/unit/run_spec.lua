@@ -182,6 +182,33 @@ describe("run", function()
       assert.truthy(refusal.message:find("another process", 1, true), refusal.message)
     end)
 
+    it("refuses a target that it cannot write or lock", function()
+      local target = mkdir(helper.tempdir() .. "/project/" .. NAME)
+      local access, acquire = core.system.access, core.lock.acquire
+      core.system.access = function() return false end
+      local _, refusal = run.open({ target = target }, quiet())
+      core.system.access = access
+      assert.equal(3, refusal.exit_code)
+      assert.truthy(refusal.next:find("read-only", 1, true))
+      core.lock.acquire = function() return nil, "on purpose", "ENOLCK" end
+      _, refusal = run.open({ target = target }, quiet())
+      core.lock.acquire = acquire
+      assert.equal(3, refusal.exit_code)
+      assert.truthy(refusal.message:find("on purpose", 1, true))
+    end)
+
+    it("refuses links and files where its own folders are, and lets the lock go", function()
+      for _, name in ipairs({ ".cache", ".backups", ".upgrade" }) do
+        local target = mkdir(helper.tempdir() .. "/project/" .. NAME)
+        assert(lfs.link(helper.tempdir(), target .. "/" .. name, true))
+        local r, refusal = run.open({ target = target }, quiet())
+        assert.is_nil(r)
+        assert.equal(3, refusal.exit_code)
+        assert.truthy(refusal.message:find(target .. "/" .. name, 1, true))
+        assert.is_false(core.lock.test(target))
+      end
+    end)
+
     it("deletes folders of ended transactions and keeps those of open ones", function()
       local target = mkdir(helper.tempdir() .. "/project/" .. NAME)
       local open_one = core.system.uuid()
@@ -347,6 +374,30 @@ describe("run", function()
         assert.is_nil(ok)
         assert.equal("EBADJOURNAL", code)
       end)
+
+    it("refuses a journal that lost its end, and a checkpoint it cannot read", function()
+      session.metadata.journal_records = r.transaction:sequence() + 1
+      assert(state.save_state(target, session))
+      again()
+      local ok, message, code = run.load(r, session.session_id)
+      assert.is_nil(ok)
+      assert.equal("EBADJOURNAL", code)
+      assert.truthy(message:find("cut short", 1, true))
+      session.metadata.journal_records = nil
+      assert(state.save_state(target, session))
+      for note, expected in pairs({ ["{"] = "EBADJOURNAL", ["[]"] = "EBADJOURNAL",
+        ['{"format_version": 2}'] = "EFORMAT" }) do
+        again()
+        assert.is_true(run.load(r, session.session_id))
+        assert(r.transaction:checkpoint(note))
+        again()
+        ok, _, code = run.load(r, session.session_id)
+        assert.is_nil(ok)
+        assert.equal(expected, code)
+        assert(r.transaction:rewind())
+        assert(r.transaction:checkpoint(json.encode(state.session.to_dict(session))))
+      end
+    end)
 
     it("refuses what is no session id", function()
       again()

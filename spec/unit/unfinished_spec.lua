@@ -103,7 +103,8 @@ describe("An upgrade killed in phase 3", function()
   it("a damaged journal is refused; nothing of it is lost, and the backup helps", function()
     local journal = helper.read(folder() .. "/journal")
     local damaged = journal:sub(1, 40) .. "\255\255" .. journal:sub(43)
-    for _, content in ipairs({ damaged, "" }) do
+    local cut = journal:sub(1, #journal // 2)
+    for _, content in ipairs({ damaged, cut, "" }) do
       tiny.reset(s)
       helper.write(folder() .. "/journal", content)
       local undo = #tiny.names(s, ".upgrade/" .. id .. "/undo")
@@ -114,6 +115,40 @@ describe("An upgrade killed in phase 3", function()
       assert.equal("failed", tiny.sessions(s)[id].status)
     end
     assert.equal(0, tiny.upgrade(s).code)
+  end)
+
+  it("a plan that is gone or another one is not made anew; rollback helps", function()
+    for _, content in ipairs({ "", "{", "[]", '{"hash": "another"}' }) do
+      tiny.reset(s)
+      helper.write(folder() .. "/plan.json", content)
+      local result = tiny.json(s, { "resume" })
+      assert.equal(3, result.code)
+      assert.truthy(result.last.message:find("plan", 1, true), result.last.message)
+      assert.truthy(result.last.next:find("praxlua rollback " .. id, 1, true))
+      assert.equal(0, tiny.json(s, { "rollback" }).code)
+      is_as_before()
+    end
+  end)
+
+  it("a resume that cannot take back the half-done phase says so with 5", function()
+    local result = tiny.patched(s, [[
+      local run = require("praxlua.run")
+      local load = run.load
+      run.load = function(r, ...)
+        local results = table.pack(load(r, ...))
+        local real = r.transaction
+        r.transaction = setmetatable({ rewind = function() return nil, "on purpose" end }, {
+          __index = function(_, name)
+            return function(_, ...) return real[name](real, ...) end
+          end,
+        })
+        return table.unpack(results, 1, results.n)
+      end
+    ]], { "resume", "--json" })
+    assert.equal(5, result.code, result.stderr)
+    assert.truthy(result.stderr:find("on purpose", 1, true))
+    assert.equal(0, tiny.json(s, { "rollback" }).code)
+    is_as_before()
   end)
 
   it("a folder that is gone is refused: what it changed is not called undone", function()
