@@ -33,8 +33,8 @@ int core_opt_boolean(lua_State *L, int index, const char *field, int otherwise);
 /* The string stays valid as long as it stays in the table. */
 const char *core_opt_string(lua_State *L, int index, const char *field, const char *otherwise);
 
-/* The usual end of a luaopen_ function: makes the metatable `type` with `methods` (metamethods among
-** them) that is its own __index, and pushes a new table with `functions`. Returns 1. */
+/* The usual end of a luaopen_ function: makes the metatable `type` with `methods` (metamethods
+** among them) that is its own __index, and pushes a new table with `functions`. Returns 1. */
 int core_open(lua_State *L, const char *type, const luaL_Reg *methods, const luaL_Reg *functions);
 
 /* A string argument without an embedded NUL; raises otherwise. */

@@ -412,7 +412,8 @@ static int file_set_mtime(lua_State *L) {
 }
 
 /* rmdir(path) -> true | nil, message, code
-**   Removes an empty directory, and nothing that is not one ("ENOTDIR", "ENOTEMPTY"). Not synced. */
+**   Removes an empty directory, and nothing that is not one ("ENOTDIR", "ENOTEMPTY"). Not
+**   synced. */
 static int file_rmdir(lua_State *L) {
     const char *path = core_check_path(L, 1);
     if (durable_rmdir(AT_FDCWD, path) != 0)

@@ -158,17 +158,23 @@ int journal_open(journal *j, int dir, const char *name, int create, journal_read
     return rc;
 }
 
+/* Where the next record begins, or -1. */
+static off_t end_of(const journal *j) {
+    off_t end = j->broken ? -1 : lseek(j->fd, 0, SEEK_END);
+    if (end < 0)
+        errno = EIO;
+    return end;
+}
+
 int journal_append(journal *j, uint32_t kind, const payload *p) {
     int rc = -1;
     if (p->failed || p->size > UINT32_MAX) {
         errno = ENOMEM;
         return -1;
     }
-    off_t end = j->broken ? -1 : lseek(j->fd, 0, SEEK_END);
-    if (end < 0) {
-        errno = EIO;
+    off_t end = end_of(j);
+    if (end < 0)
         return -1;
-    }
     unsigned char *record = malloc(HEADER + p->size);
     if (!record)
         return -1;
@@ -195,7 +201,7 @@ int journal_sync(journal *j) {
 }
 
 int journal_reserve(journal *j, size_t size) {
-    off_t end = lseek(j->fd, 0, SEEK_END);
+    off_t end = end_of(j);
     if (end < 0)
         return -1;
     if (durable_reserve(j->fd, end, (off_t)(HEADER + size + SMALL_RECORDS)) == 0)

@@ -146,15 +146,25 @@ static void note_signal(int number) {
         noted_signal = number;
 }
 
+/* Whether SIGHUP was ignored when we came (nohup); -1: not looked at yet. */
+static int hangup_is_ignored = -1;
+
+static void look_at_hangup(void) {
+    struct sigaction old;
+    if (hangup_is_ignored < 0)
+        hangup_is_ignored = sigaction(SIGHUP, NULL, &old) == 0 && old.sa_handler == SIG_IGN;
+}
+
 /* catch_signals(): from now on SIGINT, SIGTERM and SIGHUP only set the flag of interrupted(), and
 ** blocking calls end early; SIGPIPE is ignored. A SIGHUP that was ignored (nohup) stays so. */
 static int system_catch_signals(lua_State *L) {
-    struct sigaction action = {.sa_handler = note_signal}, old;
+    struct sigaction action = {.sa_handler = note_signal};
     (void)L;
+    look_at_hangup();
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    if (sigaction(SIGHUP, NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+    if (!hangup_is_ignored)
         sigaction(SIGHUP, &action, NULL);
     action.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &action, NULL);
@@ -179,6 +189,7 @@ static int system_interrupted_name(lua_State *L) {
 static int system_ignore_signals(lua_State *L) {
     struct sigaction action = {.sa_handler = SIG_IGN};
     (void)L;
+    look_at_hangup();
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);

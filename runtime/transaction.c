@@ -293,8 +293,7 @@ static int l_sequence(lua_State *L) {
     return 1;
 }
 
-/* t:status() -> "open" | "undoing" (an undo of everything began and did not end) | "undone"
-** (everything was undone) | "committed" */
+/* t:status() -> "open" | "undoing" (an undo of everything began and did not end) | "committed" */
 static int l_status(lua_State *L) {
     const transaction *t = check(L);
     const char *status = "open";

@@ -106,9 +106,9 @@ int transaction_commit(transaction *t);
 ** checkpoints after it. 0, or -1 with errno and the failed step; it may be called again. */
 int transaction_undo(transaction *t, uint64_t sequence);
 
-/* Looks at every old file once more, before the folder is deleted: one that somebody wrote to through
-** a descriptor opened earlier gets a name of its own beside the new file, and is noted in `kept`.
-** May be repeated. 0, or -1 with errno and the failed step. */
+/* Looks at every old file once more, before the folder is deleted: one that somebody wrote to
+** through a descriptor opened earlier gets a name of its own beside the new file, and is noted in
+** `kept`. May be repeated. 0, or -1 with errno and the failed step. */
 int transaction_rescue(transaction *t);
 
 /* ---- shared by the files that implement this ---- */

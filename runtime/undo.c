@@ -247,11 +247,35 @@ static int undo_exchange(transaction *t, const change *c, const state *now) {
     return rc;
 }
 
+/* Whether what stands at the path is from before an earlier change of it, which is to be undone as
+** well: then an undo that a kill cut short came further than this change already. */
+static bool is_past(const transaction *t, const change *c, const state *now) {
+    for (size_t b = 0; b < t->batch_count; b++) {
+        const batch *done = &t->batches[b];
+        if (done->undone || done->sequence <= t->undo_to)
+            continue;
+        for (size_t i = 0; i < done->reached; i++) {
+            const change *earlier = &done->changes[i];
+            if (earlier == c)
+                return false;
+            if (earlier->before.type == now->type && earlier->before.inode == now->inode &&
+                strcmp(earlier->path, c->path) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
 static int undo_change(transaction *t, const change *c) {
     state now;
     int rc = -1;
     if (state_observe(&now, t->root, c->path, t->hash, NULL) != 0)
         return transaction_failed(t, "look at", c->path);
+    bool is_new = c->after.content && state_equal(&now, &c->after); /* a file or link */
+    if (!is_new && is_past(t, c, &now)) {
+        state_free(&now);
+        return 0;
+    }
     switch (c->kind) {
     case CHANGE_PUT:
     case CHANGE_LINK:

@@ -40,9 +40,11 @@ function change.new(transaction, project, folder)
   local function make_parents(path)
     for _, parent in ipairs(parents(path)) do
       if not known[parent] then
-        local ok, message, code = transaction:mkdir(parent)
-        if not ok then return nil, message, code end
+        local ok, changed, code = settle(parent)
+        if ok then ok, changed, code = transaction:mkdir(parent) end
+        if not ok then return nil, changed, code end
         known[parent] = true
+        if changed == true then queued[parent] = true end
       end
     end
     return true
@@ -55,7 +57,7 @@ function change.new(transaction, project, folder)
     local changed
     ok, changed, code = transaction[method](transaction, path, ...)
     if not ok then return failed(changed, code) end
-    if changed then queued[path] = true end
+    if changed then queued[path], known[path] = true, nil end
     return true
   end
 

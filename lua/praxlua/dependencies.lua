@@ -145,7 +145,7 @@ end
 local function tell_progress(ctx)
   return function(_, line)
     local name = line:match("^%s*Collecting (%S+)")
-      or line:match("^%s*Processing %S-([^/%s]+)%s") -- a file: PATH (from -r requirements.txt …)
+      or (line:match("^%s*Processing (%S+)") or ""):match("[^/]+$") -- PATH (from -r …)
     local all = line:match("^Installing collected packages: (.+)")
     if name then progress(ctx, "Collecting " .. text.visible(name)) end
     if all then progress(ctx, "Installing " .. text.visible(all)) end

@@ -8,9 +8,10 @@ local helper = {}
 local made = {}
 
 --- A new empty directory, removed by helper.clean().
+---@param base string? where; TMPDIR when nil
 ---@return string path absolute
-function helper.tempdir()
-  local base = os.getenv("TMPDIR") or "/tmp"
+function helper.tempdir(base)
+  base = base or os.getenv("TMPDIR") or "/tmp"
   local path = base .. "/praxlua-spec-" .. core.system.uuid()
   assert(lfs.mkdir(path))
   made[#made + 1] = path

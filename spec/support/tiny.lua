@@ -1,6 +1,6 @@
---- Whole upgrades on a tiny scale, for the specs of the engine and the command line: a source of two
--- commits, an installation of the first one, a server over stdio of thirty lines, and for its
--- environment a script that plays pip by copying a file. One upgrade takes about a second.
+--- Whole upgrades on a tiny scale, for the specs of the engine and the command line: a source of
+-- two commits, an installation of the first one, a server over stdio of thirty lines of Lua, and
+-- for its Python a script that plays pip by copying a file. One upgrade takes less than a second.
 local cjson = require("cjson")
 local command = require("spec.support.command")
 local core = require("praxlua.core")
@@ -18,7 +18,7 @@ tiny.GUIDE = "standards/universal/ai-assistant/guide.md"
 
 -- What stands for venv/bin/python, and the server's code.
 local PYTHON = assert(helper.read("spec/fixtures/tiny/python.sh"))
-local SERVER = assert(helper.read("spec/fixtures/tiny/server.py"))
+local SERVER = assert(helper.read("spec/fixtures/tiny/server.lua"))
 
 -- What the first release ships, and what the second one changes (false: removes).
 local FIRST = {
@@ -28,7 +28,7 @@ local FIRST = {
   ["universal/standards/testing/retired.md"] = "retired\n",
   ["universal/workflows/flow/metadata.json"] = '{"name": "flow"}\n',
   ["mcp_server/__init__.py"] = "",
-  ["mcp_server/__main__.py"] = SERVER,
+  ["mcp_server/server.lua"] = SERVER,
   ["mcp_server/fault"] = "none\n",
 }
 local SECOND = {
@@ -101,7 +101,8 @@ function tiny.new(options)
   local root = helper.tempdir()
   local s = {
     root = root, source = root .. "/source", project = root .. "/project", home = root .. "/home",
-    target = root .. "/project/" .. tiny.NAME, scratch = root .. "/runs", executable = tiny.executable(),
+    target = root .. "/project/" .. tiny.NAME, scratch = root .. "/runs",
+    executable = tiny.executable(),
   }
   s.environment = core.system.environment()
   s.environment.HOME, s.environment.GIT_CONFIG_NOSYSTEM = s.home, "1"
@@ -134,7 +135,8 @@ end
 
 local function run_options(s, options)
   local environment = {}
-  for name, value in pairs(s.environment or core.system.environment()) do environment[name] = value end
+  local own = s.environment or core.system.environment()
+  for name, value in pairs(own) do environment[name] = value end
   for name, value in pairs(options and options.environment or {}) do environment[name] = value end
   return {
     scratch = s.scratch, environment = environment, seconds = 60,
@@ -256,7 +258,7 @@ function tiny.snapshot(s)
   return found
 end
 
---- Every path of the project, our own folders too, with its times: what "nothing was touched" means.
+--- Every path of the project, our own folders too, with its times: nothing at all was touched.
 ---@return table<string, string>
 function tiny.exact(s)
   local found = {}

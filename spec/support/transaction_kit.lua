@@ -1,5 +1,6 @@
 --- What the specs of the transaction share: a tree with one of everything that can be changed, a
 -- batch that changes all of it, and how to tell that a tree is as it was.
+local child = require("spec.support.child")
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
 
@@ -13,6 +14,13 @@ kit.NAMES = { "with space", "new\nline", "\255\254 not UTF-8", ("n"):rep(255), "
 ---@param create boolean?
 function kit.open(root, create)
   return core.transaction.open(root, kit.PATH, { create = create, disposable = "__pycache__" })
+end
+
+--- A new directory in memory where the machine has that: for tests with hundreds of syncs.
+---@return string path removed by helper.clean()
+function kit.directory()
+  local in_memory = core.system.access("/dev/shm", "w")
+  return helper.tempdir(in_memory and "/dev/shm" or nil)
 end
 
 local function sh(line, ...) assert(os.execute(line:format(...))) end
@@ -75,6 +83,20 @@ function kit.queue_all(t, root)
   helper.write(root .. "/" .. kit.PATH .. "/" .. place .. "/bin/tool", "new tool")
   queue("exchange", "venv", number)
   return count
+end
+
+--- Runs Lua code that uses the kit in another process.
+---@param code string sees core, kit and root
+---@param root string
+---@param before string? as for child.run
+---@return string output
+function kit.run(code, root, before)
+  local prelude = ([[
+    package.path = "./?.lua;" .. package.path
+    local kit = require("spec.support.transaction_kit")
+    local root = %q
+  ]]):format(root)
+  return (child.run(prelude .. code, before))
 end
 
 --- Everything in a tree but the transaction: for files and links also which inode it is, and when

@@ -20,12 +20,6 @@ describe("An upgrade", function()
     assert.is_true(tiny.is_settled(s))
   end
 
-  -- Both sides changed one file.
-  local function make_conflict()
-    tiny.write(s, tiny.GUIDE, "mine\n")
-    before = tiny.snapshot(s)
-  end
-
   describe("that goes well", function()
     it("takes over the new release, keeps what is the user's, and is then done for good", function()
       prepare()

@@ -43,7 +43,8 @@ describe("lock_text", function()
 
   it("reads nothing where there is nothing that can be read", function()
     assert.is_nil(lock_text.read(ctx.target))
-    for _, content in ipairs({ "", "{", '"text"', "7", ("[1, "):rep(50000), "{}" .. (" "):rep(70000) }) do
+    local deep, long = ("[1, "):rep(50000), "{}" .. (" "):rep(70000)
+    for _, content in ipairs({ "", "{", '"text"', "7", deep, long }) do
       helper.write(path(), content)
       assert.is_nil(lock_text.read(ctx.target), content:sub(1, 10))
     end

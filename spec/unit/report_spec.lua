@@ -1,3 +1,4 @@
+local commit = require("praxlua.report.commit")
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
 local json = require("praxlua.json")
@@ -254,8 +255,8 @@ describe("report", function()
     ctx.warn = function(message) table.insert(ctx.warnings, message) end
     ctx.change = {
       read = function(path) return helper.read(project .. "/" .. path) end,
-      put = function(path, options)
-        puts[#puts + 1] = { path = path, data = options.data, old = options.old }
+      put = function(path, new, options)
+        puts[#puts + 1] = { path = path, data = new.data, old = options.old }
         queue[path] = puts[#puts]
         return true
       end,
@@ -492,15 +493,21 @@ describe("report", function()
       })
       os.remove(project .. "/.praxis-os/old.md")
       git("add", "staged.txt")
+      local changed = {
+        ".gitignore", ".praxis-os/VERSION.txt", ".praxis-os/new.md", ".praxis-os/old.md",
+      }
+      ctx.changed_paths = function() return changed end
     end)
 
-    it("commits the installation and .gitignore and nothing else", function()
+    it("commits what the upgrade changed and nothing else", function()
+      helper.write(project .. "/.praxis-os/specs/mine.md", "not yet to be committed")
       assert.is_true(report.commit_changes(ctx))
       assert.same({}, ctx.warnings)
       assert.equal(".gitignore\n.praxis-os/VERSION.txt\n.praxis-os/new.md\n.praxis-os/old.md\n",
         (git("show", "--name-only", "--format=", "HEAD")))
       assert.equal("M mine.txt", (git("status", "--porcelain", "mine.txt"):match("%S.*%S")))
       assert.equal("A  staged.txt\n", (git("status", "--porcelain", "staged.txt")))
+      assert.equal("?? .praxis-os/specs/\n", (git("status", "--porcelain", ".praxis-os/specs")))
       local message = git("log", "-1", "--format=%B")
       assert.truthy(message:find("Upgrade .praxis-os to 1.3\n\nSource commit: abc123def4567890", 1,
         true))
@@ -519,11 +526,23 @@ describe("report", function()
       assert.truthy(ctx.warnings[1]:find("a merge is under way", 1, true))
     end)
 
-    it("declines where the installation is ignored", function()
-      helper.write(project .. "/.gitignore", ".praxis-os\n")
-      git("rm", "-r", "--quiet", "--cached", ".praxis-os")
+    it("takes its own commit back, and no other", function()
+      local before, head = git("status", "--porcelain"), git("rev-parse", "HEAD")
+      assert.is_true(report.commit_changes(ctx))
+      assert.not_equal(head, (git("rev-parse", "HEAD")))
+      commit.undo(ctx)
+      assert.equal(head, (git("rev-parse", "HEAD")))
+      assert.equal(before, (git("status", "--porcelain")))
+      commit.undo(ctx)
+      assert.equal(head, (git("rev-parse", "HEAD")))
+      assert.same({}, ctx.warnings)
+    end)
+
+    it("declines where everything that was changed is ignored", function()
+      helper.write(project .. "/.gitignore", ".praxis-os\n.gitignore\n")
+      git("rm", "-r", "--quiet", "--cached", ".praxis-os", ".gitignore")
       assert.is_false(report.commit_changes(ctx))
-      assert.truthy(ctx.warnings[1]:find("ignored", 1, true))
+      assert.truthy(ctx.warnings[1]:find("ignores everything", 1, true))
     end)
 
     it("declines outside a repository, and when a hook refuses, and takes its add back", function()
@@ -542,7 +561,7 @@ describe("report", function()
     it("declines when there is nothing to commit", function()
       assert.is_true(report.commit_changes(ctx))
       assert.is_false(report.commit_changes(ctx))
-      assert.truthy(ctx.warnings[1]:find("git sees no change", 1, true))
+      assert.equal(1, #ctx.warnings)
     end)
   end)
 end)

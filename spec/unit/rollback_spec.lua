@@ -21,6 +21,9 @@ describe("A signal", function()
     assert.is_true(tiny.is_settled(s))
   end
 
+  -- As from a terminal, even where the tests themselves run under nohup.
+  local FRESH = { "env", "--default-signal=HUP" }
+
   -- Waits until a file is there: what holds the run up has got so far.
   local function reached(name)
     return assert(command.until_true(function() return helper.read(s.root .. "/" .. name) end, 30))
@@ -28,7 +31,8 @@ describe("A signal", function()
 
   -- A git that says it was called, and then waits.
   local function waiting_git()
-    helper.write(s.root .. "/bin/git", ('#!/bin/sh\n: > "%s/reached"\nexec sleep 30\n'):format(s.root))
+    local script = '#!/bin/sh\n: > "%s/reached"\nexec sleep 30\n'
+    helper.write(s.root .. "/bin/git", script:format(s.root))
     assert(os.execute("chmod 755 " .. command.quote(s.root .. "/bin/git")))
     return { PATH = s.root .. "/bin:" .. os.getenv("PATH") }
   end
@@ -46,7 +50,7 @@ describe("A signal", function()
   for signal in pairs(SIGNALS) do
     it("SIG" .. signal .. " in phase 0 ends the run at once and leaves no trace", function()
       local exact = tiny.exact(s)
-      local run = tiny.start(s, {}, { environment = waiting_git() })
+      local run = tiny.start(s, {}, { environment = waiting_git(), wrap = FRESH })
       reached("reached")
       local result = signalled(run, signal)
       assert.is_nil(tiny.event(result, "rollback_started"))
@@ -59,7 +63,7 @@ describe("A signal", function()
         function phase.run(host) while true do host.time() end end
         return phase
       ]])
-      local run = tiny.start(s, { "--phases", folder })
+      local run = tiny.start(s, { "--phases", folder }, { wrap = FRESH })
       assert(command.await(run, function(event) return event.phase == "waits" end))
       local result = signalled(run, signal)
       assert.is_true(tiny.event(result, "rollback_completed").success)
@@ -68,7 +72,7 @@ describe("A signal", function()
 
     it("SIG" .. signal .. " in phase 3 ends the wait for the server and rolls back", function()
       tiny.commit(s, { ["mcp_server/fault"] = "hangs\n" })
-      local run = tiny.start(s)
+      local run = tiny.start(s, {}, { wrap = FRESH })
       assert(command.await(run, function(event)
         return event.event == "phase_progress" and event.text == "restarting the server"
       end))
@@ -185,6 +189,23 @@ describe("A rollback", function()
     local state = kit.state(own)
     assert.is_true(kit.is_alive(state.pid))
     assert.same(before, tiny.snapshot(s))
+    -- What the rollback ignored, the server it started does not.
+    local ignored = helper.read(("/proc/%d/status"):format(state.pid)):match("SigIgn:%s*(%x+)")
+    assert.equal(0, tonumber(ignored, 16) & 0x4003) -- SIGHUP, SIGINT, SIGTERM
+  end)
+
+  it("is not needed where --no-restart leaves the running server alone", function()
+    local own = with_server()
+    local pid = kit.state(own).pid
+    local result = tiny.upgrade(s, { "--no-restart" })
+    assert.equal(0, result.code, result.stderr)
+    assert.equal("# new\n", tiny.read(s, "mcp_server/new.py"))
+    assert.equal(pid, kit.state(own).pid)
+    assert.is_true(kit.is_alive(pid))
+    assert.is_false(tiny.sessions(s)[result.last.session_id].phase_artifacts["3"].server_restarted)
+    assert.equal(0, tiny.json(s, { "rollback" }).code)
+    assert.is_nil(tiny.read(s, "mcp_server/new.py"))
+    assert.is_true(kit.is_alive(pid))
   end)
 
   it("leaves a server alone that nothing was done to", function()

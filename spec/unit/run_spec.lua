@@ -162,8 +162,10 @@ describe("run", function()
 
     it("names the holder by the lock's text where no session tells", function()
       local r, target = open()
-      helper.write(target .. "/.upgrade-lock", json.encode({ session_id = "S", pid = core.system.pid(),
-        host = core.system.hostname(), started_at = "2025-10-08T10:30:00Z" }))
+      helper.write(target .. "/.upgrade-lock", json.encode({
+        session_id = "S", pid = core.system.pid(), host = core.system.hostname(),
+        started_at = "2025-10-08T10:30:00Z",
+      }))
       local _, refusal = run.open({ target = target }, quiet())
       run.close(r)
       assert.truthy(refusal.message:find("session S, process " .. core.system.pid(), 1, true),
@@ -172,7 +174,8 @@ describe("run", function()
 
     it("says so when nobody tells who holds it, whatever lies in the state files", function()
       local r, target = open()
-      for _, owner in ipairs({ "nobody", { pid = "x" }, { pid = 1, start_time = 2, boot_id = "z" } }) do
+      local elsewhere = { pid = 1, start_time = 2, boot_id = "z" }
+      for _, owner in ipairs({ "nobody", { pid = "x" }, elsewhere }) do
         assert(state.create_session(target, nil, nil, { owner = owner }))
       end
       helper.write(target .. "/.upgrade-lock", "[1, 2")
@@ -382,7 +385,7 @@ describe("run", function()
       local ok, message, code = run.load(r, session.session_id)
       assert.is_nil(ok)
       assert.equal("EBADJOURNAL", code)
-      assert.truthy(message:find("cut short", 1, true))
+      assert.truthy(message:find("cut short", 1, true), message)
       session.metadata.journal_records = nil
       assert(state.save_state(target, session))
       for note, expected in pairs({ ["{"] = "EBADJOURNAL", ["[]"] = "EBADJOURNAL",
@@ -391,9 +394,9 @@ describe("run", function()
         assert.is_true(run.load(r, session.session_id))
         assert(r.transaction:checkpoint(note))
         again()
-        ok, _, code = run.load(r, session.session_id)
+        ok, message, code = run.load(r, session.session_id)
         assert.is_nil(ok)
-        assert.equal(expected, code)
+        assert.equal(expected, code, message)
         assert(r.transaction:rewind())
         assert(r.transaction:checkpoint(json.encode(state.session.to_dict(session))))
       end

@@ -184,7 +184,9 @@ for _, through_host in ipairs({ true, false }) do
     it("has the default signals, whatever ours are", function()
       local child <close> = shell("exec sleep 60")
       assert(until_true(function() return system.process(child:pid()).argv[1] == "sleep" end))
-      assert.truthy(field_of_status(child:pid(), "SigIgn"):match("^0+$"))
+      -- Of the standard signals: glibc's posix_spawn leaves its own 32 and 33 ignored for good in
+      -- whatever make or a shell starts.
+      assert.equal(0, tonumber(field_of_status(child:pid(), "SigIgn"), 16) & 0x7fffffff)
       assert.truthy(field_of_status(child:pid(), "SigBlk"):match("^0+$"))
     end)
 

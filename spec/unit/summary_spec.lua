@@ -21,11 +21,15 @@ local function full()
     ["1"] = { backup_path = ".praxis-os/.backups/2025-10-08-103045/" },
     ["4"] = { server_version = "2.0.0", tools_registered = 8 },
   }
-  return { session = session, target = "/project/.praxis-os", ctx = { memory = { plan = { entries = {
+  local entries = {
     { path = "a", action = "add", reason = "new" }, { path = "b", action = "update" },
     { path = "c", action = "remove" }, { path = "d", action = "keep" },
     { path = "e", action = "unchanged" }, { path = "f", action = "add" },
-  } } } } }
+  }
+  return {
+    session = session, target = "/project/.praxis-os",
+    ctx = { memory = { plan = { entries = entries } } },
+  }
 end
 
 local function dict(r, facts) return assert(report.to_dict(summary.of(r, facts))) end

@@ -42,8 +42,9 @@ describe("trace", function()
     local noted = trace.note(target)
     come_and_go()
     trace.erase(noted)
-    assert.same({ [""] = OLD, ["/.cache"] = false, ["/.cache/state"] = false, ["/.backups"] = false },
-      times())
+    assert.same({
+      [""] = OLD, ["/.cache"] = false, ["/.cache/state"] = false, ["/.backups"] = false,
+    }, times())
   end)
 
   it("gives the ones that were there their times back, to the nanosecond", function()
