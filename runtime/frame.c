@@ -279,23 +279,22 @@ static double now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* Waits until there is something to read: 0, or -1 with ETIMEDOUT or EINTR. */
+/* Waits until there is something to read: 0, or -1 with ETIMEDOUT or EINTR. A signal that comes just
+** before poll does not end it, so the wait goes on in pieces. */
 static int wait_readable(int fd, double deadline) {
     for (;;) {
         struct pollfd p = {fd, POLLIN, 0};
-        int milliseconds = -1;
-        if (deadline >= 0) {
-            double left = deadline - now();
-            milliseconds = left <= 0 ? 0 : left > 3600 ? 3600000 : (int)(left * 1000) + 1;
-        }
-        int n = poll(&p, 1, milliseconds);
+        double left = deadline < 0 ? 1 : deadline - now();
+        int n = poll(&p, 1, left <= 0 ? 0 : left > 0.2 ? 200 : (int)(left * 1000) + 1);
         if (n > 0)
             return 0;
         if (n < 0 && errno != EINTR)
             return -1;
-        if (n < 0 && system_interrupted())
+        if (system_interrupted()) {
+            errno = EINTR;
             return -1;
-        if (n == 0 && deadline >= 0 && now() >= deadline) {
+        }
+        if (n == 0 && left <= 0) {
             errno = ETIMEDOUT;
             return -1;
         }

@@ -27,7 +27,7 @@ enum {
 
 static struct {
     size_t used, peak, limit; /* bytes of Lua memory */
-    int refused;              /* an allocation was refused: the run counts as over its limit */
+    size_t refused;           /* bytes of the block that was refused last, 0 after a success */
     long long spent, budget;  /* instructions, over all coroutines */
     long long cpu;            /* seconds */
     volatile sig_atomic_t sending, late; /* a frame is on its way; the CPU limit came meanwhile */
@@ -69,6 +69,10 @@ _Noreturn static void verdict(const char *name, long long limit, long long used)
     leave();
 }
 
+_Noreturn static void out_of_memory(void) {
+    verdict("limit:memory", (long long)box.limit, (long long)(box.used + box.refused));
+}
+
 static void on_cpu_limit(int signal) {
     (void)signal;
     if (box.sending) { /* two frames must not mix; send_frame looks at this afterwards */
@@ -82,6 +86,8 @@ static void on_cpu_limit(int signal) {
 /* Sends what stands on the Lua stack from `first` up; ends the process when nobody listens. */
 static void send_values(lua_State *L, frame_kind kind, int first) {
     frame_buffer b = {0};
+    if (box.refused)
+        out_of_memory();
     const char *problem = frame_encode(&b, L, first);
     if (problem) {
         frame_free(&b);
@@ -99,8 +105,19 @@ static void send_values(lua_State *L, frame_kind kind, int first) {
 
 /* ---- limits ---- */
 
+/* Refuses a block. Lua then collects all garbage and asks for the same once more (only the buffers
+** of its string functions do without); see allocate. */
+static void *refuse(size_t size) {
+    if (box.refused)
+        out_of_memory();
+    box.refused = size;
+    return NULL;
+}
+
 /* Lua's allocator with a cap. `osize` is a type tag, not a size, when there is no block; a block
-** that shrinks is never refused, as Lua demands. */
+** that shrinks is never refused, as Lua demands. Whoever asks for another block than the one that
+** was refused has taken the refusal for an answer: then the script is over its limit, and that
+** ends it before a pcall of it hears of anything. */
 static void *allocate(void *ud, void *block, size_t osize, size_t nsize) {
     size_t old = block ? osize : 0;
     (void)ud;
@@ -109,13 +126,15 @@ static void *allocate(void *ud, void *block, size_t osize, size_t nsize) {
         box.used -= old;
         return NULL;
     }
-    if (nsize > old && nsize - old > box.limit - box.used) {
-        box.refused = 1;
-        return NULL;
-    }
+    if (nsize > old && box.refused && nsize != box.refused)
+        out_of_memory();
+    if (nsize > old && nsize - old > box.limit - box.used)
+        return refuse(nsize);
     void *fresh = realloc(block, nsize);
     if (!fresh)
-        return nsize <= old ? block : NULL;
+        return nsize <= old ? block : refuse(nsize);
+    if (nsize > old)
+        box.refused = 0;
     box.used = box.used - old + nsize;
     if (box.used > box.peak)
         box.peak = box.used;
@@ -323,8 +342,6 @@ static int run(lua_State *L) {
     start_cpu_clock();
     lua_sethook(L, on_count, LUA_MASKCOUNT | COVERAGE_MASK, SLICE);
     lua_call(L, count, 1);
-    if (box.refused)
-        verdict("limit:memory", (long long)box.limit, (long long)box.peak);
     lua_pushinteger(L, box.spent);
     lua_pushinteger(L, (lua_Integer)box.peak);
     send_values(L, FRAME_RESULT, lua_gettop(L) - 2);
@@ -347,7 +364,7 @@ _Noreturn void sandbox_main(int argc, char **argv) {
     lua_pushcfunction(L, run);
     if (lua_pcall(L, 0, 0, 1) != LUA_OK) {
         if (box.refused)
-            verdict("limit:memory", (long long)box.limit, (long long)box.peak);
+            out_of_memory();
         if (lua_type(L, -1) != LUA_TSTRING) /* the error was in the handling of an error */
             lua_pushliteral(L, "an error while an error was handled");
         frame_buffer b = {0};

@@ -34,6 +34,12 @@ static worker *check(lua_State *L) {
     return luaL_checkudata(L, 1, TYPE);
 }
 
+static worker *check_open(lua_State *L) {
+    worker *w = check(L);
+    luaL_argcheck(L, w->fd >= 0, 1, "the worker has ended");
+    return w;
+}
+
 static void close_channel(worker *w) {
     if (w->fd >= 0)
         close(w->fd);
@@ -132,12 +138,15 @@ static int l_start(lua_State *L) {
     int error = pair[1] < 0 ? EMFILE : spawn_worker(w, host, pair[1], argv);
     if (pair[1] >= 0)
         close(pair[1]);
-    return error ? core_errno(L, error, "start", host) : 1;
+    if (error == 0)
+        return 1;
+    close_channel(w);
+    return core_errno(L, error, "start", host);
 }
 
 /* w:send(kind, ...) -> true | nil, message, code. kind: "start" or "answer". */
 static int l_send(lua_State *L) {
-    worker *w = check(L);
+    worker *w = check_open(L);
     static const char *const names[] = {"start", "answer", NULL};
     static const frame_kind kinds[] = {FRAME_START, FRAME_ANSWER};
     frame_buffer b = {0};
@@ -173,7 +182,7 @@ static const char *kind_name(frame_kind kind) {
 **   kind: "call", "result", "error" or "verdict" and the values of the frame.
 **   codes: "ETIMEDOUT", "EINTR" (a signal was noted), "EPIPE" (it ended), "EPROTOCOL". */
 static int l_receive(lua_State *L) {
-    worker *w = check(L);
+    worker *w = check_open(L);
     double seconds = luaL_optnumber(L, 2, -1);
     frame_kind kind;
     int count;

@@ -272,8 +272,13 @@ end
 
 --- Whether nothing of an unfinished run is left.
 function tiny.is_settled(s)
-  return not lfs.attributes(s.target .. "/.upgrade") and not lfs.attributes(s.target
-    .. "/.upgrade-lock")
+  for _, name in ipairs(tiny.names(s, ".backups")) do
+    if name:sub(1, 1) == "." then return false end
+  end
+  for _, name in ipairs({ "/.upgrade", "/.upgrade-lock" }) do
+    if lfs.attributes(s.target .. name) then return false end
+  end
+  return true
 end
 
 --- The names in a folder of the target, sorted; none where there is none.

@@ -203,6 +203,13 @@ describe("After a kill", function()
         die()
       end
     ]] },
+    ["in phase 1"] = { [[
+      local create = core.archive.create
+      core.archive.create = function(...)
+        create(...)
+        die()
+      end
+    ]] },
     ["in phase 2"] = { 'require("praxlua.report").append_to_update_log = die' },
     ["in phase 3"] = { 'require("praxlua.server").restart_server = die' },
     ["in phase 5"] = { 'require("praxlua.backup").archive_old_backups = die' },

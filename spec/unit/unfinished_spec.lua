@@ -70,6 +70,27 @@ describe("An upgrade killed in phase 3", function()
     end
   end)
 
+  it("a resume does not take over a source that changed meanwhile, but rolls back", function()
+    tiny.commit(s, { ["mcp_server/__init__.py"] = "# third release\n" })
+    local result = tiny.json(s, { "resume" })
+    assert.equal(1, result.code, result.stderr)
+    assert.equal("mcp-server-upgrade", tiny.event(result, "phase_failed").phase)
+    is_as_before()
+  end)
+
+  it("what somebody wrote meanwhile is kept, and resume and rollback say where", function()
+    for word, now in pairs({ resume = "# second release\n", rollback = "" }) do
+      tiny.reset(s)
+      tiny.write(s, "mcp_server/__init__.py", "# typed meanwhile\n")
+      local result = tiny.json(s, { word })
+      assert.equal(0, result.code, result.stderr)
+      local kept = tiny.event(result, "warning").message:match("^(%S+) holds")
+      assert.equal("# typed meanwhile\n", helper.read(s.project .. "/" .. kept))
+      assert.equal(now, tiny.read(s, "mcp_server/__init__.py"))
+      assert.is_true(tiny.is_settled(s))
+    end
+  end)
+
   it("a journal suffices: the state file may be gone or damaged", function()
     for _, word in ipairs({ "resume", "rollback" }) do
       for _, damage in ipairs({ os.remove, function(path) helper.write(path, '{"a": 1') end }) do
