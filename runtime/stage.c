@@ -39,7 +39,7 @@ static void drop_last(transaction *t) {
     change_free(&t->queue.changes[--t->queue.count]);
 }
 
-/* Keeps the old file or link reachable under undo/N. It must still be the one that was looked at. */
+/* Keeps the old file or link reachable under undo/N. It must still be the one looked at. */
 static int keep_old(transaction *t, change *c) {
     char number[16];
     const char *name;

@@ -24,6 +24,7 @@ mcp.limits = { message = 16 * 1024 * 1024, pages = 1000, tools = 10000, noise = 
 local CLIENT = { name = "praxlua", version = "1" }
 local METHOD_NOT_FOUND = -32601
 local ERROR_EXCERPT = 300
+local LAST_WORDS_SECONDS = 1
 
 local function remaining(deadline) return deadline - core.system.monotonic() end
 
@@ -109,7 +110,22 @@ function stdio.send(client, message, deadline)
   return nil, problem, code
 end
 
+local function note_stderr(client, chunk)
+  client.stderr = (client.stderr .. chunk):sub(-mcp.limits.stderr)
+end
+
+-- What a server said before it ended may still be on its way.
+local function read_last_words(client, seconds)
+  local deadline = core.system.monotonic() + seconds
+  local stream, chunk
+  repeat
+    stream, chunk = client.process:read(math.max(0, remaining(deadline)))
+    if stream == "stderr" then note_stderr(client, chunk) end
+  until not stream
+end
+
 function stdio.closed(client)
+  read_last_words(client, LAST_WORDS_SECONDS)
   local ended = client.process:wait(1)
   local how = "closed its output"
   if ended then
@@ -136,7 +152,7 @@ function stdio.exchange(client, message, deadline, take)
       local fine, trouble, kind = feed(client.lines, chunk, on_line)
       if not fine then return nil, trouble, kind end
     elseif stream == "stderr" then
-      client.stderr = (client.stderr .. chunk):sub(-mcp.limits.stderr)
+      note_stderr(client, chunk)
     elseif why == "EPIPE" then
       return stdio.closed(client)
     else

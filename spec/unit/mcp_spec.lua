@@ -240,6 +240,22 @@ while True: print(json.dumps({"jsonrpc": "2.0", "method": "notifications/progres
     assert.is_true(core.system.monotonic() - began < 3)
   end)
 
+  it("hears the last words of a server that stopped listening before it spoke", function()
+    local child = peer([[
+import os
+os.close(0)
+print("deaf")
+time.sleep(0.3)
+sys.stderr.write("the reason why\n")
+sys.exit(3)
+]])
+    assert.equal("deaf\n", (select(2, child:read(10))))
+    local client, message, code = mcp.connect({ process = child, timeout = 10 })
+    assert.is_nil(client)
+    assert.equal("ECLOSED", code)
+    assert.matches("ended with exit code 3; its last words: the reason why", message, 1, true)
+  end)
+
   it("notices a page that comes twice", function()
     local child = peer(HELLO .. [[
 for line in sys.stdin:
