@@ -279,8 +279,8 @@ static double now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* Waits until there is something to read: 0, or -1 with ETIMEDOUT or EINTR. A signal that comes just
-** before poll does not end it, so the wait goes on in pieces. */
+/* Waits until there is something to read: 0, or -1 with ETIMEDOUT or EINTR. A signal that comes
+** just before poll does not end it, so the wait goes on in pieces. */
 static int wait_readable(int fd, double deadline) {
     for (;;) {
         struct pollfd p = {fd, POLLIN, 0};
