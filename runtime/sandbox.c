@@ -64,6 +64,7 @@ static size_t make_verdict(unsigned char *to, const char *name, long long limit,
 
 _Noreturn static void verdict(const char *name, long long limit, long long used) {
     unsigned char payload[128];
+    coverage_flush(); /* who has read the last frame ends us at once */
     box.sending = 1;
     frame_send(SANDBOX_CHANNEL, FRAME_VERDICT, payload, make_verdict(payload, name, limit, used));
     leave();
@@ -344,6 +345,7 @@ static int run(lua_State *L) {
     lua_call(L, count, 1);
     lua_pushinteger(L, box.spent);
     lua_pushinteger(L, (lua_Integer)box.peak);
+    coverage_flush();
     send_values(L, FRAME_RESULT, lua_gettop(L) - 2);
     return 0;
 }
@@ -368,6 +370,7 @@ _Noreturn void sandbox_main(int argc, char **argv) {
         if (lua_type(L, -1) != LUA_TSTRING) /* the error was in the handling of an error */
             lua_pushliteral(L, "an error while an error was handled");
         frame_buffer b = {0};
+        coverage_flush();
         if (!frame_encode(&b, L, lua_gettop(L))) {
             box.sending = 1;
             frame_send(SANDBOX_CHANNEL, FRAME_ERROR, b.data, b.size);

@@ -95,8 +95,11 @@ local function told(frame)
   elseif kind == "error" then
     return { verdict = "error", message = tostring(frame[2]) }
   elseif kind == "verdict" then
-    local form = LIMIT_MESSAGES[frame[2]] or "it went over a limit (%s)"
-    return { verdict = tostring(frame[2]), limit = frame[3], used = frame[4], peak = frame[5],
+    local form = LIMIT_MESSAGES[frame[2]]
+    if not form or math.type(frame[3]) ~= "integer" then
+      return { verdict = "protocol:bad-frame", message = "the worker sent a verdict that is none" }
+    end
+    return { verdict = frame[2], limit = frame[3], used = frame[4], peak = frame[5],
       message = string.format(form, frame[3]) }
   end
 end
@@ -125,6 +128,21 @@ local function serve_until_end(worker, granted, receipts, limits)
   end
 end
 
+-- Starts a worker and tells it what to run. A worker that is gone by then has left its verdict.
+local function start(phase, context)
+  local host, message = core.system.host()
+  if not host then return nil, message end
+  local worker
+  worker, message = core.worker.start(host, phase.limits)
+  if not worker then return nil, message end
+  local prelude = assert(resources.source("lua/praxlua/worker.lua"))
+  local sent, problem, code = worker:send("start", prelude, "run", phase.file, phase.source,
+    crossing(context))
+  if sent or code ~= "EVALUE" then return worker end
+  worker:stop()
+  return nil, problem
+end
+
 --- Runs a phase to its end.
 ---@param phase table from praxlua.phases
 ---@param ctx table the run's context; ctx.artifacts are the evidence of earlier phases
@@ -135,12 +153,9 @@ function broker.run(phase, ctx)
   local granted, names = verbs.granted(ctx, phase.grants)
   local receipts = {}
   local outcome
-  local host, message = core.system.host()
-  local worker = host
-  if host then worker, message = core.worker.start(host, phase.limits) end
+  local worker, message = start(phase,
+    { verbs = names, artifacts = ctx.artifacts, options = ctx.options })
   if worker then
-    worker:send("start", assert(resources.source("lua/praxlua/worker.lua")), "run", phase.file,
-      phase.source, crossing({ verbs = names, artifacts = ctx.artifacts, options = ctx.options }))
     outcome = serve_until_end(worker, granted, receipts, phase.limits)
     worker:stop()
   else

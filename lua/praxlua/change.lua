@@ -10,7 +10,7 @@ local change = {}
 
 local function parents(path)
   local all = {}
-  for at in path:gmatch("()/") do all[#all + 1] = path:sub(1, at - 1) end
+  for at in path:gmatch("[^/]()/") do all[#all + 1] = path:sub(1, at - 1) end
   return all
 end
 

@@ -7,6 +7,7 @@ local evidence = require("praxlua.evidence")
 local resources = require("praxlua.resources")
 local schema = require("praxlua.schema")
 local text = require("praxlua.text")
+local verbs = require("praxlua.verbs")
 
 local phases = {}
 
@@ -24,8 +25,8 @@ phases.CEILINGS = {
 }
 
 local access = schema.optional(schema.string({ one_of = { "read", "write" } }))
-local names = schema.optional(schema.array(schema.string({ min_length = 1 })))
 local filled = schema.string({ min_length = 1 })
+local services = schema.string({ one_of = verbs.services() })
 
 local DESCRIPTION = schema.object({
   id = schema.optional(filled),
@@ -37,8 +38,8 @@ local DESCRIPTION = schema.object({
     source = schema.optional(schema.string({ one_of = { "read" } })),
     target = access,
     project = access,
-    services = names,
-    tools = names,
+    services = schema.optional(schema.array(services)),
+    tools = schema.optional(schema.array(filled)),
     network = schema.optional(schema.boolean()),
   })),
   limits = schema.optional(schema.object({
@@ -69,7 +70,11 @@ local function describe(file, source)
   local kind, value = worker:receive(phases.LIMITS.cpu + 1)
   worker:stop()
   if kind == "result" then return value end
-  if kind == "error" then return nil, tostring(value), "EPHASE" end
+  if kind == "error" then
+    local problem = tostring(value)
+    local is_named = problem:sub(1, #file + 1) == file .. ":"
+    return nil, is_named and problem or file .. ": " .. problem, "EPHASE"
+  end
   return nil, string.format("%s: describing it ended with %s", file, tostring(value)), "EPHASE"
 end
 
@@ -159,7 +164,7 @@ end
 local function place(list, phase)
   local present = position(list, phase.id)
   if present then
-    if list[present].number == nil then
+    if list[present].from then
       return false, string.format("two phases have the id '%s'", phase.id)
     end
     phase.number, phase.model = list[present].number, list[present].number
@@ -177,7 +182,10 @@ local function place(list, phase)
     return false, string.format("%s: '%s' does not come before '%s'", phase.file, phase.after,
       phase.before)
   end
-  table.insert(list, low and low + 1 or high, phase)
+  local at = low and low + 1 or high
+  -- Behind those that follow the same phase, so that file names decide among them.
+  while low and at ~= high and list[at] and list[at].after == phase.after do at = at + 1 end
+  table.insert(list, at, phase)
   return true
 end
 

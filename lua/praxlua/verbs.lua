@@ -46,10 +46,10 @@ local function misuse(verb, message)
   error({ misuse = string.format("host.%s: %s", verb, message) }, 0)
 end
 
-local function expect(verb, position, value, kind)
-  if type(value) ~= kind then
-    misuse(verb, string.format("argument %d must be a %s, not %s", position, kind, type(value)))
-  end
+local function expect(verb, which, value, kind)
+  if type(value) == kind then return end
+  which = type(which) == "number" and "argument " .. which or which
+  misuse(verb, string.format("%s must be a %s, not %s", which, kind, type(value)))
 end
 
 local function expect_path(verb, position, value)
@@ -78,11 +78,14 @@ end
 
 local function reading(add, root_name, root_path)
   local function with_root(method)
-    return function(path, ...)
+    return function(path, limit)
       expect_path(root_name .. "." .. method, 1, path)
+      if limit ~= nil and (math.type(limit) ~= "integer" or limit < 0) then
+        misuse(root_name .. "." .. method, "argument 2 must be a number of bytes")
+      end
       local root, message, code = core.root.open(root_path)
       if not root then return nil, message, code end
-      local result <const> = table.pack(root[method](root, path, ...))
+      local result <const> = table.pack(root[method](root, path, limit))
       root:close()
       return table.unpack(result, 1, result.n)
     end
@@ -106,40 +109,61 @@ local function apply(ctx, ok, message, code)
   return true
 end
 
-local function all_files(ctx, from)
+-- What a rename moves: the file or folder itself and what is in it, as it is beneath the project,
+-- through no link.
+local function to_be_moved(ctx, from, to)
+  if to == from or to:sub(1, #from + 1) == from .. "/" then
+    return nil, from .. " cannot be moved into itself", "EINVAL"
+  end
   local root, message, code = core.root.open(ctx.project)
   if not root then return nil, message, code end
-  local stat
-  stat, message, code = root:stat(from) -- beneath the project, through no link
+  local stat, taken
+  stat, message, code = root:stat(from)
+  if stat then taken, message, code = root:exists(to) end
   root:close()
-  if not stat then return nil, message, code end
-  if stat.type ~= "directory" then return { { path = "", type = stat.type, mode = stat.mode } } end
-  return core.tree.list(ctx.project .. "/" .. from)
+  if taken == nil then return nil, message, code end
+  if taken then return nil, to .. " exists already", "EEXIST" end
+  local entries = {}
+  if stat.type == "directory" then
+    entries, message, code = core.tree.list(ctx.project .. "/" .. from)
+    if not entries then return nil, message, code end
+  end
+  for _, entry in ipairs(entries) do entry.path = "/" .. entry.path end
+  stat.path = ""
+  table.insert(entries, 1, stat)
+  return entries
 end
 
--- Moves a file, or every file of a folder, inside one batch.
+local function move_one(ctx, entry, from, to)
+  local ok, message, code
+  if entry.type == "directory" then
+    return ctx.change.mkdir(to, { mode = entry.mode })
+  elseif entry.type == "file" then
+    ok, message, code = ctx.change.put(to, { from = ctx.project .. "/" .. from },
+      { mode = entry.mode, old = false })
+  elseif entry.type == "link" then
+    ok, message, code = ctx.change.symlink(to, entry.target, { old = false })
+  else
+    ok, message, code = nil, from .. " is neither a file nor a link nor a folder", "ENOTREG"
+  end
+  if not ok then return nil, message, code end
+  return ctx.change.remove(from)
+end
+
+-- Moves a file, or a folder with everything in it, inside one batch.
 local function rename(ctx, from, to)
-  local entries, message, code = all_files(ctx, from)
-  if not entries then return nil, message, code end
-  for _, entry in ipairs(entries) do
-    local tail = entry.path == "" and "" or "/" .. entry.path
-    local ok = true
-    if entry.type == "file" then
-      ok, message, code = ctx.change.put(to .. tail,
-        { from = ctx.project .. "/" .. from .. tail }, { mode = entry.mode, old = false })
-    elseif entry.type == "link" then
-      ok, message, code = ctx.change.symlink(to .. tail, entry.target, { old = false })
-    elseif entry.type == "directory" then
-      ok, message, code = ctx.change.mkdir(to .. tail)
+  local entries, message, code = to_be_moved(ctx, from, to)
+  local ok = entries ~= nil
+  for i = 1, ok and #entries or 0 do
+    local path = entries[i].path
+    if ok then ok, message, code = move_one(ctx, entries[i], from .. path, to .. path) end
+  end
+  for i = ok and #entries or 0, 1, -1 do -- the folders within a folder first
+    if ok and entries[i].type == "directory" then
+      ok, message, code = ctx.change.rmdir(from .. entries[i].path)
     end
-    if ok and entry.type ~= "directory" then ok, message, code = ctx.change.remove(from .. tail) end
-    if not ok then return nil, message, code end
   end
-  for i = #entries, 1, -1 do
-    if entries[i].type == "directory" then ctx.change.rmdir(from .. "/" .. entries[i].path) end
-  end
-  if #entries ~= 1 or entries[1].path ~= "" then ctx.change.rmdir(from) end
-  return apply(ctx, true)
+  return apply(ctx, ok, message, code)
 end
 
 local function writing(add, ctx, root_name, prefix)
@@ -183,11 +207,29 @@ local function has(list, wanted)
   return false
 end
 
+-- The words of a command as strings without NUL, and its options as far as they are right.
+local function check_spawn(options)
+  expect("spawn", 1, options, "table")
+  local argv = {}
+  for i, argument in ipairs(options) do
+    argv[i] = (type(argument) == "string" or type(argument) == "number") and tostring(argument)
+    if not argv[i] or argv[i]:find("\0", 1, true) then
+      misuse("spawn", string.format("word %d of the command must be a string without NUL", i))
+    end
+  end
+  if not argv[1] then misuse("spawn", "there is no command") end
+  if options.stdin ~= nil then expect("spawn", "stdin", options.stdin, "string") end
+  local timeout = options.timeout or 60
+  if type(timeout) ~= "number" or timeout <= 0 then
+    misuse("spawn", "timeout must be a number of seconds")
+  end
+  return argv, math.min(timeout, 3600)
+end
+
 local function spawning(add, ctx, grants)
   add("spawn", function(options)
-    expect("spawn", 1, options, "table")
-    local tool = options[1]
-    expect("spawn", 1, tool, "string")
+    local argv, timeout = check_spawn(options)
+    local tool = argv[1]
     if not has(grants.tools, tool) then
       return denied(string.format("host.spawn: the phase has no grant for the tool '%s'", tool))
     end
@@ -195,11 +237,9 @@ local function spawning(add, ctx, grants)
       return denied("host.spawn: tools run only after the backup and before the clean-up, and not "
         .. "in a dry run")
     end
-    local argv = {}
-    for i, argument in ipairs(options) do argv[i] = tostring(argument) end
     return process.run({
       argv = argv, directory = ctx.project, environment = process.environment(),
-      stdin = options.stdin, timeout = math.min(options.timeout or 60, 3600),
+      stdin = options.stdin, timeout = timeout,
     })
   end)
 end
@@ -229,6 +269,7 @@ local function helping(add, ctx)
   end)
   add("ask", function(question, choices, default)
     expect("ask", 1, question, "string")
+    if choices ~= nil then expect("ask", 2, choices, "table") end
     return ctx.ask(question, choices, default)
   end)
 end
@@ -303,6 +344,18 @@ local OWN = {
     run_tests = function(ctx) return require("praxlua.server.tests").run(ctx) end,
   },
 }
+
+--- The services a phase can be granted.
+---@return string[] names sorted
+function verbs.services()
+  local names = {}
+  for name in pairs(verbs.SERVICES) do names[#names + 1] = name end
+  for name in pairs(OWN) do
+    if not verbs.SERVICES[name] then names[#names + 1] = name end
+  end
+  table.sort(names)
+  return names
+end
 
 --- The verbs of one phase.
 ---@param ctx table the run's context

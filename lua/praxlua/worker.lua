@@ -78,7 +78,7 @@ end
 
 if mode == "describe" then
   local described = data_of(phase)
-  described.runs = type(phase.run) == "function"
+  described.run, described.runs = nil, type(phase.run) == "function"
   return described
 end
 if type(phase.run) ~= "function" then

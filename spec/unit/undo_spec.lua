@@ -12,8 +12,8 @@ local CALLS = {
   "write", "fsync", "syncfs", "linkat", "unlinkat", "renameat", "renameat2", "mkdirat", "symlinkat",
   "fchmod", "chmod", "fallocate",
 }
--- Most of these are many calls alike, while changes are queued: every third is enough.
-local STEPS = { write = 3, linkat = 3, fchmod = 3, symlinkat = 3 }
+-- Most of these are many calls alike, while changes are queued: some are enough.
+local STEPS = { write = 6, linkat = 6, fchmod = 5, symlinkat = 4 }
 
 describe("core.transaction", function()
   local root, descriptors
@@ -119,6 +119,29 @@ describe("core.transaction", function()
         write("made/__pycache__/module.pyc", "cache")
         assert.same({}, t:rollback())
         assert.is_false(exists("made"))
+      end)
+    end)
+
+    it("knows no caches where none were named", function()
+      local t <close> = assert(core.transaction.open(root, kit.PATH, { create = true }))
+      assert(t:mkdir("made"))
+      assert(t:apply())
+      write("made/__pycache__/module.pyc", "cache")
+      assert.same({}, t:rollback())
+      assert.equal("cache", read("made/__pycache__/module.pyc"))
+    end)
+
+    it("leaves nothing to be rescued", function()
+      write("f", "old")
+      local f = assert(io.open(root .. "/f", "a"))
+      with(function(t)
+        assert(t:put("f", { data = "new" }))
+        assert(t:apply())
+        assert(t:rollback())
+        f:write(" and theirs")
+        f:close()
+        assert.same({}, t:rescue())
+        assert.equal("old and theirs", read("f"))
       end)
     end)
 
@@ -400,10 +423,12 @@ describe("core.transaction", function()
           print(core.file.read(root .. "/venv/bin/tool"))
           io.open(root .. "/changed.txt", "w"):write("theirs"):close()
           print(core.file.read(root .. "/changed.txt"))
+          io.open(root .. "/changed.txt.kept-0123abcd", "w"):write("older"):close()
           print(table.concat(assert(t:rollback()), " "))
         ]], root, without(error))
-        assert.equal("true\nold tool\nnew tool\ntheirs\nchanged.txt.kept-0123abcd\n", output)
-        kit.sh("rm %s/changed.txt.kept-0123abcd", root)
+        assert.equal("true\nold tool\nnew tool\ntheirs\nchanged.txt.kept-0123abcd-1\n", output)
+        assert.equal("older", read("changed.txt.kept-0123abcd"))
+        kit.sh("rm %s/changed.txt.kept-*", root)
         assert.same(before, kit.seen(root))
       end)
     end
@@ -437,12 +462,12 @@ describe("core.transaction", function()
 
   -- Lets every call that changes the disk go wrong once, each time on a new tree. `body` gets shell
   -- words that make the n-th call do so, and returns whether the process came to its end.
-  local function at_every_call(fault, body)
+  local function at_every_call(fault, steps, body)
     local faults = 0
     for _, call in ipairs(CALLS) do
       local n = 0
       repeat
-        n = n + (STEPS[call] or 1)
+        n = n + (steps[call] or 1)
         assert.is_true(n < 200, call .. ": no end in sight")
         local ended = body(child.injected(("%s:%s:when=%d"):format(call, fault, n)),
           call .. " " .. n)
@@ -453,8 +478,8 @@ describe("core.transaction", function()
     return faults
   end
 
-  it("after an I/O error in any call is applied or not, and can be undone #uncounted", function()
-    local faults = at_every_call("error=EIO", function(before_it, what)
+  it("after an I/O error in any call is applied or not, and can be undone", function()
+    local faults = at_every_call("error=EIO", STEPS, function(before_it, what)
       kit.make_tree(root)
       local before = kit.seen(root)
       local output = kit.run([[
@@ -470,14 +495,14 @@ describe("core.transaction", function()
       if t then assert.same({}, t:rollback(), what) end
       assert.same(before, kit.seen(root), what)
       assert.not_matches("half", output, what)
-      return output == "applied\n"
+      return output:find("^applied") ~= nil
     end)
-    assert.is_true(faults > 30, faults .. " faults")
+    assert.is_true(faults > 25, faults .. " faults")
   end)
 
   describe("killed at any call that changes the disk", function()
     it("while it queues and applies, can be undone #uncounted", function()
-      local kills = at_every_call("signal=KILL", function(before_it, what)
+      local kills = at_every_call("signal=KILL", STEPS, function(before_it, what)
         kit.make_tree(root)
         local before = kit.seen(root)
         local output = kit.run([[
@@ -491,11 +516,11 @@ describe("core.transaction", function()
         assert.same(before, kit.seen(root), what)
         return output == "applied\n"
       end)
-      assert.is_true(kills > 30, kills .. " kills")
+      assert.is_true(kills > 25, kills .. " kills")
     end)
 
     it("while it undoes, can be undone #uncounted", function()
-      local kills = at_every_call("signal=KILL", function(before_it, what)
+      local kills = at_every_call("signal=KILL", {}, function(before_it, what)
         local before, inodes = changed_tree()
         local output = kit.run([[
           local t <close> = assert(kit.open(root))
@@ -513,7 +538,7 @@ describe("core.transaction", function()
         for path, inode in pairs(inodes) do assert.equal(inode, stat(path).inode, path) end
         return output == "undone\n"
       end)
-      assert.is_true(kills > 30, kills .. " kills")
+      assert.is_true(kills > 25, kills .. " kills")
     end)
 
     it("and again while the undo is repeated, ends as before #uncounted", function()
