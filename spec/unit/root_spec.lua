@@ -42,13 +42,13 @@ describe("core.root", function()
     collectgarbage()
     descriptors = helper.descriptors()
     helper.tree(directory, {
-      secret = "secret", ["outside/secret"] = "secret", ["root/file"] = "inside",
-      ["root/a/b/file"] = "deep", ["root/a/other"] = "",
+      secret = "secret", ["outside/secret"] = "secret", ["tree/file"] = "inside",
+      ["tree/a/b/file"] = "deep", ["tree/a/other"] = "",
     })
-    sh([[cd %s/root && ln -s ../outside out && ln -s %s/outside absolute && ln -s .. up &&
+    sh([[cd %s/tree && ln -s ../outside out && ln -s %s/outside absolute && ln -s .. up &&
       ln -s a in && ln -s . self && ln -s ../../outside a/out && ln -s loop loop &&
       ln -s ../secret filelink && ln -s file inlink && mkfifo fifo]], directory, directory)
-    root = assert(core.root.open(directory .. "/root"))
+    root = assert(core.root.open(directory .. "/tree"))
   end)
   after_each(function()
     root:close()
@@ -63,8 +63,8 @@ describe("core.root", function()
     local hex, size = root:hash("a/b/file")
     assert.equal(core.hash.sha256("deep"), hex)
     assert.equal(4, size)
-    assert.same(core.file.stat(directory .. "/root/a/b/file"), root:stat("a/b/file"))
-    assert.same(core.file.stat(directory .. "/root"), root:stat("."))
+    assert.same(core.file.stat(directory .. "/tree/a/b/file"), root:stat("a/b/file"))
+    assert.same(core.file.stat(directory .. "/tree"), root:stat("."))
     assert.is_true(root:exists("a/b"))
     assert.is_true(root:exists("."))
     assert.is_false(root:exists("none"))
@@ -79,12 +79,12 @@ describe("core.root", function()
     }, root:list("a"))
     assert.equal("a", root:list(".")[1].name)
     assert.equal(11, #root:list("."))
-    for i = 1, 200 do helper.write(directory .. "/root/many/" .. i, "") end
+    for i = 1, 200 do helper.write(directory .. "/tree/many/" .. i, "") end
     local names = {}
     for i, item in ipairs(root:list("many")) do names[i] = item.name end
     assert.equal(200, #names)
     assert.equal("1 10 100 101", table.concat(names, " ", 1, 4))
-    sh("mkdir %s/root/empty", directory)
+    sh("mkdir %s/tree/empty", directory)
     assert.same({}, root:list("empty"))
   end)
 
@@ -160,7 +160,7 @@ describe("core.root", function()
       print(core.root.mechanism())
       local r = core.root.open(%q)
       for _, path in ipairs({ %s }) do print(ask(r, path)) end
-    ]]):format(directory .. "/root", table.concat(paths, ", ")), "PRAXLUA_NO_OPENAT2=1 exec")
+    ]]):format(directory .. "/tree", table.concat(paths, ", ")), "PRAXLUA_NO_OPENAT2=1 exec")
     assert.equal("components\n" .. table.concat(expected, "\n") .. "\n", output)
   end)
 
@@ -170,7 +170,7 @@ describe("core.root", function()
   end)
 
   it("stays with its directory when that is moved", function()
-    sh("mv %s/root %s/moved && mkdir %s/root", directory, directory, directory)
+    sh("mv %s/tree %s/moved && mkdir %s/tree", directory, directory, directory)
     assert.equal("inside", root:read("file"))
   end)
 
@@ -179,7 +179,7 @@ describe("core.root", function()
     local script = command.quote("import os,sys\nos.chdir(sys.argv[1])\n"
       .. "for _ in range(50):\n os.mkdir(sys.argv[2]); os.chdir(sys.argv[2])\n"
       .. "open('end','w').write('deep')")
-    sh("python3 -c %s %s/root %s", script, directory, name)
+    sh("python3 -c %s %s/tree %s", script, directory, name)
     local path = (name .. "/"):rep(50) .. "end"
     assert.equal("deep", root:read(path))
     assert.is_true(root:exists(path))
@@ -192,7 +192,7 @@ describe("core.root", function()
     it("lets no race lead out (" .. mechanism .. ")", function()
       -- The attacker exchanges a directory, then a file, for a link to the outside, all the time.
       helper.tree(directory, {
-        ["root/d/secret"] = "inside", ["root/f"] = "inside", ["outside/secret"] = "secret",
+        ["tree/d/secret"] = "inside", ["tree/f"] = "inside", ["outside/secret"] = "secret",
       })
       local reader = ([[
         local r = assert(core.root.open(%q))
@@ -207,16 +207,16 @@ describe("core.root", function()
           local took = core.system.monotonic() - began
         until took > 1 and seen.inside > 100 and refused > 100 or took > 20
         print(core.root.mechanism(), seen.secret, seen.inside > 100, refused > 100)
-      ]]):format(directory .. "/root")
+      ]]):format(directory .. "/tree")
       local attacker = child.start(([[
         local lfs = require("lfs")
         print(core.system.pid())
         local d = %q
         local function exchange(name, outside)
-          os.rename(d .. "/root/" .. name, d .. "/real")
-          lfs.link(d .. outside, d .. "/root/" .. name, true)
-          os.remove(d .. "/root/" .. name)
-          os.rename(d .. "/real", d .. "/root/" .. name)
+          os.rename(d .. "/tree/" .. name, d .. "/real")
+          lfs.link(d .. outside, d .. "/tree/" .. name, true)
+          os.remove(d .. "/tree/" .. name)
+          os.rename(d .. "/real", d .. "/tree/" .. name)
         end
         while true do
           exchange("d", "/outside")
@@ -235,10 +235,10 @@ describe("core.root", function()
     local reader = child.start(([[
       print(core.system.pid())
       print((select(3, assert(core.root.open(%q)):read("a/b/file"))))
-    ]]):format(directory .. "/root"),
-      child.injected("openat:delay_enter=500000", directory .. "/root/a/b"))
-    local opened = reader.has_opened(directory .. "/root/a/b")
-    sh("ln -sf ../../../secret %s/root/a/b/file", directory)
+    ]]):format(directory .. "/tree"),
+      child.injected("openat:delay_enter=500000", directory .. "/tree/a/b"))
+    local opened = reader.has_opened(directory .. "/tree/a/b")
+    sh("ln -sf ../../../secret %s/tree/a/b/file", directory)
     assert.equal("ELOOP", reader.line())
     reader.finish()
     assert.is_true(opened)
