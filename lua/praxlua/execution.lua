@@ -156,7 +156,7 @@ local function fail(r, phase, outcome)
   return { exit_code = run.SIGNAL_EXITS[signal] or 1,
     status = signal and "interrupted" or "rolled_back",
     message = what .. "\nThe installation is as before.",
-    next = "mend the cause and run the upgrade again" }
+    next = signal and "run the upgrade again" or "mend the cause and run the upgrade again" }
 end
 
 --- Whether a phase of a session is complete.
