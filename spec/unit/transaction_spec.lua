@@ -469,6 +469,47 @@ describe("core.transaction", function()
     end)
   end)
 
+  it("is open to new changes after a kill while others were queued", function()
+    helper.write(root .. "/file", "old")
+    do
+      local killed <close> = assert(kit.open(root, true))
+      assert(killed:put("file", { data = "never applied" }))
+      assert(killed:symlink("link", "never applied"))
+    end
+    local t <close> = assert(kit.open(root))
+    assert(t:put("file", { data = "new" }))
+    assert(t:symlink("link", "new"))
+    assert.equal(2, t:apply())
+    assert.equal("new", helper.read(root .. "/file"))
+    assert.equal("new", core.file.readlink(root .. "/link"))
+  end)
+
+  it("leaves a folder into which a file comes just as it is to go #uncounted", function()
+    assert(core.file.mkdir(root .. "/folder"))
+    local journal = root .. "/" .. kit.PATH .. "/journal"
+    -- Most of a second between finding the folder empty and taking it away.
+    local running = child.start(([[
+      package.path = "./?.lua;" .. package.path
+      local kit = require("spec.support.transaction_kit")
+      print(core.system.pid())
+      local t <close> = assert(kit.open(%q, true))
+      assert(t:rmdir("folder"))
+      print(t:sequence())
+      print(t:apply())
+    ]]):format(root), child.injected("renameat:delay_enter=700000:when=1"))
+    assert.equal("1", running.line())
+    local before = #helper.read(journal)
+    assert(command.until_true(function() return #helper.read(journal) > before end, 20))
+    core.system.sleep(0.1)
+    helper.write(root .. "/folder/theirs", "theirs")
+    assert.equal("1", running.line())
+    running.finish()
+    assert.equal("theirs", helper.read(root .. "/folder/theirs"))
+    local t <close> = assert(kit.open(root))
+    assert.same({}, t:rollback())
+    assert.equal("theirs", helper.read(root .. "/folder/theirs"))
+  end)
+
   describe("a batch that fails", function()
     it("in its middle leaves everything as it was", function()
       kit.make_tree(root)
@@ -565,9 +606,22 @@ describe("core.transaction", function()
       .. "table\tnil\n0\n$", output)
   end)
 
+  -- How long the journal is after an empty checkpoint and all changes.
+  local function journal_size()
+    local measured = kit.directory()
+    kit.make_tree(measured)
+    local t <close> = assert(kit.open(measured, true))
+    assert(t:checkpoint(""))
+    kit.queue_all(t, measured)
+    assert(t:apply())
+    return #helper.read(measured .. "/" .. kit.PATH .. "/journal")
+  end
+
   it("that was applied can be undone on a disk that is full by then #uncounted", function()
     if core.system.euid() ~= 0 then return end
-    local output = child.run(FULL_DISK:format(root) .. [[
+    local page = 4096
+    local output = child.run(FULL_DISK:format(root) .. ([[
+      assert(t:checkpoint(("x"):rep(%d))) -- the next record needs another page
       kit.queue_all(t, root)
       assert(t:apply())
       fill()
@@ -575,7 +629,7 @@ describe("core.transaction", function()
       print(type(kept), message)
       check("after rollback")
       print(#t:changes())
-    ]], on_tiny_disk("1m"))
+    ]]):format(-(journal_size() + 10) % page), on_tiny_disk("1m"))
     assert.equal("table\tnil\n0\n", output)
   end)
 end)

@@ -217,6 +217,11 @@ return script()]])
       end
     end)
 
+    it("of instructions count those of short coroutines", function()
+      assert.equal("limit:instructions", (verdict("for _ = 1, 2000 do "
+        .. "coroutine.wrap(function() for _ = 1, 300 do end end)() end", SMALL)))
+    end)
+
     it("of memory end it, whatever the script catches", function()
       for _, chunk in ipairs({
         "local t = {} for i = 1, 1 << 30 do t[i] = { i } end",
@@ -270,6 +275,20 @@ return script()]])
         assert.equal(1, limit)
         assert.is_true(core.system.monotonic() - began < LONG)
       end
+    end)
+
+    it("of CPU time let a frame that is on its way be whole", function()
+      local worker <close> = assert(core.worker.start(the_host()))
+      assert(worker:send("start", "local call = ...; return call('verb', ('x'):rep(1 << 20))"))
+      local function is_waiting() return core.system.process(worker:pid()).state == "S" end
+      repeat -- until it has waited for us to read for a while
+        assert(command.until_true(is_waiting, LONG))
+        core.system.sleep(0.2)
+      until is_waiting()
+      os.execute("kill -PROF " .. worker:pid())
+      local kind, verb, data = worker:receive(LONG)
+      assert.same({ "call", "verb", 1 << 20 }, { kind, verb, #data })
+      assert.same({ "verdict", "limit:cpu" }, { table.unpack({ worker:receive(LONG) }, 1, 2) })
     end)
 
     it("must be whole numbers", function()
@@ -592,6 +611,7 @@ xpcall function]], names_in("_G"))
   it("is not started from what is no program", function()
     fails("ENOENT", core.worker.start("/none/praxlua"))
     fails("EACCES", core.worker.start("/etc/passwd"))
+    assert.equal(descriptors, helper.descriptors())
     assert.error(function() core.worker.start() end)
     assert.error(function() core.worker.start("") end)
   end)
