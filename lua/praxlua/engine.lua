@@ -113,14 +113,17 @@ function engine.start_workflow(r, workflow_type, target_file, options)
   if not recognised then
     return nil, { exit_code = 3, status = "refused", message = message }
   end
-  local session = state.session.new({ workflow_type = workflow_type, target_file = target_file,
-    metadata = metadata_of(options) })
-  if not r.dry_run then
-    local ok, problem = state.save_state(r.target, session)
-    if not ok then
-      return nil, { exit_code = 3, status = "refused", message = problem,
-        next = "check the permissions and the space of the target" }
-    end
+  local session, problem
+  if r.dry_run then
+    session = state.session.new({ workflow_type = workflow_type, target_file = target_file,
+      metadata = metadata_of(options) })
+  else
+    session, problem = state.create_session(r.target, workflow_type, target_file,
+      metadata_of(options))
+  end
+  if not session then
+    return nil, { exit_code = 3, status = "refused", message = problem,
+      next = "check the permissions and the space of the target" }
   end
   run.attach(r, session)
   local overview = {}

@@ -213,7 +213,7 @@ function run.attach(r, session)
   r.ctx.memory.server_remembered = metadata.server
 end
 
-local TRANSACTION = { disposable = "__pycache__" }
+local DISPOSABLE = "__pycache__" -- a cache: it may go where it stands in the way
 
 --- Opens the session's transaction, making it when it is not there yet.
 ---@param r table
@@ -224,7 +224,7 @@ local TRANSACTION = { disposable = "__pycache__" }
 function run.open_transaction(r, create)
   local path = string.format("%s/.upgrade/%s", r.target_name, r.session.session_id)
   local transaction, message, code = core.transaction.open(r.project, path,
-    { create = create, disposable = TRANSACTION.disposable })
+    { create = create, disposable = DISPOSABLE })
   if not transaction then return nil, message, code end
   r.transaction = transaction
   r.ctx.change = change.new(transaction, r.project, r.folder)

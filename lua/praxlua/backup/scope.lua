@@ -7,7 +7,7 @@ local text = require("praxlua.text")
 local scope = {}
 
 -- Not content: what this product's programs make again, and what an upgrade keeps for itself.
-local EPHEMERAL = layout.layouts[1].ephemeral
+local LAYOUT = layout.layouts[1]
 
 local GITIGNORE = ".gitignore"
 
@@ -18,12 +18,7 @@ local GITIGNORE = ".gitignore"
 function scope.includes(target_name, path)
   if path == GITIGNORE or path == target_name then return true end
   if path:sub(1, #target_name + 1) ~= target_name .. "/" then return false end
-  local inside = path:sub(#target_name + 2)
-  if EPHEMERAL.paths[inside:match("^[^/]+")] then return false end
-  for name in inside:gmatch("[^/]+") do
-    if EPHEMERAL.names[name] then return false end
-  end
-  return true
+  return not layout.is_ephemeral(LAYOUT, path:sub(#target_name + 2))
 end
 
 local function add_gitignore(ctx, entries, hash)
@@ -60,7 +55,7 @@ function scope.list(ctx, hash)
   end
   local inside
   inside, message, code = core.tree.list(ctx.target, {
-    skip = EPHEMERAL.paths, skip_names = EPHEMERAL.names, hash = hash or false,
+    skip = LAYOUT.ephemeral.paths, skip_names = LAYOUT.ephemeral.names, hash = hash or false,
   })
   if not inside then return nil, message, code end
   local entries = { { path = ctx.target_name, type = "directory", mode = top.mode, size = 0 } }
