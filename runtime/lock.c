@@ -2,8 +2,7 @@
 ** lock.c: core.lock: one writer for one installation.
 **
 ** The lock is the kernel's: flock(2) on the directory itself. It ends with its holder however that
-** ends, so there is no stale lock and no lock file to judge or to delete. It holds between
-*processes
+** ends, so there is no stale lock and no lock file to judge or to delete. It holds between processes
 ** of one machine; not every network file system carries it to others.
 */
 #define _GNU_SOURCE
