@@ -187,8 +187,8 @@ describe("No upgrade, backup, restore or rollback", function()
     local name = backup()
     tiny.save(s)
     local damages = {
-      [[zstd -qd --rm backup.tar.zst && printf tampered > extra.txt && tar -rf backup.tar extra.txt &&
-        rm extra.txt && zstd -q --rm backup.tar]],
+      [[zstd -qd --rm backup.tar.zst && printf tampered > extra.txt &&
+        tar -rf backup.tar extra.txt && rm extra.txt && zstd -q --rm backup.tar]],
       [[zstd -qd --rm backup.tar.zst && mkdir x && tar -C x -xf backup.tar &&
         printf tampered > x/"$2"/config.json && tar -C x -cf backup.tar "$2" && rm -r x &&
         zstd -q --rm backup.tar]],
@@ -287,8 +287,8 @@ describe("No upgrade, backup, restore or rollback", function()
 
   it("truncates a live file, or writes through a link (b22)", function()
     helper.write(s.root .. "/outside.md", "outside\n")
-    shell('cd "$0/project/$1" && ln "$2" "$0/second-name" && rm standards/universal/testing/retired.md '
-      .. '&& ln -s "$0/outside.md" standards/universal/testing/retired.md', tiny.NAME, tiny.GUIDE)
+    shell('cd "$0/project/$1" && ln "$2" "$0/second-name" && cd standards/universal/testing && '
+      .. 'rm retired.md && ln -s "$0/outside.md" retired.md', tiny.NAME, tiny.GUIDE)
     upgrade(0, "--on-conflict", "theirs")
     assert.equal("guide 2\n", tiny.read(s, tiny.GUIDE))
     assert.equal("guide 1\n", helper.read(s.root .. "/second-name")) -- the old file, whole
@@ -341,8 +341,8 @@ describe("No upgrade, backup, restore or rollback", function()
       local codes = {}
       for room = 0, 20 do
         tiny.reset(s)
-        local result = tiny.upgrade(s, {}, { directory = "/", wrap = { "unshare", MOUNTS, "sh", "-euc",
-          ON_SMALL_DISK, s.project, tostring(room) } })
+        local wrap = { "unshare", MOUNTS, "sh", "-euc", ON_SMALL_DISK, s.project, tostring(room) }
+        local result = tiny.upgrade(s, {}, { directory = "/", wrap = wrap })
         codes[result.code] = (codes[result.code] or 0) + 1
         assert(result.code == 0 or result.code == 3, result.code .. ": " .. result.stderr)
       end
