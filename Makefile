@@ -80,7 +80,7 @@ ifdef COVERAGE
 PRIMITIVES += coverage
 endif
 # Only in the executable. Every other file of runtime/ is shared by the primitives.
-HOST := main child
+HOST := main
 SHARED := $(filter-out $(PRIMITIVES) $(HOST) coverage,$(patsubst \
   runtime/%.c,%,$(wildcard runtime/*.c)))
 OBJECTS := $(patsubst %,$(B)/objects/%.o,$(PRIMITIVES) $(SHARED))
@@ -200,6 +200,45 @@ $(STAGES) rock:
 
 coverage:
 	$(run_stages) coverage
+
+# The tools of spec/faults, which are no part of the product; each is built of what it depends on.
+FAULT_TOOLS := $(patsubst %,$(B)/faults/%,tracer actor volume)
+.PHONY: fault-tools
+fault-tools: $(FAULT_TOOLS)
+$(B)/faults/tracer: $(patsubst %,spec/faults/%,tracer.c mutating.c mutating.h)
+$(B)/faults/actor: spec/faults/actor.c
+$(B)/faults/volume: spec/faults/volume.c
+$(FAULT_TOOLS): $(B)/generated/flags | $(GENERATED)
+	mkdir -p $(@D)
+	echo "LD $@"
+	$(CC) $(CFLAGS) $(FLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^)
+
+# Fuzzing. One program for all targets of spec/faults/fuzz: "fuzzer", by clang with libFuzzer, and
+# "replay", by any compiler, which runs the committed inputs. frame.c takes worker.c into itself.
+FUZZ := $(B)/faults/fuzz
+FUZZ_OBJECTS := $(patsubst spec/faults/fuzz/%.c,$(FUZZ)/%.o,$(wildcard spec/faults/fuzz/*.c))
+FUZZ_PARTS := $(filter-out $(FUZZ)/replay.o,$(FUZZ_OBJECTS)) $(B)/objects/embedded.o \
+  $(filter-out $(B)/objects/worker.o,$(OBJECTS))
+FUZZ_LIBS = $(LUA_LIBS) $(PKG_LIBS) -lm -ldl
+$(FUZZ)/%.o: spec/faults/fuzz/%.c $(B)/generated/flags | $(GENERATED)
+	echo "CC $<"
+	$(compile)
+$(FUZZ)/replay: $(FUZZ)/replay.o $(FUZZ_PARTS)
+	echo "LD $@"
+	$(CC) $(CFLAGS) $(FLAGS) $(LDFLAGS) -o $@ $^ $(FUZZ_LIBS)
+$(FUZZ)/fuzzer: $(FUZZ_PARTS)
+	echo "LD $@"
+	$(CC) $(CFLAGS) $(FLAGS) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(FUZZ_LIBS)
+-include $(wildcard $(FUZZ)/*.d)
+
+#   make fuzz [TARGET=name] [SECONDS_EACH=600] [JOBS=n]
+.PHONY: fuzz
+TARGET ?=
+SECONDS_EACH ?= 600
+fuzz:
+	$(MAKE) -j$(JOBS) B=$(B)/fuzz CC=clang SANITIZE=address,undefined,fuzzer-no-link \
+	  $(B)/fuzz/faults/fuzz/fuzzer
+	JOBS=$(JOBS) $(LUA) spec/faults/fuzz/run.lua $(B)/fuzz/faults/fuzz $(SECONDS_EACH) $(TARGET)
 
 # Dependencies ----------------------------------------------------------------------------------
 

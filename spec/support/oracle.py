@@ -20,12 +20,18 @@
     oracle.py ask TARGET        MCP handshake with the server of TARGET's state file, over HTTP
     oracle.py processes ROOT    the live processes whose working directory is ROOT or beneath it
     oracle.py stop TARGET       stops the server of TARGET's state file, after proving it is its own
+    oracle.py serve             answers one JSON request a line until its input ends, for the fault
+        campaigns (spec/faults/judge.lua): {"verb": "list", ...} gives {"answer": ...} or
+        {"error": "..."}. The verbs are the functions of the class Service below
 """
 
 import argparse
+import ctypes
 import hashlib
 import json
 import os
+import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -292,6 +298,289 @@ def stop(target):
     raise SystemExit("server %d does not end" % pid)
 
 
+# -- serving the fault campaigns -------------------------------------------------------------------
+
+# What differs between two runs of praxlua that did the same: sessions, times, names of backups.
+UUID = rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+VARYING = (
+    (re.compile(UUID), b"<session>"),
+    (re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z| UTC)?"), b"<time>"),
+    (re.compile(rb"\d{4}-\d\d-\d\d-\d{6}(-\d+)?"), b"<time>"),
+    (re.compile(rb"\d{4}-\d\d-\d\d"), b"<day>"),
+)
+# The checksum of a document over itself, which covers its times.
+OWN_HASH = (re.compile(rb'"[0-9a-f]{64}"'), b'"<hash>"')
+NUMBER = (re.compile(rb"\b\d+\.\d+(e[-+]?\d+)?\b|\b\d{2,}\b"), b"<number>")
+TEMPORARY = re.compile(rb"\.px-\d+-\d+")
+# The names that may stay under the target's own folders once no session is open.
+SETTLED = (
+    rb"\.cache(/state(/%s\.json(\.previous)?)?)?" % UUID,
+    rb"\.cache/(upgrade-summary-<time>\.md|upgrade-validation-<time>\.json)",
+    rb"\.cache/mcp_server\.(log|start\.json)",
+    rb"\.cache/environment-%s(/.*)?" % UUID,
+    rb"\.backups(/<time>(/(MANIFEST\.json|backup\.tar\.zst|requirements-snapshot\.txt))?)?",
+    rb"\.mcp_server_state\.json",
+)
+ALLOWED = re.compile(rb"(%s)\Z" % b"|".join(SETTLED), re.DOTALL)
+OPEN_STATES = ("in_progress", "waiting", "rollback_failed")
+
+
+def normal(data, *further):
+    for pattern, word in (*further, *VARYING):
+        data = pattern.sub(word, data)
+    return data
+
+
+def records(data):
+    """The kinds of a journal's records, the length of each batch, and whether the end is torn."""
+    at, kinds = 0, []
+    while at + 32 <= len(data):
+        length, kind = (int.from_bytes(data[at + i : at + i + 4], "little") for i in (0, 4))
+        if at + 32 + length > len(data):
+            break
+        kinds.append([kind, length if kind == 2 else 0])
+        at += 32 + length
+    return json.dumps([kinds, at < len(data)]).encode()
+
+
+def walk(top):
+    """Everything beneath `top`: path relative to it (bytes), lstat."""
+    pending = [b""]
+    while pending:
+        relative = pending.pop()
+        try:
+            names = os.listdir(os.path.join(top, relative))
+        except FileNotFoundError:
+            continue
+        for name in sorted(names):
+            path = os.path.join(relative, name)
+            info = os.lstat(os.path.join(top, path))
+            yield path, info
+            if stat.S_ISDIR(info.st_mode):
+                pending.append(path)
+
+
+def identity(root, path, info):
+    """What a crash state is at one path, less what differs from run to run."""
+    name = os.path.basename(path)
+    place = os.path.join(root, path)
+    if stat.S_ISLNK(info.st_mode):
+        return os.readlink(place)
+    if not stat.S_ISREG(info.st_mode):
+        return b""
+    if name.endswith(b".zst"):  # holds times of its own
+        return b"archive %d" % (info.st_size > 0)
+    with open(place, "rb") as file:
+        data = file.read()
+    if name.startswith(b"journal"):
+        return records(data)
+    return normal(data.replace(root, b"<root>"), OWN_HASH, TEMPORARY_NAME, NUMBER)
+
+
+TEMPORARY_NAME = (TEMPORARY, b".px")
+
+
+def children():
+    """The live processes below this one; those that have ended are waited for."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/stat" % name, "rb") as data:
+                fields = data.read().rpartition(b")")[2].split()
+            if int(fields[1]) == os.getpid():
+                with open("/proc/%s/cmdline" % name, "rb") as data:
+                    command = text(data.read().replace(b"\0", b" ").strip())
+                if fields[0] == b"Z":
+                    os.waitpid(int(name), os.WNOHANG)
+                else:
+                    found.append({"pid": int(name), "command": command})
+        except (OSError, IndexError):
+            continue
+    return found
+
+
+class Service:
+    """One request, one function. Paths are texts; the answer is JSON."""
+
+    def __init__(self):
+        # What a program leaves behind becomes our child, and so is found.
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+        self.kept = {}
+
+    def _listing(self, given):
+        return self.kept[given] if isinstance(given, str) else given
+
+    def list(self, root, target=".praxis-os", times=False, all=False, records=(), keep=None):
+        """As `list` above. `records`: files whose sessions and times do not count. `keep`: remember
+        the listing by this name, for `compare`."""
+        root = os.fsencode(root)
+        found = listing(root, os.fsencode(target), times, all)
+        for entry in (*found["tree"].values(), *found["venv"].values()):
+            if times:  # a number of so many digits does not survive every reader of JSON
+                entry["mtime"] = str(entry["mtime"])
+        for path in records:
+            entry = found["tree"].get(path)
+            if entry and entry["type"] == "file":
+                with open(os.path.join(root, os.fsencode(path)), "rb") as file:
+                    data = normal(file.read(), OWN_HASH)
+                entry["sha256"] = hashlib.sha256(data).hexdigest()
+                entry["size"] = len(data)
+        if keep:
+            self.kept[keep] = found
+        return found
+
+    def keep(self, name, listing):
+        """Remembers a listing of an earlier process by a name."""
+        self.kept[name] = listing
+
+    def compare(self, a, b, part="all", ignore=()):
+        """The differences of two listings, each one itself or the name it was kept by."""
+        return differences(self._listing(a), self._listing(b), part, ignore, False)
+
+    def matches(self, root, target, records, wanted, exact=()):
+        """How the project differs from kept listings, given as {name: kept name}: `equal`, or a
+        list of lines in `different`. Those in `exact` are compared with the records as they are."""
+        answer = {"equal": {}, "different": {}}
+        found = {True: self.list(root, target), False: self.list(root, target, records=records)}
+        for name, kept in wanted.items():
+            lines = differences(self.kept[kept], found[name in exact], "all", (), False)
+            if lines:
+                answer["different"][name] = lines
+            else:
+                answer["equal"][name] = True
+        return answer
+
+    def expect(self, before, repository, old, new, map, keep=()):
+        pairs = [pair(words) for words in map]
+        copy = json.loads(json.dumps(self._listing(before)))
+        return expect(copy, repository, old, new, pairs, list(keep))
+
+    def manifest(self, path, repository, old, new, map):
+        return manifest(path, repository, old, new, [pair(words) for words in map])
+
+    def times(self, root, paths):
+        """Modification times in nanoseconds, as texts (they are too long for a float)."""
+        root = os.fsencode(root)
+        return {p: str(os.lstat(os.path.join(root, os.fsencode(p))).st_mtime_ns) for p in paths}
+
+    def digest(self, root):
+        """One hash of everything beneath `root`, equal for two runs that did the same."""
+        root = os.fsencode(root)
+        lines = []
+        for path, info in walk(root):
+            name = normal(TEMPORARY.sub(b".px", path))
+            form = b"%o %d" % (info.st_mode, 0 if stat.S_ISDIR(info.st_mode) else info.st_nlink)
+            lines.append(b"\0".join((name, form, identity(root, path, info))))
+        return hashlib.sha256(b"\0\0".join(sorted(lines))).hexdigest()
+
+    def sessions(self, target):
+        """The sessions of a target by id: `folder` whether its .upgrade/ID is there, `status` and
+        `kind` from its state file, `problem` where that is no JSON object of its form."""
+        found = {}
+        target = os.fsencode(target)
+
+        def entry(name):
+            return found.setdefault(name[:36].decode(), {"folder": False})
+
+        for folder in (b".upgrade", b".cache/state"):
+            place = os.path.join(target, folder)
+            for name in sorted(os.listdir(place)) if os.path.isdir(place) else ():
+                if not re.match(UUID, name):
+                    continue
+                if folder == b".upgrade":
+                    entry(name)["folder"] = True
+                    continue
+                if not re.fullmatch(UUID + rb"\.json", name):
+                    continue  # the generation before
+                try:
+                    session = load(os.path.join(place, name))
+                    entry(name)["status"] = session["status"]
+                    entry(name)["kind"] = session["metadata"].get("kind")
+                except (ValueError, KeyError, TypeError) as error:
+                    entry(name)["problem"] = "%s: %s" % (text(name), error)
+        for session in found.values():
+            session["open"] = session["folder"] or session.get("status") in OPEN_STATES
+        return found
+
+    def leftovers(self, project, target=".praxis-os", empty=()):
+        """What may not be there once no session is open, one line each. `empty`: folders that have
+        to be empty."""
+        project, found = os.fsencode(project), []
+        inside = os.fsencode(target) + b"/"
+        for path, _ in walk(project):
+            if TEMPORARY.search(path) or b".kept-" in path:
+                found.append(text(path))
+            elif path.startswith(inside):
+                own = path[len(inside) :]
+                top = own.split(b"/")[0]
+                # The names of backups and reports hold a time, those of sessions do not.
+                if top in TRANSIENT and not ALLOWED.match(VARYING[2][0].sub(b"<time>", own)):
+                    found.append(text(path))
+        for folder in empty:
+            if os.path.isdir(folder):
+                found += [text(os.path.join(os.fsencode(folder), p)) for p, _ in walk(folder.encode())]
+        return found
+
+    def processes(self, root):
+        return processes(root)
+
+    def copy(self, source, destination, names):
+        """Each of `names` in `destination` becomes what it is in `source`: links, hard links, modes
+        and times too."""
+        for name in names:
+            shutil.rmtree(os.path.join(destination, name), ignore_errors=True)
+        there = [os.path.join(source, name) for name in names]
+        subprocess.run(["cp", "-a", "--", *there, destination], check=True)
+
+    def remove(self, path):
+        shutil.rmtree(path)
+
+    def run(self, argv, directory, environment, timeout=60):
+        """Runs a program to its end. `left`: processes of it that are still alive a moment later;
+        they are killed."""
+        out, err = os.memfd_create("out"), os.memfd_create("err")
+        began = time.monotonic()
+        try:
+            program = subprocess.Popen(
+                argv, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err
+            )
+            try:
+                code = program.wait(timeout)
+            except subprocess.TimeoutExpired:
+                program.kill()
+                program.wait()
+                code = None
+            answer = {"code": code, "seconds": time.monotonic() - began}
+            for name, fd in (("stdout", out), ("stderr", err)):
+                answer[name] = os.pread(fd, os.fstat(fd).st_size, 0).decode("utf-8", "replace")
+        finally:
+            os.close(out)
+            os.close(err)
+        answer["left"] = self._left()
+        return answer
+
+    def _left(self):
+        until = time.monotonic() + 1.0
+        while (left := children()) and time.monotonic() < until:
+            time.sleep(0.01)
+        for process in left:
+            os.kill(process["pid"], signal.SIGKILL)
+        return left
+
+
+def serve():
+    service = Service()
+    for line in sys.stdin:
+        request = json.loads(line)
+        verb = request.pop("verb")
+        try:
+            answer = {"answer": getattr(service, verb)(**request)}
+        except Exception as error:  # told to the caller, who fails
+            answer = {"error": "%s: %s: %s" % (verb, type(error).__name__, error)}
+        print(json.dumps(answer), flush=True)
+    return 0
+
+
 # -- command line ----------------------------------------------------------------------------------
 
 
@@ -329,6 +618,7 @@ def arguments():
     verb.add_argument("--map", type=pair, action="append", required=True)
     for name in ("ask", "stop", "processes"):
         verbs.add_parser(name).add_argument("path")
+    verbs.add_parser("serve")
     return parser.parse_args()
 
 
@@ -340,6 +630,8 @@ def report(found):
 
 def main():
     given = arguments()
+    if given.verb == "serve":
+        return serve()
     if given.verb == "compare":
         one, other = load(given.a), load(given.b)
         return report(differences(one, other, given.part, given.ignore, given.relocatable))

@@ -21,7 +21,7 @@ local mutating = set([[
 
 -- Descriptors that are no file: who may write to one, and what it is.
 local writers = {
-  ["runtime/child.c"] = set("write"),   -- standard error, before exec
+  ["runtime/child.c"] = set("write"),   -- the pipe to the watcher, before exec
   ["runtime/channel.c"] = set("write writev"), -- the socket between host and worker
   ["runtime/worker.c"] = set("write"),  -- the channel's verdict, standard error
   ["runtime/system.c"] = set("write"),  -- the signal handler's pipe

@@ -303,7 +303,8 @@ function tiny.write(s, path, data) helper.write(s.target .. "/" .. path, data) e
 function tiny.sessions(s)
   local found = {}
   for _, name in ipairs(tiny.names(s, ".cache/state")) do
-    found[name:match("^(.*)%.json$")] = assert(json.decode(tiny.read(s, ".cache/state/" .. name)))
+    local id = name:match("^(.*)%.json$")
+    if id then found[id] = assert(json.decode(tiny.read(s, ".cache/state/" .. name))) end
   end
   return found
 end

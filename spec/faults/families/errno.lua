@@ -1,0 +1,183 @@
+--- An error of the system at every mutating call of praxlua: ENOSPC, EIO and others, once or from then
+-- on, and writes that write only a part. What the command says with its exit code has to be what the
+-- installation is; and once the fault is gone, resume or rollback bring it to its end.
+--
+-- A case is SCENARIO:N:ERRNO:once, SCENARIO:N:ERRNO:sticky or SCENARIO:N:short.
+--
+-- The same place of the code is mostly reached by many calls (each file of a release is written,
+-- synced, renamed). Each call of each scenario gets one errno, once and from then on in turn; each
+-- place gets all of them, both ways. SHARE=all takes every call with every errno instead.
+local judge = require("spec.faults.judge")
+local scenarios = require("spec.faults.scenarios")
+local tracer = require("spec.faults.tracer")
+
+local errno = {
+  name = "errno",
+  floor = { full = { cases = 2000 }, sample = { cases = 30 } },
+}
+
+-- The errors, and what praxlua's messages call them.
+local ERRNOS = { "ENOSPC", "EIO", "EDQUOT", "EROFS", "EACCES", "EMFILE", "ENOMEM", "EINTR" }
+local SAMPLE = 44 -- cases
+
+local function traced(s, options)
+  options.argv = { s.executable, table.unpack(s.argv) }
+  table.insert(options.argv, "--json")
+  options.environment, options.directory, options.root = s.environment, s.project, s.project
+  options.executable = s.executable
+  return tracer.run(options)
+end
+
+-- A path without what differs from run to run, and without the number of a file of many.
+local function place_of(s, call)
+  local path = call.path or ""
+  if path:sub(1, #s.project) == s.project then path = path:sub(#s.project + 1) end
+  path = path:gsub("%x+%-%x+%-%x+%-%x+%-%x+", "ID"):gsub("%.px%-%d+%-%d+", ".px")
+    :gsub("%d%d%d%d%-[%d-]+", "TIME"):gsub("/%d+$", "/N")
+  return (call.name or "") .. " " .. path
+end
+
+--- The calls of one run of a scenario's command.
+---@param c table
+---@param item { scenario: string }
+---@return { kind: string, size: integer?, place: string }[]
+function errno.count(c, item)
+  local s = c.scenario(item.scenario)
+  s.reset()
+  local counted = traced(s, { mode = "count", log = true })
+  assert(counted.code == s.code, counted.stderr)
+  local calls = {}
+  for i, call in ipairs(counted.calls) do
+    calls[i] = { kind = call.kind, size = call.size, place = place_of(s, call) }
+  end
+  return calls
+end
+
+-- ---------------------------------------------------------------------------------------------
+-- One case
+
+-- A file whose sync failed may have lost what was written to it; syncing it again proves nothing.
+local function synced_again(calls, n)
+  local failed, folders = calls[n], {}
+  if not failed or failed.kind ~= "sync" or failed.name == "syncfs" then return nil end
+  for _, call in ipairs(calls) do
+    local folder = (call.path or ""):match("^(.*)/")
+    if folder then folders[folder] = true end
+  end
+  if folders[failed.path] then return nil end -- a folder has no content of its own
+  for i = n + 1, #calls do
+    local call = calls[i]
+    if call.kind == "sync" and call.path == failed.path and call.inode == failed.inode then
+      return ("%s was synced again after its sync had failed"):format(failed.path)
+    end
+  end
+end
+
+-- What is wrong with how the faulted command itself ended, and whether a rollback of it had begun.
+local function wrong_end(s, result)
+  local problems, last = judge.ending(result)
+  local version, difference = judge.version(s)
+  local function wrong(...) problems[#problems + 1] = string.format(...) end
+  local said = ("exit %s, %s: %s"):format(result.code, last.status, last.message)
+  if result.timed_out then wrong("it does not end") end
+  if result.forbidden then wrong("%s", result.forbidden) end
+  if result.code == 0 or result.code == 1 or result.code == 3 then
+    local promised, odd = judge.promised(s, last)
+    if result.code ~= 0 then promised = "old" end
+    if odd then wrong("%s", odd) end
+    if not version then
+      wrong("%s; %s", said, difference)
+    elseif promised ~= version then
+      wrong("%s; but the installation is %s", said, version)
+    end
+  elseif result.code ~= 5 then
+    wrong("%s", said)
+  end
+  return problems, last
+end
+
+--- Lets one call fail, and brings what is left to its end.
+---@param c table
+---@param item { scenario: string, n: integer, errno: string?, sticky: boolean?, case: string }
+---@return table result { problems, exit }
+function errno.one(c, item)
+  local s = c.scenario(item.scenario)
+  local n = math.tointeger(item.n)
+  s.reset()
+  local result = traced(s, {
+    mode = item.errno and "error" or "short", at = n, errno = item.errno, log = true,
+    sticky = item.sticky and (true) or nil, timeout = 30,
+  })
+  if not result.hit then return { problems = { "the call was not reached" }, exit = "missed" } end
+  local problems = wrong_end(s, result)
+  if not item.errno and result.code ~= s.code then
+    problems[#problems + 1] = ("a short write ended it with exit %s"):format(result.code)
+  end
+  problems[#problems + 1] = synced_again(result.calls, n)
+  if #problems == 0 then
+    local verb = c.random(2) == 1 and "resume" or "rollback"
+    local found = judge.recover(s, verb, { again = c.random(6) == 1, goes_back = true })
+    for _, text in ipairs(found) do problems[#problems + 1] = "afterwards: " .. text end
+  end
+  return { problems = problems, exit = tostring(result.code) }
+end
+
+-- ---------------------------------------------------------------------------------------------
+-- Which cases there are
+
+local function add(items, scenario, n, name, sticky)
+  local case = name and ("%s:%d:%s:%s"):format(scenario, n, name, sticky and "sticky" or "once")
+    or ("%s:%d:short"):format(scenario, n)
+  if items[case] then return end
+  items[case] = true
+  items[#items + 1] = { case = case, scenario = scenario, n = n, errno = name, sticky = sticky }
+end
+
+local function all_errnos(items, scenario, n)
+  for _, name in ipairs(ERRNOS) do
+    add(items, scenario, n, name, false)
+    if name ~= "EINTR" then add(items, scenario, n, name, true) end
+  end
+end
+
+local function cases_of(c, counted)
+  local items, places, details = {}, {}, { calls = {}, places = 0 }
+  for i, scenario in ipairs(scenarios.NAMES) do
+    details.calls[scenario] = #counted[i]
+    for n, call in ipairs(counted[i]) do
+      local is_new = not places[call.place]
+      if is_new then details.places = details.places + 1 end
+      places[call.place] = true
+      if is_new or c.share == "all" or c.only then
+        all_errnos(items, scenario, n)
+      else
+        add(items, scenario, n, ERRNOS[n % #ERRNOS + 1], n // #ERRNOS % 2 == 1)
+      end
+      if call.kind == "write" and (call.size or 0) > 1 and (is_new or n % 4 == 0 or c.only) then
+        add(items, scenario, n)
+      end
+    end
+  end
+  return items, details
+end
+
+--- Runs the family.
+---@param c table
+---@return table result
+function errno.run(c)
+  local items, details = cases_of(c, c.each_scenario(scenarios.NAMES, "count"))
+  if c.share == "sample" and not c.only then items = c.some(items, SAMPLE) end
+  local bad, cases = {}, 0
+  details.exits = {}
+  for i, result in pairs(c.map(items, "one")) do
+    cases = cases + 1
+    if result.crashed then result = { problems = { result.crashed }, exit = "crashed" } end
+    if #result.problems > 0 then
+      bad[#bad + 1] = { case = items[i].case, why = table.concat(result.problems, "\n") }
+    end
+    details.exits[result.exit] = (details.exits[result.exit] or 0) + 1
+  end
+  return { cases = cases, bad = bad, details = details }
+end
+
+return errno
