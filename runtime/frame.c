@@ -231,9 +231,11 @@ static int decode_value(decoder *d, int depth) {
 }
 
 const char *frame_decode(lua_State *L, const unsigned char *data, size_t size, int *count) {
-    decoder d = {L, data, data + size, 0};
     int top = lua_gettop(L);
     *count = 0;
+    if (size == 0) /* no values; `data` may be NULL, to which nothing can be added */
+        return NULL;
+    decoder d = {L, data, data + size, 0};
     while (d.at < d.end) {
         if (!decode_value(&d, 0)) {
             lua_settop(L, top);

@@ -194,6 +194,16 @@ static size_t on_body(char *data, size_t unit, size_t count, void *transfer) {
     return piece.size;
 }
 
+/* Pushes a header's value. A carriage return, line feed or NUL in it, which no server should send,
+** becomes a space: so RFC 9110 (5.5) has it for those who do not refuse it. */
+static void push_value(lua_State *L, const char *from, const char *stop) {
+    luaL_Buffer value;
+    luaL_buffinit(L, &value);
+    for (; from < stop; from++)
+        luaL_addchar(&value, (char)(memchr("\r\n", *from, 3) ? ' ' : *from));
+    luaL_pushresult(&value);
+}
+
 /* (headers, piece): headers[lowercase name] = value; a name that comes again is joined by ", " */
 static int store_header(lua_State *L) {
     const Piece *piece = lua_touserdata(L, 2);
@@ -214,11 +224,11 @@ static int store_header(lua_State *L) {
     lua_pushvalue(L, -1);
     if (lua_rawget(L, 1) == LUA_TSTRING) {
         lua_pushliteral(L, ", ");
-        lua_pushlstring(L, from, (size_t)(stop - from));
+        push_value(L, from, stop);
         lua_concat(L, 3);
     } else {
         lua_pop(L, 1);
-        lua_pushlstring(L, from, (size_t)(stop - from));
+        push_value(L, from, stop);
     }
     lua_rawset(L, 1);
     return 0;

@@ -79,11 +79,34 @@ function git.run(directory, arguments, options)
   return result.stdout, result.code
 end
 
+-- The items of a list that ends each with a NUL; a last one without it was cut off and comes too.
+local function items(out) return out:gmatch("[^\0]+") end
+
+-- What was read from an answer; nil when it is none that git gives: another program of that name,
+-- or one that was cut off.
+local function sensible(value, directory, arguments)
+  if value then return value end
+  return nil, ("git %s gave no answer that makes sense in %s; check what `git` on PATH is")
+    :format(arguments[1], directory), "EGIT"
+end
+
 local function line_of(directory, arguments)
   local out, message, code = git.run(directory, arguments)
   if not out then return nil, message, code end
-  return (out:gsub("\n$", ""))
+  local line = out:gsub("\n$", "")
+  return sensible(line ~= "" and line, directory, arguments)
 end
+
+-- The one object name, or branch (`pattern`), that git prints; nil, message, code; or false when
+-- it ends with 1, its way to say no.
+local function name_of(directory, arguments, pattern)
+  local out, status, code = git.run(directory, arguments, { accept = { [1] = true } })
+  if not out then return nil, status, code end
+  if status ~= 0 then return false end
+  return sensible(out:match(pattern), directory, arguments)
+end
+
+local OBJECT = "^(%x+)\n?$"
 
 --- Whether a directory lies in a git work tree.
 ---@return boolean yes
@@ -110,13 +133,12 @@ end
 ---@return string|nil message
 ---@return string|nil code ENOCOMMIT when nothing was ever committed
 function git.head(directory)
-  local out, status, code = git.run(directory,
-    { "rev-parse", "--verify", "--quiet", "HEAD^{commit}" }, { accept = { [1] = true } })
-  if not out then return nil, status, code end
-  if status ~= 0 then
+  local commit, message, code = name_of(directory,
+    { "rev-parse", "--verify", "--quiet", "HEAD^{commit}" }, OBJECT)
+  if commit == false then
     return nil, ("%s has no commit yet; commit its content first"):format(directory), "ENOCOMMIT"
   end
-  return (out:gsub("\n$", ""))
+  return commit, message, code
 end
 
 --- The branch that is checked out.
@@ -124,11 +146,10 @@ end
 ---@return string|nil message
 ---@return string|nil code EDETACHED, or a failure of git
 function git.branch(directory)
-  local out, status, code = git.run(directory, { "symbolic-ref", "--quiet", "--short", "HEAD" },
-    { accept = { [1] = true } })
-  if not out then return nil, status, code end
-  if status ~= 0 then return nil, directory .. " is on no branch", "EDETACHED" end
-  return (out:gsub("\n$", ""))
+  local branch, message, code = name_of(directory,
+    { "symbolic-ref", "--quiet", "--short", "HEAD" }, "^([^\n]+)\n?$")
+  if branch == false then return nil, directory .. " is on no branch", "EDETACHED" end
+  return branch, message, code
 end
 
 --- What differs between the commit, the index and the work tree, untracked files included.
@@ -146,17 +167,21 @@ function git.status(directory, paths)
   local out, message, code = git.run(directory, arguments)
   if not out then return nil, message, code end
   local entries = {}
-  for item in out:gmatch("([^\0]+)\0") do
-    entries[#entries + 1] = { code = item:sub(1, 2), path = item:sub(4) }
+  for item in items(out) do
+    local state, path = item:match("^(..) (.+)$")
+    if not state then return sensible(nil, directory, arguments) end
+    entries[#entries + 1] = { code = state, path = path }
   end
   return entries
 end
 
+-- The files of a listing; nil when a line of it is none.
 local function parse_listing(out, pattern)
   local files = {}
-  for item in out:gmatch("([^\0]+)\0") do
+  for item in items(out) do
     local mode, oid, path = item:match(pattern)
-    if mode then files[#files + 1] = { path = path, mode = mode, oid = oid } end
+    if not mode then return nil end
+    files[#files + 1] = { path = path, mode = mode, oid = oid }
   end
   return files
 end
@@ -178,7 +203,8 @@ function git.files(directory, commit, paths)
   end
   local out, message, code = git.run(directory, arguments)
   if not out then return nil, message, code end
-  return parse_listing(out, commit and "^(%d+) %a+ (%x+)\t(.+)$" or "^(%d+) (%x+) %d\t(.+)$")
+  local pattern = commit and "^(%d+) %a+ (%x+)\t(.+)$" or "^(%d+) (%x+) %d\t(.+)$"
+  return sensible(parse_listing(out, pattern), directory, arguments)
 end
 
 --- The key under which a version of a file is known: links and files with one content differ.
@@ -189,24 +215,25 @@ function git.key(mode, oid)
   return (mode == LINK and "link:" or mode == MODULE and "module:" or "file:") .. oid
 end
 
+-- The commits of a log with raw changes; nil when it is not one.
 local function parse_log(out)
   local commits, current, change = {}, nil, nil
-  for item in out:gmatch("([^\0]*)\0?") do
-    local text = item:gsub("^\n+", "")
-    local commit, date = text:match("^\1(%x+) (%d+%-%d+%-%d+)$")
+  for item in items(out) do
+    local commit, date = item:match("^\n*\1(%x+) (%d+%-%d+%-%d+)$")
     if change then
-      change.path = text
+      change.path = item
       current.changes[#current.changes + 1] = change
       change = nil
     elseif commit then
       current = { commit = commit, date = date, changes = {} }
       commits[#commits + 1] = current
-    elseif text:sub(1, 1) == ":" then
-      local old_mode, mode, old, new = text:match("^:(%d+) (%d+) (%x+) (%x+) %a")
+    elseif item:find("[^\n]") then
+      local old_mode, mode, old, new = item:match("^\n*:(%d+) (%d+) (%x+) (%x+) %a%d*$")
+      if not current or not old_mode then return nil end
       change = { old_mode = old_mode, mode = mode, old = old, new = new }
     end
   end
-  return commits
+  return not change and commits or nil
 end
 
 --- The commits that changed something beneath `paths`, newest first.
@@ -228,7 +255,7 @@ function git.log(directory, paths, options)
   table.move(paths, 1, #paths, #arguments + 1, arguments)
   local out, message, code = git.run(directory, arguments)
   if not out then return nil, message, code end
-  return parse_log(out)
+  return sensible(parse_log(out), directory, arguments)
 end
 
 --- Every version a file ever had, by its path at that time.
@@ -288,8 +315,10 @@ function git.hidden(directory, paths)
   local out, message, code = git.run(directory, arguments)
   if not out then return nil, message, code end
   local files = {}
-  for item in out:gmatch("([^\0]+)\0") do
-    if item:match("^[%lS] ") then files[#files + 1] = item:sub(3) end
+  for item in items(out) do
+    local tag, path = item:match("^(%a) (.+)$")
+    if not tag then return sensible(nil, directory, arguments) end
+    if tag:find("[%lS]") then files[#files + 1] = path end
   end
   return files
 end
@@ -308,10 +337,8 @@ end
 ---@return string|nil commit
 function git.commit_exists(directory, name)
   if not name:match("^%x%x%x%x+$") or #name > 64 then return nil end
-  local out, status = git.run(directory,
-    { "rev-parse", "--verify", "--quiet", name .. "^{commit}" }, { accept = { [1] = true } })
-  if not out or status ~= 0 then return nil end
-  return (out:gsub("\n$", ""))
+  return name_of(directory, { "rev-parse", "--verify", "--quiet", name .. "^{commit}" }, OBJECT)
+    or nil
 end
 
 --- Whether commit `a` is `b` or one of its ancestors. Both must exist.

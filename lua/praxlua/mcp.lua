@@ -309,7 +309,9 @@ local function request(client, method, params, seconds)
   local answer
   local function take(message)
     if message.method ~= nil then
-      if message.id ~= nil then reply_to(client, message, deadline) end
+      -- An id is a string or a number: anything else is no request, and would be sent back.
+      local kind = type(message.id)
+      if kind == "string" or kind == "number" then reply_to(client, message, deadline) end
       return false
     end
     if message.id ~= id then return false end
@@ -419,6 +421,9 @@ function mcp.list_tools(client, seconds)
     if wrong then return nil, "tools/list: " .. wrong, "EPROTOCOL" end
     cursor = page.nextCursor
     if cursor == nil or cursor == json.null or cursor == "" then return tools end
+    if type(cursor) ~= "string" then
+      return nil, "tools/list: a cursor that is no string", "EPROTOCOL"
+    end
     if seen[cursor] then return nil, "tools/list: the same page comes again", "EPROTOCOL" end
     seen[cursor] = true
   end

@@ -153,4 +153,49 @@ describe("git", function()
     assert.matches("belongs to another user", message)
     assert.matches("safe.directory", message)
   end)
+
+  describe("with a git that answers something else", function()
+    local process = require("praxlua.process")
+    local run = process.run
+    after_each(function() process.run = run end)
+
+    local function answering(text)
+      process.run = function()
+        return { code = 0, signal = 0, stdout = text, stderr = "" }
+      end
+    end
+
+    local ODD = {
+      status = { "M", " M\0", " M \0" },
+      files = { "100644 x 0\ta\0", "100644 0123 0\0", "usage: git\n" },
+      log = {
+        "usage: git\n", ":100644 100644 0123 4567 M\0a\0", "\1ab 2025-01-01\0:100644\0a\0",
+        "\1ab 2025-01-01\0:100644 100644 0123 4567 M\0",
+      },
+      hidden = { "H\0", "usage: git\n" },
+      head = { "", "main\n", "ab\ncd\n" },
+      branch = { "", "a\nb\n" },
+      toplevel = { "", "\n" },
+    }
+    for name, answers in pairs(ODD) do
+      it("fails in " .. name .. " instead of guessing", function()
+        for _, text in ipairs(answers) do
+          answering(text)
+          local paths = name ~= "files" and { "a" } or nil
+          local message = helper.fails("EGIT", git[name]("/d", paths))
+          assert.matches("gave no answer that makes sense in /d", message, 1, true)
+        end
+      end)
+    end
+
+    it("knows no commit", function()
+      answering("no such thing\n")
+      assert.is_nil(git.commit_exists("/d", "abcd"))
+    end)
+
+    it("keeps a line break at the beginning of a name", function()
+      answering("\1ab 2025-01-01\0\n:100644 100644 0123 4567 M\0\na\0")
+      assert.equal("\na", git.log("/d", { "a" })[1].changes[1].path)
+    end)
+  end)
 end)

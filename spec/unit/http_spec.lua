@@ -39,7 +39,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if path == "/json":
             self.answer(b'{"ok": true}', headers=[("Content-Type", "application/json"),
-                ("X-Twice", "one"), ("X-TWICE", "two"), ("X-Empty", "")])
+                ("X-Twice", "one"), ("X-TWICE", "two"), ("X-Empty", ""),
+                ("X-Split", "a\rb: c")])
         elif path == "/echo":
             lines = ["%s %s" % (self.command, path)]
             lines += sorted("%s: %s" % (k.lower(), v) for k, v in self.headers.items())
@@ -158,6 +159,10 @@ describe("core.http", function()
     assert.equal("one, two", response.headers["x-twice"])
     assert.equal("", response.headers["x-empty"])
     assert.is_nil(response.headers["Content-Type"])
+  end)
+
+  it("lets no line break into a header's value", function()
+    assert.equal("a b: c", assert(request("/json")).headers["x-split"])
   end)
 
   it("reaches the server by the name localhost", function()

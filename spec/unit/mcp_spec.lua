@@ -267,6 +267,32 @@ for line in sys.stdin:
     assert.equal("tools/list: the same page comes again", message)
   end)
 
+  it("refuses a page whose cursor is no string", function()
+    local child = peer(HELLO .. [[
+cursor = []
+for _ in range(50): cursor = [cursor]
+answer(json.loads(sys.stdin.readline())["id"], {"tools": [], "nextCursor": cursor})
+]])
+    local client = assert(mcp.connect({ process = child, timeout = 10 }))
+    local tools, message, code = mcp.list_tools(client, 5)
+    assert.is_nil(tools)
+    assert.equal("EPROTOCOL", code)
+    assert.equal("tools/list: a cursor that is no string", message)
+  end)
+
+  it("does not send back an id that is neither string nor number", function()
+    local child = peer(HELLO .. [[
+ask = json.loads(sys.stdin.readline())
+print('{"jsonrpc": "2.0", "method": "ping", "id": ' + "[" * 50 + "]" * 50 + "}")
+print('{"jsonrpc": "2.0", "method": "ping", "id": {"a": 1}}')
+print('{"jsonrpc": "2.0", "method": "ping", "id": "mine"}')
+reply = json.loads(sys.stdin.readline())
+answer(ask["id"], {"tools": [{"name": reply["id"]}]})
+]])
+    local client = assert(mcp.connect({ process = child, timeout = 10 }))
+    assert.same({ "mine" }, names(assert(mcp.list_tools(client, 5))))
+  end)
+
   it("tells a server's error in its own words, made printable", function()
     local child = peer(HELLO .. [[
 ask = json.loads(sys.stdin.readline())
