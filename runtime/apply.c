@@ -38,12 +38,12 @@ static int is_as_before(transaction *t, const change *c, const struct stat *st) 
 }
 
 /* Anything else than what was there when the change was queued is somebody's work, and stops the
-** batch. */
-static int still_as_before(transaction *t, const change *c, int dir, const char *name) {
-    struct stat st;
+** batch. *st is what is there. */
+static int still_as_before(transaction *t, const change *c, int dir, const char *name,
+                           struct stat *st) {
     int same;
-    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
-        same = is_as_before(t, c, &st);
+    if (fstatat(dir, name, st, AT_SYMLINK_NOFOLLOW) == 0)
+        same = is_as_before(t, c, st);
     else if (errno == ENOENT)
         same = c->before.type == STATE_ABSENT || c->kind == CHANGE_RMDIR;
     else
@@ -69,8 +69,7 @@ static int make_directory(const change *c, int dir, const char *name) {
     return rc;
 }
 
-/* Whether there is nothing in the directory dir/name but a cache: 1, 0 or -1. */
-static int is_empty(const transaction *t, int dir, const char *name) {
+int transaction_is_empty(const transaction *t, int dir, const char *name) {
     int empty = 1;
     DIR *d = transaction_list(dir, name);
     if (!d)
@@ -87,13 +86,13 @@ static int is_empty(const transaction *t, int dir, const char *name) {
 ** then. */
 static int take_directory(transaction *t, const change *c, int dir, const char *name) {
     char number[16];
-    int empty = is_empty(t, dir, name);
+    int empty = transaction_is_empty(t, dir, name);
     if (empty != 1)
         return empty;
     snprintf(number, sizeof number, "%u", c->number);
     if (durable_rename(dir, name, t->stage, number) != 0)
         return errno == ENOENT || errno == EACCES ? 0 : -1;
-    empty = is_empty(t, t->stage, number);
+    empty = transaction_is_empty(t, t->stage, number);
     if (empty == 0)
         return transaction_rename_new(t->stage, number, dir, name);
     return empty == 1 ? 0 : -1;
@@ -126,29 +125,83 @@ static int switch_directory(transaction *t, const change *c, int dir, const char
     }
 }
 
-static int switch_file(transaction *t, const change *c, int dir, const char *name) {
+/* What came out of the tree into stage/`out` is not what was looked at: somebody saved the file
+** just then. It goes back; should they have saved it once more meanwhile, then that stays. */
+static int give_back(transaction *t, const char *out, int dir, const char *name) {
+    if (transaction_rename_new(t->stage, out, dir, name) != 0 && errno != EEXIST)
+        return -1;
+    errno = ESTALE;
+    return -1;
+}
+
+static int exchange_back(transaction *t, const change *c, const char *number, int dir,
+                         const char *name) {
+    if (durable_exchange(t->stage, number, dir, name) != 0)
+        return -1;
+    if (!transaction_is(t->stage, number, c->after.inode) &&
+        durable_exchange(t->stage, number, dir, name) != 0)
+        return -1;
+    errno = ESTALE;
+    return -1;
+}
+
+/* Without an exchange: out, in, and nothing stands there for an instant. */
+static int out_and_in(transaction *t, const change *c, const char *number, int dir,
+                      const char *name, const struct stat *old) {
+    char out[16];
+    snprintf(out, sizeof out, "s%u", c->number);
+    if (durable_rename(dir, name, t->stage, out) != 0)
+        return -1;
+    if (!transaction_is(t->stage, out, old->st_ino))
+        return give_back(t, out, dir, name);
+    /* A link refuses a name that is taken, which a rename does not everywhere. */
+    if (durable_link(t->stage, number, dir, name) == 0)
+        return durable_unlink(t->stage, number);
+    if (errno == EEXIST)
+        errno = ESTALE;
+    return -1;
+}
+
+/* Takes the old file out and puts the new one, if there is one, in its place. */
+static int replace_file(transaction *t, const change *c, const char *number, int dir,
+                        const char *name, const struct stat *old) {
+    bool remove = c->kind == CHANGE_REMOVE;
+    int rc = remove ? durable_rename(dir, name, t->stage, number)
+                    : durable_exchange(t->stage, number, dir, name);
+    if (rc != 0 && !remove && transaction_cannot_exchange(errno))
+        rc = out_and_in(t, c, number, dir, name, old);
+    else if (rc == 0 && !transaction_is(t->stage, number, old->st_ino))
+        rc = remove ? give_back(t, number, dir, name) : exchange_back(t, c, number, dir, name);
+    if (rc != 0 && errno == ENOENT)
+        errno = ESTALE; /* gone just now */
+    return rc;
+}
+
+static int switch_file(transaction *t, const change *c, int dir, const char *name,
+                       const struct stat *old) {
     char number[16];
-    if (c->kind == CHANGE_REMOVE)
-        return durable_unlink(dir, name);
     snprintf(number, sizeof number, "%u", c->number);
-    if (c->before.type != STATE_ABSENT)
-        return durable_rename(t->stage, number, dir, name);
-    return move_in(t, number, dir, name);
+    if (c->before.type == STATE_ABSENT)
+        return move_in(t, number, dir, name);
+    return replace_file(t, c, number, dir, name, old);
 }
 
 /* Counts the change in *reached when it comes to changing something. */
 static int switch_change(transaction *t, const change *c, size_t *reached) {
     const char *name;
+    struct stat old = {0};
     int dir = path_parent(t->root, c->path, &name, false);
     if (dir < 0)
         return -1;
-    int rc = still_as_before(t, c, dir, name);
+    int rc = still_as_before(t, c, dir, name, &old);
     if (rc == 0) {
         ++*reached;
         if (c->kind == CHANGE_PUT || c->kind == CHANGE_LINK || c->kind == CHANGE_REMOVE)
-            rc = switch_file(t, c, dir, name);
+            rc = switch_file(t, c, dir, name, &old);
         else
             rc = switch_directory(t, c, dir, name);
+        if (rc != 0 && errno == ESTALE)
+            --*reached; /* and it was not changed after all */
     }
     int saved = errno;
     close(dir);
@@ -166,7 +219,9 @@ static int prepare(transaction *t) {
     batch *all = realloc(t->batches, (t->batch_count + 1) * sizeof *all);
     if (all)
         t->batches = all;
-    int rc = all ? journal_reserve(&t->log, p.size) : -1;
+    int rc = all ? transaction_reserve(t) : -1;
+    if (rc == 0)
+        rc = journal_reserve(&t->log, p.size);
     if (rc == 0)
         rc = journal_append(&t->log, RECORD_BATCH, &p);
     payload_free(&p);
@@ -175,9 +230,7 @@ static int prepare(transaction *t) {
     t->queue.sequence = t->log.sequence;
     all[t->batch_count++] = t->queue;
     t->queue = (batch){0};
-    if (durable_sync_all(t->root) != 0)
-        return transaction_failed(t, "sync", ".");
-    return 0;
+    return transaction_sync(t);
 }
 
 int transaction_apply(transaction *t) {
@@ -185,16 +238,14 @@ int transaction_apply(transaction *t) {
     if (count == 0)
         return 0;
     uint64_t before = t->log.sequence;
-    int rc = prepare(t);
+    int rc = transaction_ready(t) == 0 ? prepare(t) : -1;
     for (size_t i = 0; rc == 0 && i < count; i++) {
         batch *b = &t->batches[t->batch_count - 1];
         if (switch_change(t, &b->changes[i], &b->reached) != 0)
             rc = transaction_failed(t, "switch", b->changes[i].path);
     }
-    if (rc == 0 && durable_sync_all(t->root) != 0)
-        rc = transaction_failed(t, "sync", ".");
     if (rc == 0)
-        return (int)count;
+        return (int)count; /* durable with the next batch, checkpoint or commit */
     /* All or nothing: what was switched goes back now. When even that fails, the record of the
     ** undo stays open and ends with the next resume or rollback. */
     int saved = errno;

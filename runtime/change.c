@@ -82,10 +82,14 @@ bool stat_unchanged(const struct stat *a, const struct stat *b) {
            a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
 }
 
-bool state_equal(const state *a, const state *b) {
-    if (a->type != b->type || a->mode != b->mode)
+bool state_same_content(const state *a, const state *b) {
+    if (a->type != b->type)
         return false;
     return !a->content ? !b->content : b->content && strcmp(a->content, b->content) == 0;
+}
+
+bool state_equal(const state *a, const state *b) {
+    return a->mode == b->mode && state_same_content(a, b);
 }
 
 void state_free(state *s) {

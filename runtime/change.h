@@ -5,7 +5,7 @@
 #define PRAXLUA_CHANGE_H
 
 #include "digest.h"
-#include "journal.h"
+#include "payload.h"
 
 #include <stdbool.h>
 #include <sys/stat.h>
@@ -17,7 +17,7 @@ typedef struct state {
     state_type type;
     uint32_t mode;  /* permission bits of a file or directory */
     char *content;  /* file: SHA-256 in hex; link: its target; else NULL. Owned. */
-    uint64_t inode; /* tells a directory from its copy */
+    uint64_t inode; /* tells a directory from its copy; after: the staged file's, 0 if not known */
 } state;
 
 typedef enum {
@@ -49,8 +49,9 @@ int state_observe(state *s, int root, const char *path, digest *d, struct stat *
 /* Whether two lstats are of one file that nobody wrote to or gave another mode in between. */
 bool stat_unchanged(const struct stat *a, const struct stat *b);
 
-/* Same type and content; for files and directories also the same mode. */
+/* Same type and content; for state_equal, of files and directories, also the same mode. */
 bool state_equal(const state *a, const state *b);
+bool state_same_content(const state *a, const state *b);
 void state_free(state *s);
 
 void change_write(const change *c, payload *p);

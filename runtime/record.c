@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { FORMAT_VERSION = 1 };
+enum { FORMAT_VERSION = 2 }; /* 1 had one copy of the journal */
 
 int transaction_failed(transaction *t, const char *step, const char *path) {
     int saved = errno;
@@ -76,7 +76,7 @@ static int load_record(void *context, uint32_t kind, uint64_t sequence, payload 
         kind = 0;
     switch (kind) {
     case RECORD_BEGIN:
-        if (payload_get_u32(p) != FORMAT_VERSION) {
+        if (payload_get_u32(p) > FORMAT_VERSION) {
             errno = EPROTONOSUPPORT;
             return -1;
         }
@@ -98,6 +98,9 @@ static int load_record(void *context, uint32_t kind, uint64_t sequence, payload 
         break;
     case RECORD_COMMITTED:
         t->committed = true;
+        break;
+    case RECORD_KEPT:
+        rc = transaction_add_kept(t, payload_get_string(p));
         break;
     default:
         rc = -1;
@@ -141,6 +144,9 @@ void transaction_close(transaction *t) {
     free(t->kept);
     t->kept = NULL;
     t->kept_count = 0;
+    free(t->lost);
+    t->lost = NULL;
+    t->lost_count = 0;
     free(t->note);
     free(t->disposable);
     free(t->where);
@@ -172,7 +178,7 @@ static int begin(transaction *t, const char *disposable) {
     t->disposable = strdup(disposable ? disposable : "");
     int rc = t->disposable ? journal_append(&t->log, RECORD_BEGIN, &p) : -1;
     payload_free(&p);
-    return rc == 0 ? durable_sync_all(t->root) : -1;
+    return rc == 0 ? transaction_reserve(t) : -1; /* durable with the first batch or checkpoint */
 }
 
 DIR *transaction_list(int dir, const char *name) {
@@ -201,6 +207,27 @@ static int skip_names(transaction *t, int folder) {
     return closedir(d);
 }
 
+/* What was read so far of a journal that could not be opened. */
+static void unload(transaction *t) {
+    for (size_t i = 0; i < t->batch_count; i++)
+        batch_free(&t->batches[i]);
+    for (size_t i = 0; i < t->kept_count; i++)
+        free(t->kept[i]);
+    t->batch_count = t->kept_count = 0;
+    free(t->disposable);
+    t->disposable = NULL;
+}
+
+/* On a full disk the reserve makes room for the journal's new files. */
+static int open_journal(transaction *t, bool create) {
+    int rc = journal_open(&t->log, t->dir, create, load_record, t);
+    if (rc == 0 || create || (errno != ENOSPC && errno != EDQUOT))
+        return rc;
+    transaction_release(t);
+    unload(t);
+    return journal_open(&t->log, t->dir, create, load_record, t);
+}
+
 int transaction_open(transaction *t, const char *root, const char *path, bool create,
                      const char *disposable) {
     t->root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -213,11 +240,12 @@ int transaction_open(transaction *t, const char *root, const char *path, bool cr
         return transaction_failed(t, "make", path);
     if (!create && (t->dir = path_open(t->root, path, O_RDONLY | O_DIRECTORY)) < 0)
         return transaction_failed(t, "open", path);
+    transaction_measure(t);
     t->stage = path_open(t->dir, "stage", O_RDONLY | O_DIRECTORY);
     t->undo = path_open(t->dir, "undo", O_RDONLY | O_DIRECTORY);
     if (t->stage < 0 || t->undo < 0)
         return transaction_failed(t, "open the folders of", path);
-    if (journal_open(&t->log, t->dir, "journal", create, load_record, t) != 0)
+    if (open_journal(t, create) != 0)
         return transaction_failed(t, "read the journal of", path);
     if (create && begin(t, disposable) != 0)
         return transaction_failed(t, "write the journal of", path);
@@ -236,27 +264,85 @@ int transaction_open(transaction *t, const char *root, const char *path, bool cr
     return 0;
 }
 
+int transaction_ready(transaction *t) {
+    if (!t->failed && !t->undoing)
+        return 0;
+    errno = EIO;
+    return transaction_failed(t, "go on after", "a failed sync or undo");
+}
+
+int transaction_sync(transaction *t) {
+    if (durable_sync_all(t->root) == 0)
+        return 0;
+    /* What became of the journal on the disk is as unknown as the rest. */
+    transaction_failed(t, "sync", ".");
+    journal_distrust(&t->log);
+    t->failed = true;
+    return -1;
+}
+
+/* Appends a record that says that all before it is done, once that is durable. */
+static int seal(transaction *t, uint32_t kind, const payload *p) {
+    if (transaction_ready(t) != 0 || transaction_sync(t) != 0)
+        return -1;
+    if (journal_append(&t->log, kind, p) != 0)
+        return transaction_failed(t, "write", "journal");
+    if (journal_sync(&t->log) == 0)
+        return 0;
+    t->failed = true;
+    return transaction_failed(t, "write", "journal");
+}
+
 int transaction_checkpoint(transaction *t, const void *note, size_t size) {
     payload p = {0};
     payload_bytes(&p, note, size);
-    int rc = journal_append(&t->log, RECORD_CHECKPOINT, &p);
-    if (rc == 0)
-        rc = journal_sync(&t->log);
+    int rc = seal(t, RECORD_CHECKPOINT, &p);
     if (rc == 0) {
         p.at = 0;
         rc = load_checkpoint(t, t->log.sequence, &p);
     }
+    if (rc == 0 && transaction_reserve(t) != 0)
+        rc = transaction_failed(t, "reserve room in", "the transaction's folder");
     payload_free(&p);
-    return rc == 0 ? 0 : transaction_failed(t, "write", "journal");
+    return rc;
 }
 
 int transaction_commit(transaction *t) {
     payload p = {0};
-    int rc = journal_append(&t->log, RECORD_COMMITTED, &p);
-    if (rc == 0)
-        rc = journal_sync(&t->log);
-    if (rc != 0)
-        return transaction_failed(t, "write", "journal");
+    if (seal(t, RECORD_COMMITTED, &p) != 0)
+        return -1;
     t->committed = true;
+    transaction_release(t);
     return 0;
+}
+
+int transaction_add_kept(transaction *t, char *path) {
+    char **kept = path ? realloc(t->kept, (t->kept_count + 1) * sizeof *kept) : NULL;
+    if (!kept) {
+        free(path);
+        return -1;
+    }
+    t->kept = kept;
+    kept[t->kept_count++] = path;
+    return 0;
+}
+
+int transaction_note_kept(transaction *t, const char *path, const char *name) {
+    const char *slash = strrchr(path, '/');
+    int prefix = slash ? (int)(slash - path + 1) : 0;
+    char *all;
+    if (asprintf(&all, "%.*s%s", prefix, path, name) < 0)
+        return -1;
+    for (size_t i = 0; i < t->kept_count; i++)
+        if (strcmp(t->kept[i], all) == 0) {
+            free(all);
+            return 0;
+        }
+    payload p = {0};
+    payload_string(&p, all);
+    /* For a process that goes on after a kill. To keep the file matters more than to tell of it. */
+    if (journal_append(&t->log, RECORD_KEPT, &p) == 0)
+        journal_sync(&t->log);
+    payload_free(&p);
+    return transaction_add_kept(t, all);
 }

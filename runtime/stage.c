@@ -15,24 +15,29 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A new change at the end of the queue with `before` observed, or NULL with errno. */
+/* A new change at the end of the queue with `before` observed, or NULL with errno and the step. */
 static change *enqueue(transaction *t, change_kind kind, const char *path) {
     batch *q = &t->queue;
+    if (transaction_ready(t) != 0)
+        return NULL;
     if ((q->count & (q->count - 1)) == 0) { /* grows at powers of two */
         change *more = realloc(q->changes, (q->count ? 2 * q->count : 1) * sizeof *more);
         if (!more)
-            return NULL;
+            goto fail;
         q->changes = more;
     }
     change *c = &q->changes[q->count];
     *c = (change){.kind = kind, .number = t->next, .path = strdup(path)};
     if (!c->path || state_observe(&c->before, t->root, path, t->hash, &c->seen) != 0) {
         change_free(c);
-        return NULL;
+        goto fail;
     }
     t->next++;
     q->count++;
     return c;
+fail:
+    transaction_failed(t, "look at", path);
+    return NULL;
 }
 
 static void drop_last(transaction *t) {
@@ -85,9 +90,8 @@ static int give_owner(transaction *t, const change *c, int fd) {
     return uid == 0 && gid == 0 ? 0 : durable_owner(fd, uid, gid);
 }
 
-/* Copies `from` (a descriptor, or -1: `data`) into the staged file and hashes what it writes. */
-static int fill(transaction *t, int fd, int from, const void *data, size_t size,
-                char hex[DIGEST_HEX]) {
+int transaction_fill(transaction *t, int fd, int from, const void *data, size_t size,
+                     char hex[DIGEST_HEX]) {
     char buffer[64 * 1024];
     if (digest_reset(t->hash) != 0)
         return -1;
@@ -112,13 +116,15 @@ static int fill(transaction *t, int fd, int from, const void *data, size_t size,
 
 static int stage_file(transaction *t, change *c, int from, const void *data, size_t size) {
     char number[16], hex[DIGEST_HEX];
+    struct stat st;
     int rc = -1;
     snprintf(number, sizeof number, "%u", c->number);
     int fd = durable_create(t->stage, number, 0600);
     if (fd < 0)
         return -1;
-    if (fill(t, fd, from, data, size, hex) == 0 && give_owner(t, c, fd) == 0 &&
-        durable_mode(fd, c->after.mode) == 0) {
+    if (transaction_fill(t, fd, from, data, size, hex) == 0 && give_owner(t, c, fd) == 0 &&
+        durable_mode(fd, c->after.mode) == 0 && fstat(fd, &st) == 0) {
+        c->after.inode = st.st_ino;
         c->after.content = strdup(hex);
         rc = c->after.content ? 0 : -1;
     }
@@ -152,7 +158,7 @@ int transaction_put(transaction *t, const char *path, int from, const void *data
                     int mode) {
     change *c = enqueue(t, CHANGE_PUT, path);
     if (!c)
-        return transaction_failed(t, "look at", path);
+        return -1;
     if (check_replaceable(&c->before) != 0)
         goto fail;
     c->after.type = STATE_FILE;
@@ -178,9 +184,10 @@ fail:
 
 int transaction_symlink(transaction *t, const char *path, const char *target) {
     char number[16];
+    struct stat st;
     change *c = enqueue(t, CHANGE_LINK, path);
     if (!c)
-        return transaction_failed(t, "look at", path);
+        return -1;
     if (check_replaceable(&c->before) != 0)
         goto fail;
     c->after.type = STATE_LINK;
@@ -192,8 +199,10 @@ int transaction_symlink(transaction *t, const char *path, const char *target) {
         return 0;
     }
     snprintf(number, sizeof number, "%u", c->number);
-    if (durable_symlink(target, t->stage, number) != 0)
+    if (durable_symlink(target, t->stage, number) != 0 ||
+        fstatat(t->stage, number, &st, AT_SYMLINK_NOFOLLOW) != 0)
         goto fail;
+    c->after.inode = st.st_ino;
     if (c->before.type != STATE_ABSENT && keep_old(t, c) != 0)
         goto fail;
     return 1;
@@ -207,7 +216,7 @@ fail:
 int transaction_remove(transaction *t, const char *path) {
     change *c = enqueue(t, CHANGE_REMOVE, path);
     if (!c)
-        return transaction_failed(t, "look at", path);
+        return -1;
     if (c->before.type == STATE_ABSENT) {
         drop_last(t);
         return 0;
@@ -224,10 +233,8 @@ static change *directory_change(transaction *t, change_kind kind, const char *pa
                                 state_type wanted, int *result) {
     change *c = enqueue(t, kind, path);
     *result = -1;
-    if (!c) {
-        transaction_failed(t, "look at", path);
+    if (!c)
         return NULL;
-    }
     state_type is = c->before.type;
     c->after.type = wanted;
     *result = is == STATE_ABSENT || is == STATE_DIRECTORY ? 0 : -1;
@@ -280,7 +287,7 @@ int transaction_exchange_with(transaction *t, const char *path, uint32_t staged)
     struct stat st;
     change *c = enqueue(t, CHANGE_EXCHANGE, path);
     if (!c)
-        return transaction_failed(t, "look at", path);
+        return -1;
     c->number = staged;
     snprintf(number, sizeof number, "%u", staged);
     if (c->before.type != STATE_DIRECTORY && c->before.type != STATE_ABSENT) {

@@ -2,9 +2,11 @@
 ** transaction.c: transactions for Lua.
 **
 ** local t = transaction.open(root, path, { create = true, disposable = "__pycache__" })
+** transaction.RESERVE_BYTES, RESERVE_INODES: what the folder of a transaction takes beside the staged
+** files, their second names and the journal; bytes grow by four times the journal.
 ** Methods return nil, message, code on failure. Paths are relative to the root. Codes of their
 ** own: "ECHANGED" somebody changed the path meanwhile, "EBADJOURNAL" a damaged journal,
-** "EFORMAT" a journal of a newer praxlua.
+** "EFORMAT" a journal of a newer praxlua, "ELOST" old content that an undo needs is gone.
 */
 #define _GNU_SOURCE
 #include "transaction.h"
@@ -29,6 +31,8 @@ static int failure(lua_State *L, transaction *t) {
         return core_fail(L, "ECHANGED", "%s %s: it was changed meanwhile", step, where);
     case EBADMSG:
         return core_fail(L, "EBADJOURNAL", "%s %s: the journal is damaged", step, where);
+    case TRANSACTION_ELOST:
+        return core_fail(L, "ELOST", "%s %s: its old content is lost", step, where);
     case EPROTONOSUPPORT:
         return core_fail(L, "EFORMAT", "%s %s: written by a newer praxlua", step, where);
     default:
@@ -49,7 +53,7 @@ static int l_open(lua_State *L) {
     bool create = core_opt_boolean(L, 3, "create", 0);
     const char *disposable = core_opt_string(L, 3, "disposable", NULL);
     transaction *t = lua_newuserdatauv(L, sizeof *t, 0);
-    *t = (transaction){.root = -1, .dir = -1, .stage = -1, .undo = -1, .log.fd = -1};
+    *t = (transaction){.root = -1, .dir = -1, .stage = -1, .undo = -1, .log = JOURNAL_CLOSED};
     luaL_setmetatable(L, TYPE);
     if (transaction_open(t, root, path, create, disposable) == 0)
         return 1;
@@ -251,11 +255,21 @@ static int l_last_checkpoint(lua_State *L) {
     return 1;
 }
 
-static int pushed_kept(lua_State *L, const transaction *t) {
-    lua_createtable(L, (int)t->kept_count, 0);
-    for (size_t i = 0; i < t->kept_count; i++) {
-        lua_pushstring(L, t->kept[i]);
-        lua_rawseti(L, -2, (lua_Integer)i + 1);
+/* What was kept since it was told last, and is still there. */
+static int pushed_kept(lua_State *L, transaction *t) {
+    struct stat st;
+    lua_Integer n = 0;
+    lua_newtable(L);
+    for (; t->kept_told < t->kept_count; t->kept_told++) {
+        const char *name, *path = t->kept[t->kept_told];
+        int dir = path_parent(t->root, path, &name, false);
+        if (dir < 0)
+            continue;
+        if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+            lua_pushstring(L, path);
+            lua_rawseti(L, -2, ++n);
+        }
+        close(dir);
     }
     return 1;
 }
@@ -268,10 +282,50 @@ static int l_rewind(lua_State *L) {
 }
 
 /* t:rollback() -> kept: undoes everything. kept: paths under which changes of others, found in the
-** way, were kept. */
+** way, were kept; those of an undo that was cut short are among them. */
 static int l_rollback(lua_State *L) {
     transaction *t = check(L);
     return transaction_undo(t, 0) == 0 ? pushed_kept(L, t) : failure(L, t);
+}
+
+/* t:lost() -> array of { path, sha256 = string | nil }: what the last rewind or rollback, which failed
+** with "ELOST", could not bring back; sha256: of a file, which supply can help with. */
+static int l_lost(lua_State *L) {
+    const transaction *t = check(L);
+    lua_createtable(L, (int)t->lost_count, 0);
+    for (size_t i = 0; i < t->lost_count; i++) {
+        lua_createtable(L, 0, 2);
+        lua_pushstring(L, t->lost[i]->path);
+        lua_setfield(L, -2, "path");
+        if (t->lost[i]->before.type == STATE_FILE) {
+            lua_pushstring(L, t->lost[i]->before.content);
+            lua_setfield(L, -2, "sha256");
+        }
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    return 1;
+}
+
+/* t:supply(path, from) -> true: gives the undo a copy of a lost file, from a backup; then rollback (or
+** rewind) once more. "ECHANGED" when it is not the very content. */
+static int l_supply(lua_State *L) {
+    transaction *t = check(L);
+    const char *path = core_check_path(L, 2);
+    const char *from = core_check_path(L, 3);
+    int fd = path_open_regular(AT_FDCWD, from, NULL);
+    if (fd < 0)
+        return core_errno(L, errno, "open", from);
+    int rc = transaction_supply(t, path, fd);
+    int saved = errno;
+    close(fd);
+    errno = saved;
+    return done(L, t, rc);
+}
+
+/* t:mended() -> whether a damaged or missing copy of the journal was mended when it was opened */
+static int l_mended(lua_State *L) {
+    lua_pushboolean(L, check(L)->log.mended);
+    return 1;
 }
 
 /* t:commit() -> true */
@@ -280,8 +334,8 @@ static int l_commit(lua_State *L) {
     return done(L, t, transaction_commit(t));
 }
 
-/* t:rescue() -> kept: old files that somebody wrote to after they were replaced get names of their
-** own; for the time between the commit and the deletion of the folder. */
+/* t:rescue() -> kept: what somebody wrote into files that are in the transaction's folder by now gets
+** names of its own. For the time before the folder is deleted, which must not be when this fails. */
 static int l_rescue(lua_State *L) {
     transaction *t = check(L);
     return transaction_rescue(t) == 0 ? pushed_kept(L, t) : failure(L, t);
@@ -379,6 +433,9 @@ static const luaL_Reg methods[] = {
     {"rollback", l_rollback},
     {"commit", l_commit},
     {"rescue", l_rescue},
+    {"lost", l_lost},
+    {"supply", l_supply},
+    {"mended", l_mended},
     {"sequence", l_sequence},
     {"status", l_status},
     {"changes", l_changes},
@@ -394,5 +451,10 @@ static const luaL_Reg functions[] = {
 };
 
 int luaopen_praxlua_transaction(lua_State *L) {
-    return core_open(L, TYPE, methods, functions);
+    core_open(L, TYPE, methods, functions);
+    lua_pushinteger(L, TRANSACTION_ROOM);
+    lua_setfield(L, -2, "RESERVE_BYTES");
+    lua_pushinteger(L, TRANSACTION_INODES);
+    lua_setfield(L, -2, "RESERVE_INODES");
+    return 1;
 }

@@ -14,41 +14,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Remembers that `path` was moved aside to `name` in the same directory. */
-static int note_kept(transaction *t, const char *path, const char *name) {
-    char **kept = realloc(t->kept, (t->kept_count + 1) * sizeof *kept);
-    if (!kept)
-        return -1;
-    t->kept = kept;
-    const char *slash = strrchr(path, '/');
-    int prefix = slash ? (int)(slash - path + 1) : 0;
-    if (asprintf(&kept[t->kept_count], "%.*s%s", prefix, path, name) < 0)
-        return -1;
-    t->kept_count++;
-    return 0;
-}
-
-/* The i-th name under which another's version of `name` may be kept. */
-static void name_aside(const transaction *t, const char *name, unsigned i,
-                       char aside[NAME_MAX + 1]) {
-    char ending[32];
-    int size = i ? snprintf(ending, sizeof ending, ".kept-%s-%u", t->tag, i)
-                 : snprintf(ending, sizeof ending, ".kept-%s", t->tag);
-    snprintf(aside, NAME_MAX + 1, "%.*s%s", NAME_MAX - size, name, ending);
-}
-
-/* Gives what stands at dir/name, which somebody else wrote, a name of its own beside it. */
-static int move_aside(transaction *t, const char *path, int dir, const char *name) {
-    char aside[NAME_MAX + 1];
-    for (unsigned i = 0;; i++) {
-        name_aside(t, name, i, aside);
-        if (transaction_rename_new(dir, name, dir, aside) == 0)
-            return note_kept(t, path, aside);
-        if (errno != EEXIST)
-            return transaction_failed(t, "move aside", path);
-    }
-}
-
 int transaction_tidy(transaction *t, int dir, const char *name) {
     int rc = -1;
     if (!t->disposable)
@@ -102,32 +67,23 @@ int transaction_adopt(int fd, int dir) {
     return st.st_uid == 0 && st.st_gid == 0 ? 0 : durable_owner(fd, st.st_uid, st.st_gid);
 }
 
+bool transaction_cannot_exchange(int error) {
+    return error == EINVAL || error == ENOSYS || error == EXDEV;
+}
+
 int transaction_exchange(int a_dir, const char *a, int b_dir, const char *b, const char *spare) {
     if (durable_exchange(a_dir, a, b_dir, b) == 0)
         return 0;
-    if (errno != EINVAL && errno != ENOSYS && errno != EXDEV)
+    if (!transaction_cannot_exchange(errno))
         return -1;
     if (durable_rename(b_dir, b, a_dir, spare) != 0)
         return -1;
     return durable_rename(a_dir, a, b_dir, b);
 }
 
-/* Puts the old file or link back over whatever stands there. The undo file stays until the whole
-** transaction is discarded, so that this may be done again. */
-static int bring_back(transaction *t, const change *c, int dir, const char *name) {
-    char from[16], staged[16];
-    snprintf(from, sizeof from, "%u", c->number);
-    snprintf(staged, sizeof staged, "u%u", c->number);
-    if (durable_unlink(t->stage, staged) != 0 && errno != ENOENT)
-        return -1;
-    if (durable_link(t->undo, from, t->stage, staged) != 0) {
-        if (errno != EPERM && errno != EOPNOTSUPP && errno != EMLINK && errno != ENOSPC)
-            return -1;
-        return durable_rename(t->undo, from, dir, name); /* no hard links, or no room for one */
-    }
-    if (c->before.type == STATE_FILE && durable_mode_at(t->stage, staged, c->before.mode) != 0)
-        return -1;
-    return durable_rename(t->stage, staged, dir, name);
+bool transaction_is(int dir, const char *name, uint64_t inode) {
+    struct stat st;
+    return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == inode;
 }
 
 /* Whether a change was never switched in, or is undone already: the very file from before stands
@@ -138,30 +94,194 @@ static bool is_untouched(const transaction *t, const change *c, const state *now
     struct stat st;
     if (now->type == c->before.type && now->inode == c->before.inode)
         return true;
-    if (c->kind == CHANGE_REMOVE)
+    if (c->kind == CHANGE_REMOVE || (c->after.inode && now->inode == c->after.inode))
         return false;
     snprintf(number, sizeof number, "%u", c->number);
-    return fstatat(t->stage, number, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    if (fstatat(t->stage, number, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        return false;
+    return c->after.inode == 0 || st.st_ino == c->after.inode;
 }
 
-static int undo_file(transaction *t, const change *c, const state *now) {
-    const char *name;
-    int rc = 0;
-    if (state_equal(now, &c->before) || is_untouched(t, c, now))
+/* Whether a change that comes before `c` and is to be undone as well is of the same path, and, with
+** `now`, found there what stands there now. */
+static bool has_earlier(const transaction *t, const change *c, const state *now) {
+    for (size_t b = 0; b < t->batch_count; b++) {
+        const batch *done = &t->batches[b];
+        if (done->undone || done->sequence <= t->undo_to)
+            continue;
+        for (size_t i = 0; i < done->reached; i++) {
+            const change *earlier = &done->changes[i];
+            if (earlier == c)
+                return false;
+            if (strcmp(earlier->path, c->path) == 0 &&
+                (!now ||
+                 (earlier->before.type == now->type && earlier->before.inode == now->inode)))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Notes that the old content of a change is gone, and goes on. */
+static int lose(transaction *t, const change *c) {
+    const change **lost = realloc(t->lost, (t->lost_count + 1) * sizeof(const change *));
+    if (!lost)
+        return transaction_failed(t, "bring back", c->path);
+    t->lost = lost;
+    lost[t->lost_count++] = c;
+    return 0;
+}
+
+/* What lies in undo/N. */
+typedef enum { OLD_FAILED = -1, OLD_THERE, OLD_GIVEN, OLD_LOST } old_content;
+
+/* Puts a second name of the old inode, or the link, back into undo/N: 0 when it could. */
+static int find_again(transaction *t, const change *c, const char *number) {
+    state is;
+    if (c->before.type == STATE_LINK)
+        return durable_symlink(c->before.content, t->undo, number);
+    if (state_observe(&is, t->stage, number, t->hash, NULL) != 0)
+        return -1;
+    bool same = state_same_content(&is, &c->before);
+    state_free(&is);
+    return same ? durable_link(t->stage, number, t->undo, number) : -1;
+}
+
+/* The old content, proven by its hash; given back already, and what stood at the path is here
+** instead; or lost. What somebody wrote into the old file is kept beside. */
+static old_content find_old(transaction *t, const change *c, const char *number) {
+    state is;
+    old_content found = OLD_LOST;
+    if (state_observe(&is, t->undo, number, t->hash, NULL) != 0)
+        return errno == EIO ? OLD_LOST
+                            : transaction_failed(t, "look at the old content of", c->path);
+    if (state_same_content(&is, &c->before))
+        found = OLD_THERE;
+    else if (is.type == STATE_ABSENT)
+        found = find_again(t, c, number) == 0 ? OLD_THERE : OLD_LOST;
+    else if (state_same_content(&is, &c->after) || is.inode == c->after.inode)
+        found = OLD_GIVEN;
+    else if (transaction_keep_beside(t, c, t->undo, number) != 0)
+        found = transaction_failed(t, "keep the old content of", c->path);
+    bool other_mode = is.type == STATE_FILE && is.mode != c->before.mode;
+    if (found == OLD_THERE && other_mode && durable_mode_at(t->undo, number, c->before.mode) != 0)
+        found = transaction_failed(t, "set the mode of", c->path);
+    state_free(&is);
+    return found;
+}
+
+/* Puts the old file where nothing stands: 1, 0 when something came there meanwhile, or -1. The undo
+** file stays, so that this may be done again. */
+static int put_there(transaction *t, const change *c, const char *number, int dir,
+                     const char *name) {
+    if (durable_link(t->undo, number, dir, name) == 0)
+        return 1;
+    if (errno != EEXIST && transaction_rename_new(t->undo, number, dir, name) == 0)
+        return 1; /* no hard links, or no room for one */
+    return errno == EEXIST ? 0 : transaction_failed(t, "bring back", c->path);
+}
+
+/* What came out of the tree into folder/`out`: somebody's if it is not what was looked at, because
+** they saved it just then; it gets a name of its own. */
+static int look_at(transaction *t, const change *c, int folder, const char *out, int dir,
+                   const state *now) {
+    if (transaction_is(folder, out, now->inode))
         return 0;
-    int dir = path_parent(t->root, c->path, &name, c->before.type != STATE_ABSENT);
-    if (dir < 0)
-        return transaction_failed(t, "open the folder of", c->path);
-    if (now->type != STATE_ABSENT && !state_equal(now, &c->after))
-        rc = move_aside(t, c->path, dir, name);
-    else if (c->before.type == STATE_ABSENT && durable_unlink(dir, name) != 0)
-        rc = transaction_failed(t, "remove", c->path);
-    if (rc == 0 && c->before.type != STATE_ABSENT && bring_back(t, c, dir, name) != 0)
-        rc = transaction_failed(t, "bring back", c->path);
-    int saved = errno;
-    close(dir);
-    errno = saved;
-    return rc;
+    return transaction_move_aside(t, c->path, folder, out, dir);
+}
+
+/* Exchanges the new file for the old one: 1, 0 when something came there meanwhile, or -1. */
+static int swap_back(transaction *t, const change *c, const char *number, int dir, const char *name,
+                     const state *now) {
+    char spare[16];
+    if (durable_exchange(t->undo, number, dir, name) == 0)
+        return look_at(t, c, t->undo, number, dir, now) == 0 ? 1 : -1;
+    if (errno == ENOENT)
+        return 0;
+    if (!transaction_cannot_exchange(errno))
+        return transaction_failed(t, "bring back", c->path);
+    transaction_spare(t, 'u', spare);
+    if (durable_rename(dir, name, t->stage, spare) != 0)
+        return errno == ENOENT ? 0 : transaction_failed(t, "bring back", c->path);
+    if (look_at(t, c, t->stage, spare, dir, now) != 0)
+        return -1;
+    return put_there(t, c, number, dir, name);
+}
+
+/* Takes a file away that was not there before: 1, 0 when it is gone, or -1. */
+static int take_out(transaction *t, const change *c, const char *number, int dir, const char *name,
+                    const state *now) {
+    if (transaction_rename_new(dir, name, t->undo, number) != 0)
+        return errno == ENOENT ? 0 : transaction_failed(t, "remove", c->path);
+    return look_at(t, c, t->undo, number, dir, now) == 0 ? 1 : -1;
+}
+
+/* The old content is lost. Where an earlier change has still older content to bring back, only ours
+** goes away. */
+static int undo_lost(transaction *t, const change *c, int dir, const char *name, bool is_new) {
+    char spare[16];
+    if (!has_earlier(t, c, NULL))
+        return lose(t, c) == 0 ? 1 : -1;
+    if (!is_new)
+        return 1;
+    transaction_spare(t, 'l', spare);
+    return durable_rename(dir, name, t->stage, spare) == 0
+               ? 1
+               : transaction_failed(t, "bring back", c->path);
+}
+
+/* One try to undo a change of a file or link: 1 when it is done, 0 when what stands there has
+** changed or was moved aside, and another try is due, or -1. */
+static int try_undo_file(transaction *t, const change *c, int dir, const char *name,
+                         const state *now) {
+    char number[16];
+    bool is_new = now->type != STATE_ABSENT && state_equal(now, &c->after);
+    snprintf(number, sizeof number, "%u", c->number);
+    if (c->before.type == STATE_ABSENT) {
+        if (faccessat(t->undo, number, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+            return 1; /* ours was taken away already */
+        if (is_new)
+            return take_out(t, c, number, dir, name, now);
+    } else {
+        old_content old = find_old(t, c, number);
+        if (old == OLD_LOST)
+            return undo_lost(t, c, dir, name, is_new);
+        if (old != OLD_THERE)
+            return old == OLD_GIVEN ? 1 : -1;
+        if (now->type == STATE_ABSENT)
+            return put_there(t, c, number, dir, name);
+        if (is_new)
+            return swap_back(t, c, number, dir, name, now);
+    }
+    return transaction_move_aside(t, c->path, dir, name, dir);
+}
+
+static int undo_file(transaction *t, const change *c) {
+    enum { TRIES = 20 };
+    int done = 0;
+    for (int i = 0; done == 0; i++) {
+        state now;
+        const char *name;
+        if (i == TRIES) {
+            errno = EBUSY; /* somebody saves it faster than it can be looked at */
+            return transaction_failed(t, "bring back", c->path);
+        }
+        if (state_observe(&now, t->root, c->path, t->hash, NULL) != 0)
+            return transaction_failed(t, "look at", c->path);
+        if (state_equal(&now, &c->before) || is_untouched(t, c, &now)) {
+            state_free(&now);
+            return 0;
+        }
+        int dir = path_parent(t->root, c->path, &name, c->before.type != STATE_ABSENT);
+        done = dir < 0 ? transaction_failed(t, "open the folder of", c->path)
+                       : try_undo_file(t, c, dir, name, &now);
+        int saved = errno;
+        if (dir >= 0)
+            close(dir);
+        errno = saved;
+        state_free(&now);
+    }
+    return done < 0 ? -1 : 0;
 }
 
 /* A directory we made goes when nothing of anybody else's is in it. */
@@ -196,7 +316,7 @@ static int undo_rmdir(transaction *t, const change *c, const state *now) {
     if (now->type == STATE_DIRECTORY)
         rc = transaction_tidy(t, dir, name);
     else if (now->type != STATE_ABSENT)
-        rc = move_aside(t, c->path, dir, name);
+        rc = transaction_move_aside(t, c->path, dir, name, dir);
     if (rc == 0 && durable_rename(t->stage, original, dir, name) != 0 && errno != ENOTEMPTY &&
         errno != EEXIST)
         rc = transaction_failed(t, "bring back", c->path);
@@ -230,13 +350,15 @@ static int undo_exchange(transaction *t, const change *c, const state *now) {
         return 0;
     if (c->before.type == STATE_ABSENT && is_untouched(t, c, now))
         return 0;
+    if (c->before.type == STATE_DIRECTORY && transaction_original(t, c, original) != 0)
+        return lose(t, c);
     int dir = path_parent(t->root, c->path, &name, true);
     if (dir < 0)
         return transaction_failed(t, "open the folder of", c->path);
     transaction_spare(t, 'x', spare);
     if (c->before.type == STATE_ABSENT)
         rc = durable_rename(dir, name, t->stage, spare);
-    else if ((rc = transaction_original(t, c, original)) == 0)
+    else
         rc = now->type == STATE_ABSENT ? durable_rename(t->stage, original, dir, name)
                                        : transaction_exchange(t->stage, original, dir, name, spare);
     if (rc != 0)
@@ -247,32 +369,15 @@ static int undo_exchange(transaction *t, const change *c, const state *now) {
     return rc;
 }
 
-/* Whether what stands at the path is from before an earlier change of it, which is to be undone as
-** well: then an undo that a kill cut short came further than this change already. */
-static bool is_past(const transaction *t, const change *c, const state *now) {
-    for (size_t b = 0; b < t->batch_count; b++) {
-        const batch *done = &t->batches[b];
-        if (done->undone || done->sequence <= t->undo_to)
-            continue;
-        for (size_t i = 0; i < done->reached; i++) {
-            const change *earlier = &done->changes[i];
-            if (earlier == c)
-                return false;
-            if (earlier->before.type == now->type && earlier->before.inode == now->inode &&
-                strcmp(earlier->path, c->path) == 0)
-                return true;
-        }
-    }
-    return false;
-}
-
 static int undo_change(transaction *t, const change *c) {
     state now;
     int rc = -1;
     if (state_observe(&now, t->root, c->path, t->hash, NULL) != 0)
         return transaction_failed(t, "look at", c->path);
+    /* What stands there may be from before an earlier change, which is to be undone as well: then an
+    ** undo that a kill cut short came further than this change already. */
     bool is_new = c->after.content && state_equal(&now, &c->after); /* a file or link */
-    if (!is_new && is_past(t, c, &now)) {
+    if (!is_new && has_earlier(t, c, &now)) {
         state_free(&now);
         return 0;
     }
@@ -280,7 +385,7 @@ static int undo_change(transaction *t, const change *c) {
     case CHANGE_PUT:
     case CHANGE_LINK:
     case CHANGE_REMOVE:
-        rc = undo_file(t, c, &now);
+        rc = undo_file(t, c);
         break;
     case CHANGE_MKDIR:
         rc = undo_mkdir(t, c, &now);
@@ -299,61 +404,27 @@ static int undo_change(transaction *t, const change *c) {
     return rc;
 }
 
-/* Links undo/NUMBER to a free name beside the change's path, unless it has one there already. */
-static int keep_beside(transaction *t, const change *c, const char *number) {
-    char aside[NAME_MAX + 1];
-    const char *name;
-    struct stat kept, there;
-    int dir = path_parent(t->root, c->path, &name, true);
-    if (dir < 0)
-        return -1;
-    int rc = fstatat(t->undo, number, &kept, AT_SYMLINK_NOFOLLOW);
-    for (unsigned i = 0; rc == 0; i++) {
-        name_aside(t, name, i, aside);
-        if (durable_link(t->undo, number, dir, aside) == 0)
-            break;
-        if (errno != EEXIST)
-            rc = -1;
-        else if (fstatat(dir, aside, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
-                 there.st_ino == kept.st_ino)
-            break;
-    }
-    if (rc == 0)
-        rc = note_kept(t, c->path, aside);
-    int saved = errno;
-    close(dir);
-    errno = saved;
-    return rc;
-}
-
-int transaction_rescue(transaction *t) {
-    for (size_t b = 0; b < t->batch_count; b++) {
-        for (size_t i = 0; i < t->batches[b].count; i++) {
-            const change *c = &t->batches[b].changes[i];
-            state now;
-            char number[16];
-            if (c->before.type != STATE_FILE || t->batches[b].undone)
-                continue;
-            snprintf(number, sizeof number, "%u", c->number);
-            if (state_observe(&now, t->undo, number, t->hash, NULL) != 0)
-                return transaction_failed(t, "look at the old content of", c->path);
-            bool changed = now.type == STATE_FILE && strcmp(now.content, c->before.content) != 0;
-            state_free(&now);
-            if (changed && keep_beside(t, c, number) != 0)
-                return transaction_failed(t, "keep the old content of", c->path);
-        }
-    }
-    return durable_sync_all(t->root) == 0 ? 0 : transaction_failed(t, "sync", ".");
-}
-
 static int record(transaction *t, uint32_t kind, uint64_t sequence) {
     payload p = {0};
     payload_u64(&p, sequence);
     int rc = journal_append(&t->log, kind, &p);
-    if (rc == 0)
-        rc = journal_sync(&t->log);
     payload_free(&p);
     return rc == 0 ? 0 : transaction_failed(t, "write", "journal");
+}
+
+/* The intent first: after a kill in the middle, the only way on is to end the undo. */
+static int begin_undo(transaction *t, uint64_t sequence) {
+    transaction_release(t);
+    if (t->undoing && t->undo_to <= sequence)
+        return 0;
+    if (record(t, RECORD_UNDOING, sequence) != 0)
+        return -1;
+    if (journal_sync(&t->log) != 0)
+        return transaction_failed(t, "write", "journal");
+    t->undoing = true;
+    t->undo_to = sequence;
+    t->committed = false;
+    return 0;
 }
 
 void transaction_forget(transaction *t, uint64_t sequence) {
@@ -367,14 +438,9 @@ void transaction_forget(transaction *t, uint64_t sequence) {
 
 int transaction_undo(transaction *t, uint64_t sequence) {
     transaction_clear(t);
-    /* The intent first: after a kill in the middle, the only way on is to end the undo. */
-    if (!t->undoing || t->undo_to > sequence) {
-        if (record(t, RECORD_UNDOING, sequence) != 0)
-            return -1;
-        t->undoing = true;
-        t->undo_to = sequence;
-        t->committed = false;
-    }
+    t->lost_count = 0;
+    if (begin_undo(t, sequence) != 0)
+        return -1;
     for (size_t b = t->batch_count; b-- > 0;) {
         const batch *done = &t->batches[b];
         if (done->undone || done->sequence <= sequence)
@@ -383,10 +449,50 @@ int transaction_undo(transaction *t, uint64_t sequence) {
             if (undo_change(t, &done->changes[i]) != 0)
                 return -1;
     }
-    if (durable_sync_all(t->root) != 0)
-        return transaction_failed(t, "sync", ".");
+    if (transaction_sync(t) != 0)
+        return -1;
+    if (t->lost_count) { /* the undo stays open, until they were supplied or came back otherwise */
+        errno = TRANSACTION_ELOST;
+        return transaction_failed(t, "bring back", t->lost[0]->path);
+    }
+    /* Durable with the next record; without it the undo would only be repeated. */
     if (record(t, RECORD_UNDONE, sequence) != 0)
         return -1;
     transaction_forget(t, sequence);
     return 0;
+}
+
+static const change *find_lost(const transaction *t, const char *path) {
+    for (size_t i = 0; i < t->lost_count; i++)
+        if (strcmp(t->lost[i]->path, path) == 0 && t->lost[i]->before.type == STATE_FILE)
+            return t->lost[i];
+    errno = ENOENT;
+    return NULL;
+}
+
+int transaction_supply(transaction *t, const char *path, int from) {
+    char spare[16], number[16], hex[DIGEST_HEX];
+    const change *c = find_lost(t, path);
+    if (!c)
+        return transaction_failed(t, "supply", path);
+    transaction_spare(t, 'f', spare);
+    int fd = durable_create(t->stage, spare, 0600);
+    int rc = fd < 0 ? -1 : transaction_fill(t, fd, from, NULL, 0, hex);
+    if (rc == 0 && strcmp(hex, c->before.content) != 0) {
+        errno = ESTALE;
+        rc = -1;
+    }
+    if (rc == 0 && (transaction_adopt(fd, t->root) != 0 || durable_mode(fd, c->before.mode) != 0))
+        rc = -1;
+    int saved = errno;
+    if (fd >= 0 && durable_close(fd) != 0 && rc == 0)
+        rc = -1;
+    else
+        errno = saved;
+    snprintf(number, sizeof number, "%u", c->number);
+    if (rc == 0)
+        rc = durable_rename(t->stage, spare, t->undo, number);
+    else if (fd >= 0)
+        durable_unlink(t->stage, spare);
+    return rc == 0 ? 0 : transaction_failed(t, "supply", path);
 }

@@ -1,5 +1,5 @@
---- The journal of core.transaction: whatever happens to the file, it is read as what was written,
--- or as a beginning of that, or not at all.
+--- The journal of core.transaction: whatever happens to its two files, they are read as what was
+-- written, or as that without a torn end, or not at all.
 local child = require("spec.support.child")
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
@@ -18,7 +18,7 @@ local function record(sequence, kind, payload)
   return head .. digest .. payload
 end
 
-local BEGIN = record(1, 1, string.pack("<I4 s4", 1, "__pycache__"))
+local BEGIN = record(1, 1, string.pack("<I4 s4", 2, "__pycache__"))
 
 -- A change as a batch holds it; `with` overrides fields.
 local function change(with)
@@ -35,10 +35,11 @@ local function batch(...)
 end
 
 describe("the journal", function()
-  local root, journal, descriptors
+  local root, journal, copy, descriptors
   before_each(function()
     root = kit.directory()
     journal = root .. "/" .. kit.PATH .. "/journal"
+    copy = journal .. ".copy"
     collectgarbage()
     descriptors = helper.descriptors()
   end)
@@ -78,54 +79,176 @@ describe("the journal", function()
     return helper.read(journal), states, ends
   end
 
-  local function open_with(data)
-    helper.write(journal, data)
+  -- Writes both copies (false: there is none) and opens the journal: what is remembered, how many
+  -- records, and whether something was mended.
+  local function open_with(data, other)
+    if other == nil then other = data end
+    for path, content in pairs({ [journal] = data, [copy] = other }) do
+      if content then helper.write(path, content) else os.remove(path) end
+    end
     local t <close>, message, code = kit.open(root)
-    if t then return remembered(t), t:sequence() end
+    if t then return remembered(t), t:sequence(), t:mended() end
     return nil, message, code
   end
+
+  local function both_are(expected, what)
+    assert.equal(expected, helper.read(journal), what)
+    assert.equal(expected, helper.read(copy), what)
+  end
+
+  -- Content with the byte at `at` changed by `mask`.
+  local function flipped(content, at, mask)
+    return content:sub(1, at - 1) .. string.char(content:byte(at) ~ mask) .. content:sub(at + 1)
+  end
+
+  it("is two files that are alike", function()
+    local whole, states, ends = write_journal()
+    assert.equal(whole, helper.read(copy))
+    assert.equal(states[#ends], (open_with(whole)))
+    both_are(whole)
+  end)
 
   it("of any length is read as the whole records in it", function()
     local whole, states, ends = write_journal()
     for length = 0, #whole do
       local count = 0
       while ends[count + 1] and ends[count + 1] <= length do count = count + 1 end
-      local found, _, code = open_with(whole:sub(1, length))
+      local found, sequence, mended = open_with(whole:sub(1, length))
       if count == 0 then
         assert.is_nil(found)
-        assert.equal("ENOENT", code, length)
+        assert.equal("ENOENT", mended, length)
       else
         assert.equal(states[count], found, length)
-        assert.equal(whole:sub(1, ends[count]), helper.read(journal), "the torn end is cut off")
+        assert.equal(count, sequence)
+        assert.is_false(mended)
+        both_are(whole:sub(1, ends[count]), "the torn end is cut off")
       end
     end
   end)
 
-  it("with one wrong byte is refused, but for a torn last record", function()
+  it("with one copy of any length is the other one, and mended", function()
+    local whole, states, ends = write_journal()
+    local last = #ends
+    for length = 0, #whole do
+      local cut = whole:sub(1, length)
+      for _, pair in ipairs({ { cut, whole }, { whole, cut } }) do
+        local found, _, mended = open_with(pair[1], pair[2])
+        assert.equal(states[last], found, length)
+        assert.equal(length < ends[last - 1], mended, length)
+        both_are(whole, length)
+      end
+    end
+  end)
+
+  it("without one of its copies is the other one, torn end or not", function()
+    local whole, states, ends = write_journal()
+    for _, length in ipairs({ ends[2] + 10, ends[4], ends[5] - 1, ends[5] }) do
+      local count = 0
+      while ends[count + 1] and ends[count + 1] <= length do count = count + 1 end
+      local part = whole:sub(1, length)
+      for _, pair in ipairs({ { part, false }, { false, part } }) do
+        assert.equal(states[count], (open_with(pair[1], pair[2])))
+        both_are(whole:sub(1, ends[count]))
+      end
+    end
+    fails("ENOENT", open_with(false, false))
+  end)
+
+  it("with one wrong bit in one copy is the other one, and mended", function()
     local whole, states, ends = write_journal()
     local last = #ends
     for at = 1, #whole do
-      for _, flip in ipairs({ 0xff, 0x01, 0x80 }) do
-        local wrong = string.char(whole:byte(at) ~ flip)
-        local found, message, code = open_with(whole:sub(1, at - 1) .. wrong .. whole:sub(at + 1))
-        if at > ends[last - 1] then
-          assert.equal(states[last - 1], found, at)
-        else
-          assert.is_nil(found, at)
-          assert.equal("EBADJOURNAL", code, message)
+      for bit = 0, 7 do
+        local wrong = flipped(whole, at, 1 << bit)
+        local first, second = wrong, whole
+        if bit % 2 == 0 then first, second = whole, wrong end
+        local found, _, mended = open_with(first, second)
+        assert.equal(states[last], found, at)
+        assert.equal(at <= ends[last - 1], mended, at)
+      end
+      both_are(whole, at)
+    end
+  end)
+
+  it("with a wrong byte in each copy takes each record from where it is whole", function()
+    local whole, states, ends = write_journal()
+    for first = 1, #ends do
+      for second = 1, #ends do
+        if first ~= second then
+          local found = open_with(flipped(whole, ends[first], 1), flipped(whole, ends[second], 128))
+          assert.equal(states[#ends], found)
+          both_are(whole)
         end
       end
     end
   end)
 
-  it("that lacks a piece of its middle is refused", function()
+  it("with the same wrong byte in both copies is refused, but for a torn last record", function()
+    local whole, states, ends = write_journal()
+    local last = #ends
+    for at = 1, #whole do
+      for _, mask in ipairs({ 0xff, 0x01, 0x80 }) do
+        local wrong = flipped(whole, at, mask)
+        local found, message, code = open_with(wrong)
+        if at > ends[last - 1] then
+          assert.equal(states[last - 1], found, at)
+        else
+          assert.is_nil(found, at)
+          assert.equal("EBADJOURNAL", code, message)
+          both_are(wrong, "nothing is touched")
+        end
+      end
+    end
+  end)
+
+  it("that was being written when it was killed is read as far as it came", function()
+    local whole, states, ends = write_journal()
+    local last = #ends
+    local before = whole:sub(1, ends[last - 1])
+    for length = #before, #whole do -- the first copy is written first
+      local found, _, mended = open_with(whole:sub(1, length), before)
+      assert.equal(states[length == #whole and last or last - 1], found, length)
+      assert.is_false(mended)
+      -- After a power cut any of it may be there, or something else.
+      local rubbish = before .. ("\0"):rep(length - #before)
+      assert.equal(states[last - 1], (open_with(rubbish, whole:sub(1, #before + 3))))
+      assert.equal(states[last], (open_with(rubbish, whole)))
+    end
+  end)
+
+  it("that may have lost a durable record is refused", function()
     local whole, _, ends = write_journal()
+    local last = #ends
+    local torn = flipped(whole, #whole, 1)
+    for _, length in ipairs({ 0, 1, ends[1], ends[last - 1] - 1 }) do
+      local short = whole:sub(1, length)
+      fails("EBADJOURNAL", open_with(torn, short))
+      fails("EBADJOURNAL", open_with(short, torn))
+      fails("EBADJOURNAL", open_with(short, whole:sub(1, #whole - 1)))
+    end
+    -- A later record is whole in a copy whose middle is damaged.
+    fails("EBADJOURNAL", open_with(flipped(whole, ends[3], 1), whole:sub(1, ends[2])))
+  end)
+
+  it("of two histories is refused", function()
+    local whole, _, ends = write_journal()
+    local other = record(3, 3, string.pack("<s4", "nota"))
+    local two = whole:sub(1, ends[2]) .. other .. whole:sub(ends[3] + 1)
+    assert.equal(#whole, #two)
+    fails("EBADJOURNAL", open_with(whole, two))
+    fails("EBADJOURNAL", open_with(whole:sub(1, ends[3]), whole:sub(1, ends[2]) .. other))
+  end)
+
+  it("that lacks a piece of its middle is refused, or is the other copy", function()
+    local whole, states, ends = write_journal()
     for first = 0, #ends - 2 do
       local missing = whole:sub(1, ends[first]) .. whole:sub(ends[first + 1] + 1)
       fails("EBADJOURNAL", open_with(missing))
+      assert.equal(states[#ends], (open_with(missing, whole)))
       local short = whole:sub(1, ends[first + 1] - 1) .. whole:sub(ends[first + 1] + 1)
       local message = fails("EBADJOURNAL", open_with(short))
       assert.matches("read the journal of .*: the journal is damaged", message)
+      assert.equal(states[#ends], (open_with(whole, short)))
     end
     local swapped = whole:sub(1, ends[1]) .. whole:sub(ends[2] + 1, ends[3])
       .. whole:sub(ends[1] + 1, ends[2])
@@ -136,27 +259,38 @@ describe("the journal", function()
     local whole, states = write_journal()
     local last_record = whole:sub(-(HEADER + 8))
     for _, rubbish in ipairs({ "x", ("\0"):rep(4096), ("\255"):rep(100), last_record }) do
-      assert.equal(states[#states], (open_with(whole .. rubbish)))
-      assert.equal(whole, helper.read(journal))
+      for _, pair in ipairs({ { whole, whole .. rubbish }, { whole .. rubbish, whole },
+        { whole .. rubbish, whole .. rubbish } }) do
+        assert.equal(states[#states], (open_with(pair[1], pair[2])))
+        both_are(whole)
+      end
     end
   end)
 
   it("goes on after a torn end", function()
     local whole, _, ends = write_journal()
-    helper.write(journal, whole:sub(1, ends[4] + 20))
+    open_with(whole:sub(1, ends[4] + 20))
     do
       local t <close> = assert(kit.open(root))
       assert.equal("note", t:last_checkpoint())
       assert(t:checkpoint("after"))
     end
+    assert.equal(helper.read(journal), helper.read(copy))
     local t <close> = assert(kit.open(root))
     assert.equal("after", t:last_checkpoint())
     assert.equal(5, t:sequence())
   end)
 
+  it("of a praxlua that wrote one copy only is read as well", function()
+    local _, states = write_journal()
+    local old = record(1, 1, string.pack("<I4 s4", 1, "__pycache__"))
+    assert.equal(states[1], (open_with(old, false)))
+    both_are(old)
+  end)
+
   it("of a newer praxlua is refused as such", function()
     write_journal()
-    local newer = record(1, 1, string.pack("<I4 s4", 2, ""))
+    local newer = record(1, 1, string.pack("<I4 s4", 3, ""))
     assert.matches("written by a newer praxlua", fails("EFORMAT", open_with(newer)))
     fails("EFORMAT", open_with(newer .. record(2, 99, "whatever it means")))
   end)
@@ -165,8 +299,8 @@ describe("the journal", function()
     write_journal()
     for what, records in pairs({
       ["no beginning"] = { 3, string.pack("<s4", "note") },
-      ["a second beginning"] = { 1, string.pack("<I4 s4", 1, ""), 1 },
-      ["an empty beginning"] = { 1, string.pack("<I4", 1) },
+      ["a second beginning"] = { 1, string.pack("<I4 s4", 2, ""), 1 },
+      ["an empty beginning"] = { 1, string.pack("<I4", 2) },
       ["an unknown kind"] = { 77, "", 1 },
       ["kind 0"] = { 0, "", 1 },
       ["a batch without a count"] = { 2, "", 1 },
@@ -182,6 +316,7 @@ describe("the journal", function()
       ["a checkpoint without its note"] = { 3, string.pack("<I4", 100), 1 },
       ["an undo without its end"] = { 4, "1234", 1 },
       ["an undone without its end"] = { 5, "1234", 1 },
+      ["a kept file without its path"] = { 7, string.pack("<I4", 9), 1 },
     }) do
       local kind, payload, after = table.unpack(records)
       local data = after and BEGIN .. record(2, kind, payload) or record(1, kind, payload)
@@ -199,6 +334,7 @@ describe("the journal", function()
       for _, byte in ipairs({ 0, 1, 0x2e, 0x2f, 0xff }) do
         local other = payload:sub(1, at - 1) .. string.char(byte) .. payload:sub(at + 1)
         helper.write(journal, BEGIN .. record(2, 2, other))
+        helper.write(copy, BEGIN .. record(2, 2, other))
         local t <close>, message, code = kit.open(root)
         if t then t:rollback() else assert.equal("EBADJOURNAL", code, message) end
       end
@@ -206,49 +342,148 @@ describe("the journal", function()
     assert.equal("outside", helper.read(root .. "/outside/file"))
   end)
 
-  it("must be a regular file of a sensible size", function()
-    write_journal()
-    os.remove(journal)
-    fails("ENOENT", kit.open(root))
-    kit.sh("truncate -s 300M %s", journal)
-    fails("EBADJOURNAL", kit.open(root))
-    kit.sh("rm %s && mkdir %s", journal, journal)
+  it("must be two regular files of a sensible size, or one of them is as good as none", function()
+    local whole, states, ends = write_journal()
+    for _, make in ipairs({ "truncate -s 300M %s", "mkfifo %s", "ln -s /etc/passwd %s" }) do
+      for _, path in ipairs({ journal, copy }) do
+        kit.sh("rm -f " .. path .. "; " .. make, path)
+        local t <close> = assert(kit.open(root))
+        assert.equal(states[#ends], remembered(t))
+        assert.is_true(t:mended())
+        both_are(whole)
+      end
+      for _, path in ipairs({ journal, copy }) do kit.sh("rm -f " .. path .. "; " .. make, path) end
+      fails("EBADJOURNAL", kit.open(root))
+      kit.sh("rm %s %s", journal, copy)
+      open_with(whole)
+    end
+    kit.sh("rm %s && mkdir %s", copy, copy)
     fails("EISDIR", kit.open(root))
-    kit.sh("rmdir %s && mkfifo %s", journal, journal)
-    fails("EBADJOURNAL", kit.open(root))
-    kit.sh("rm %s && ln -s /etc/passwd %s", journal, journal)
-    fails("ELOOP", kit.open(root))
+    assert.equal(whole, helper.read(journal))
   end)
 
-  it("keeps no half of a record that did not fit #uncounted", function()
-    local output = kit.run([[
+  -- Runs code on a new transaction under strace, which makes calls fail, and prints what it returns.
+  local function run(code, faults)
+    return kit.run([[
+      local said = {} -- printed at the end: strace counts each write
+      local function say(...) said[#said + 1] = table.concat({ ... }, " ") end
+      local function tell(ok, message, code) say(ok == true and "ok" or code .. ": " .. message) end
       local t <close> = assert(kit.open(root, true))
-      assert(t:checkpoint("first"))
-      print(t:checkpoint(("x"):rep(10000)))
-      print(t:last_checkpoint(), t:checkpoint("second"))
-    ]], root, "trap '' XFSZ; ulimit -f 4; exec")
-    assert.equal("nil\twrite journal: File too large\tEFBIG\nfirst\ttrue\n", output)
-    local t <close> = assert(kit.open(root))
-    assert.equal("second", t:last_checkpoint())
-    assert.equal(3, t:sequence())
+      tell(t:checkpoint("first"))
+    ]] .. code .. [[ print(table.concat(said, "\n")) ]], root, child.injected(faults))
+  end
+
+  local REFUSED = "EIO: go on after a failed sync or undo: Input/output error"
+
+  describe("when a call fails", function()
+    it("keeps no half of a record that did not fit", function()
+      -- The writes of the second checkpoint.
+      local output = run([[
+        tell(t:checkpoint("too much"))
+        say(t:last_checkpoint())
+        tell(t:checkpoint("second"))
+      ]], "write:error=ENOSPC:when=5..6")
+      assert.equal("ok\nENOSPC: write journal: No space left on device\nfirst\nok\n", output)
+      local t <close> = assert(kit.open(root))
+      assert.equal("second", t:last_checkpoint())
+      assert.equal(3, t:sequence())
+    end)
+
+    -- Which call of the second checkpoint fails, and which copy carries on.
+    for what, case in pairs({
+      ["the first copy cannot be written"] = { "write:error=EIO:when=5", "copy" },
+      ["the second copy cannot be written"] = { "write:error=EIO:when=6", "journal" },
+      ["there is no room for the second copy"] = { "write:error=ENOSPC:when=6", "journal" },
+      ["the first copy cannot be synced"] = { "fsync:error=EIO:when=3", "copy" },
+      ["the second copy cannot be synced"] = { "fsync:error=EIO:when=4", "journal" },
+    }) do
+      it("carries on with the other copy: " .. what, function()
+        local output = run([[
+          tell(t:checkpoint("second"))
+          tell(t:checkpoint("third"))
+        ]], case[1])
+        assert.equal("ok\nok\nok\n", output)
+        local is, gone = journal, copy
+        if case[2] == "copy" then is, gone = copy, journal end
+        assert.is_false(core.file.exists(gone))
+        assert.is_true(#helper.read(is) > 3 * HEADER)
+        local t <close> = assert(kit.open(root))
+        assert.equal("third", t:last_checkpoint())
+        assert.equal(helper.read(journal), helper.read(copy))
+      end)
+    end
+
+    it("writes to neither copy again after both could not be synced", function()
+      local output = run([[
+        local folder = root .. "/" .. kit.PATH .. "/"
+        local before = core.file.stat(folder .. "journal").inode
+        tell(t:checkpoint("second"))
+        say(t:last_checkpoint())
+        tell(t:checkpoint("third"))
+        tell(t:put("a", { data = "1" }))
+        tell(t:commit())
+        say(t:status(), #assert(t:rollback()))
+        say(tostring(core.file.stat(folder .. "journal").inode ~= before),
+          tostring(core.file.read(folder .. "journal") == core.file.read(folder .. "journal.copy")))
+      ]], "fsync:error=EIO:when=3..4")
+      assert.equal("ok\nEIO: write journal: Input/output error\nfirst\n"
+        .. (REFUSED .. "\n"):rep(3) .. "open 0\ntrue true\n", output)
+      local t <close> = assert(kit.open(root))
+      assert.is_nil(t:last_checkpoint())
+      assert.equal("open", t:status())
+    end)
+
+    it("ends the transaction, but for its undo, when that is the sync of everything", function()
+      helper.write(root .. "/a", "old")
+      local output = run([[
+        assert(t:put("a", { data = "new" }))
+        tell(t:apply())
+        tell(t:put("b", { data = "new" }))
+        say(core.file.read(root .. "/a"), #assert(t:rollback()))
+      ]], "syncfs:error=EIO:when=2")
+      assert.equal("ok\nEIO: sync .: Input/output error\n" .. REFUSED .. "\nold 0\n", output)
+      local t <close> = assert(kit.open(root))
+      assert.same({}, t:changes())
+    end)
+
+    it("takes nothing more while nothing can be written", function()
+      local output = run([[
+        tell(t:checkpoint("second"))
+        tell(t:checkpoint("third"))
+        tell(t:rollback())
+        say(#assert(t:rollback()))
+      ]], "write:error=EIO:when=5..10")
+      local failed = "EIO: write journal: Input/output error\n"
+      assert.equal("ok\n" .. failed:rep(3) .. "0\n", output)
+    end)
+
+    it("and a half record cannot be taken back, begins with two new files", function()
+      local output = run([[
+        tell(t:checkpoint("second"))
+        tell(t:checkpoint("third"))
+      ]], "ftruncate:error=EIO -e inject=write:error=EIO:when=5..6 -e trace=write,ftruncate")
+      assert.equal("ok\nEIO: write journal: Input/output error\nok\n", output)
+      local t <close> = assert(kit.open(root))
+      assert.equal("third", t:last_checkpoint())
+    end)
+
+    it("to mend it on a full disk goes on with what is whole", function()
+      local whole, states, ends = write_journal()
+      helper.write(copy, whole:sub(1, ends[2]))
+      local output = kit.run([[
+        local t <close> = assert(kit.open(root))
+        print(t:checkpoint("on"))
+      ]], root, child.injected("write:error=ENOSPC:when=1..2"))
+      assert.equal("true\n", output)
+      assert.is_false(core.file.exists(copy))
+      assert.equal(whole, helper.read(journal):sub(1, #whole))
+      local t <close> = assert(kit.open(root))
+      assert.equal("on", t:last_checkpoint())
+      assert.equal(#states + 1, t:sequence())
+    end)
   end)
 
-  it("takes nothing more when half a record could not be taken back #uncounted", function()
-    local output = kit.run([[
-      local t <close> = assert(kit.open(root, true))
-      assert(t:checkpoint("first"))
-      print(select(3, t:checkpoint(("x"):rep(10000))))
-      print(select(3, t:checkpoint("second")))
-      assert(t:put("a", { data = "1" }))
-      print(select(3, t:apply()))
-    ]], root, "trap '' XFSZ; ulimit -f 4; " .. child.injected("ftruncate:error=EIO"))
-    assert.equal("EFBIG\nEIO\nEIO\n", output)
-    local t <close> = assert(kit.open(root))
-    assert.equal("first", t:last_checkpoint())
-    assert.is_false(core.file.exists(root .. "/a"))
-  end)
-
-  it("notices that a checkpoint is not durable", function()
+  it("is not begun before it is durable", function()
     local output = kit.run([[
       local t <close> = assert(kit.open(root, true))
       print(select(3, t:checkpoint("first")))

@@ -1,0 +1,171 @@
+/*
+** keep.c: what other people wrote while a transaction was open, kept under names of its own.
+*/
+#define _GNU_SOURCE
+#include "durable.h"
+#include "path.h"
+#include "transaction.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The i-th name under which another's version of `name` may be kept. */
+static void name_aside(const transaction *t, const char *name, unsigned i,
+                       char aside[NAME_MAX + 1]) {
+    char ending[32];
+    int size = i ? snprintf(ending, sizeof ending, ".kept-%s-%u", t->tag, i)
+                 : snprintf(ending, sizeof ending, ".kept-%s", t->tag);
+    snprintf(aside, NAME_MAX + 1, "%.*s%s", NAME_MAX - size, name, ending);
+}
+
+static const char *last_component(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+int transaction_move_aside(transaction *t, const char *path, int from_dir, const char *from,
+                           int dir) {
+    char aside[NAME_MAX + 1];
+    struct stat st;
+    for (unsigned i = 0;; i++) {
+        name_aside(t, last_component(path), i, aside);
+        if (fstatat(dir, aside, &st, AT_SYMLINK_NOFOLLOW) == 0)
+            continue;
+        /* Noted first: a kill in between leaves a note of nothing, which is not told. */
+        if (transaction_note_kept(t, path, aside) != 0)
+            return -1;
+        if (transaction_rename_new(from_dir, from, dir, aside) == 0)
+            return 0;
+        if (errno != EEXIST)
+            return transaction_failed(t, "move aside", path);
+    }
+}
+
+int transaction_keep_beside(transaction *t, const change *c, int folder, const char *number) {
+    char aside[NAME_MAX + 1];
+    const char *name;
+    struct stat kept, there;
+    int dir = path_parent(t->root, c->path, &name, true);
+    if (dir < 0)
+        return -1;
+    int rc = fstatat(folder, number, &kept, AT_SYMLINK_NOFOLLOW);
+    for (unsigned i = 0; rc == 0; i++) {
+        name_aside(t, name, i, aside);
+        bool free = fstatat(dir, aside, &there, AT_SYMLINK_NOFOLLOW) != 0;
+        if (!free && there.st_ino != kept.st_ino)
+            continue;
+        rc = transaction_note_kept(t, c->path, aside);
+        if (rc != 0 || !free || (rc = durable_link(folder, number, dir, aside)) == 0)
+            break;
+        if (errno == EEXIST)
+            rc = 0;
+    }
+    int saved = errno;
+    close(dir);
+    errno = saved;
+    return rc;
+}
+
+/* Whether somebody has folder/number open for writing. Its names are in our folder by now, so
+** nobody will open it any more. The kernel grants a read lease only where there is no writer;
+** where it knows no leases, or they are not for us, the content has to tell. */
+static bool has_writer(int folder, const char *number) {
+    int fd = openat(folder, number, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    /* Should somebody open it all the same: a signal that nobody minds. */
+    bool writer =
+        fcntl(fd, F_SETSIG, SIGURG) == 0 && fcntl(fd, F_SETLEASE, F_RDLCK) != 0 && errno == EAGAIN;
+    close(fd); /* and with it the lease */
+    return writer;
+}
+
+/* Whether all there is in folder/number is what the transaction knew, for good, or it is what
+** stands at the path. What cannot be read is not known. */
+static bool is_known(transaction *t, const change *c, int folder, const char *number,
+                     state_type *type) {
+    state is, now;
+    *type = STATE_FILE;
+    bool writer = has_writer(folder, number);
+    if (state_observe(&is, folder, number, t->hash, NULL) != 0)
+        return false;
+    bool known =
+        is.type == STATE_ABSENT ||
+        (!writer && (state_same_content(&is, &c->before) || state_same_content(&is, &c->after)));
+    if (!known && state_observe(&now, t->root, c->path, t->hash, NULL) == 0) {
+        known = now.type == is.type && now.inode == is.inode;
+        state_free(&now);
+    }
+    *type = is.type;
+    state_free(&is);
+    return known;
+}
+
+static int rescue_file(transaction *t, const change *c, int folder, const char *number) {
+    state_type type;
+    const char *name;
+    if (is_known(t, c, folder, number, &type))
+        return 0;
+    if (type == STATE_FILE || type == STATE_LINK)
+        return transaction_keep_beside(t, c, folder, number);
+    int dir = path_parent(t->root, c->path, &name, true); /* a folder: it cannot be linked */
+    if (dir < 0)
+        return -1;
+    int rc = transaction_move_aside(t, c->path, folder, number, dir);
+    int saved = errno;
+    close(dir);
+    errno = saved;
+    return rc;
+}
+
+/* A removed folder in which somebody made a file after that comes back, beside a new one if there
+** is one. */
+static int rescue_directory(transaction *t, const change *c) {
+    char original[16];
+    const char *name;
+    if (transaction_original(t, c, original) != 0)
+        return 0;
+    int empty = transaction_is_empty(t, t->stage, original);
+    if (empty != 0)
+        return empty < 0 ? -1 : 0;
+    int dir = path_parent(t->root, c->path, &name, true);
+    if (dir < 0)
+        return -1;
+    int rc = transaction_note_kept(t, c->path, name);
+    if (rc == 0 && (rc = transaction_rename_new(t->stage, original, dir, name)) != 0 &&
+        errno == EEXIST)
+        rc = transaction_move_aside(t, c->path, t->stage, original, dir);
+    int saved = errno;
+    close(dir);
+    errno = saved;
+    return rc;
+}
+
+/* The places in our folder where a file may lie that stood at the change's path. */
+static int rescue(transaction *t, const change *c) {
+    char number[16], spare[16];
+    if (c->kind == CHANGE_RMDIR)
+        return rescue_directory(t, c);
+    if (c->kind != CHANGE_PUT && c->kind != CHANGE_LINK && c->kind != CHANGE_REMOVE)
+        return 0;
+    snprintf(number, sizeof number, "%u", c->number);
+    snprintf(spare, sizeof spare, "s%u", c->number);
+    return rescue_file(t, c, t->undo, number) || rescue_file(t, c, t->stage, number) ||
+                   rescue_file(t, c, t->stage, spare)
+               ? -1
+               : 0;
+}
+
+int transaction_rescue(transaction *t) {
+    for (size_t b = 0; b < t->batch_count; b++)
+        for (size_t i = 0; i < t->batches[b].count; i++)
+            if (rescue(t, &t->batches[b].changes[i]) != 0)
+                return transaction_failed(t, "keep the old content of",
+                                          t->batches[b].changes[i].path);
+    return t->kept_count ? transaction_sync(t) : 0;
+}
