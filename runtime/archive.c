@@ -18,9 +18,12 @@
 ** What create never writes, read and extract refuse ("EBADARCHIVE"): another compression or tar
 ** dialect, names that are absolute, empty or hold "..", "." or "//", a name twice, a name below a
 ** file or link, hard links, devices, sparse maps, and anything after the end of the archive.
+**
+** All three functions can be cancelled (core.cancel), in the middle of a member, too.
 */
 #define _GNU_SOURCE
 #include "archive_job.h"
+#include "cancel.h"
 #include "durable.h"
 
 #include <errno.h>
@@ -127,10 +130,15 @@ static void use_progress(lua_State *L, job *j, int options) {
     j->progress = lua_gettop(L);
 }
 
+int job_cancelled(lua_State *L, const char *path) {
+    return cancel_asked() == 0 ? 0 : core_errno(L, errno, "archive", path);
+}
+
 int job_advance(lua_State *L, job *j, size_t bytes, const char *path) {
+    int cancelled = job_cancelled(L, path);
     j->done += (lua_Integer)bytes;
-    if (!j->progress)
-        return 0;
+    if (cancelled || !j->progress)
+        return cancelled;
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     lua_Integer passed =

@@ -77,8 +77,12 @@ typedef struct limits {
 int job_equip(lua_State *L, job *j);
 
 /* Counts `bytes` of content and tells opts.progress, at once and then ten times a second at most. A
-** callback that returns false ends the job ("ECANCELED"). */
+** callback that returns false ends the job ("ECANCELED"), and so does cancel_asked(). */
 int job_advance(lua_State *L, job *j, size_t bytes, const char *path);
+
+/* 0, or the values pushed when the job is cancelled (cancel.h). For loops that job_advance does not
+** end. */
+int job_cancelled(lua_State *L, const char *path);
 
 /* Pushes the reason of libarchive's last failure, or of the callback that made it fail. */
 int job_failure(lua_State *L, job *j, const char *step, const char *path);

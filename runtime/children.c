@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include "children.h"
 
+#include "process.h"
 #include "system.h"
 
 #include <errno.h>
@@ -11,6 +12,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -161,9 +163,100 @@ ChildWrite *child_begin_write(Child *c, const char *data, size_t size, bool last
 
 /* {=== The process table ===} */
 
-void child_kill_group(const Child *c, int signal) {
-    if (c->state != REAPED)
+/* Nothing more is awaited from the watcher but its end. */
+static void stop_reports(Child *c) {
+    if (c->reporting)
+        uv_close((uv_handle_t *)&c->reports, on_handle_closed);
+    c->reporting = false;
+}
+
+static void close_control(Child *c) {
+    stop_reports(c);
+    if (c->control >= 0)
+        close(c->control);
+    c->control = -1;
+}
+
+static void command(Child *c, char what) {
+    while (c->control >= 0 && send(c->control, &what, 1, MSG_NOSIGNAL) < 0 && errno == EINTR)
+        ;
+}
+
+void child_kill_group(Child *c, int signal) {
+    if (c->state == REAPED)
+        return;
+    if (!c->watcher) {
         kill(-c->pid, signal);
+    } else if (signal == SIGTERM) {
+        command(c, CHILD_TERMINATE);
+    } else if (!c->told) {
+        c->told = true;
+        command(c, CHILD_END);
+    }
+}
+
+/* Reads what the watcher has to say. Returns false when it cannot say any more. */
+static bool hear(Child *c) {
+    ChildReport report;
+    ssize_t n;
+    do
+        n = recv(c->control, &report, sizeof report, MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    if (n < 0 && errno == EAGAIN)
+        return true;
+    if (n != sizeof report)
+        return false;
+    if (report.what == CHILD_STARTED)
+        c->pid = report.value;
+    if (report.what == CHILD_ENDED) {
+        c->ended = c->quiet = children_now();
+        c->state = ENDED;
+        c->code = report.value;
+        c->signal = report.signal;
+    }
+    return true;
+}
+
+/* The watcher was killed before it could tell; the kernel has killed the child. We do the rest. */
+static void lose_watcher(Child *c) {
+    if (c->pid > 0) /* the watcher is a zombie, so its time can be asked for */
+        process_kill_session(c->pid, process_start_time(c->watcher));
+    c->ended = c->quiet = children_now();
+    c->state = ENDED;
+    c->code = 0;
+    c->signal = SIGKILL;
+}
+
+/* Reaps the watcher when it has ended; nothing of the child is left then. */
+static void reap_watcher(Child *c) {
+    pid_t rc;
+    do
+        rc = waitpid(c->watcher, NULL, WNOHANG);
+    while (rc < 0 && errno == EINTR);
+    if (rc == 0)
+        return;
+    c->state = REAPED;
+    close_control(c);
+}
+
+static void notice_watched(Child *c) {
+    siginfo_t info;
+    int rc;
+    if (hear(c) && c->state == RUNNING)
+        return;
+    stop_reports(c);
+    if (c->state == ENDED)
+        return;
+    do /* the end of the socket comes a moment before that of the watcher */
+        rc = waitid(P_PID, (id_t)c->watcher, &info, WEXITED | WNOWAIT);
+    while (rc != 0 && errno == EINTR);
+    if (rc == 0) {
+        lose_watcher(c);
+    } else {
+        c->code = -1;
+        c->state = REAPED;
+        close_control(c);
+    }
 }
 
 static void notice_end(Child *c) {
@@ -188,6 +281,8 @@ void child_finish(Child *c) {
     pid_t rc;
     if (!c->detached || c->stopping)
         child_kill_group(c, SIGKILL);
+    if (c->watcher)
+        return;
     do
         rc = waitpid(c->pid, NULL, 0);
     while (rc < 0 && errno == EINTR);
@@ -202,10 +297,12 @@ static void close_outputs(Child *c) {
 /* Moves a child along in its life as far as it goes now. */
 static void settle(Child *c) {
     if (c->state == RUNNING)
-        notice_end(c);
-    if (c->state == ENDED && !c->stopping &&
+        c->watcher ? notice_watched(c) : notice_end(c);
+    if (c->state == ENDED && !c->stopping && !c->told &&
         (c->detached || !c->owned || !child_outputs_open(c) || children_now() >= c->ended + LINGER))
         child_finish(c);
+    if (c->state == ENDED && c->watcher)
+        reap_watcher(c);
     if (c->state != REAPED)
         return;
     child_close_pipe(&c->pipes[IN]);
@@ -218,7 +315,7 @@ static void settle(Child *c) {
 
 /* When settle has something to do for `c` that no descriptor announces. */
 static int64_t next_change(const Child *c) {
-    if (c->state == ENDED)
+    if (c->state == ENDED && !c->told)
         return c->ended + LINGER;
     if (c->state == REAPED && (c->pipes[OUT].reading || c->pipes[ERR].reading))
         return c->quiet + LINGER;
@@ -282,6 +379,7 @@ Child *children_add(bool detached) {
     c->detached = detached;
     c->owned = true;
     c->state = REAPED;
+    c->control = -1;
     c->next = table;
     table = c;
     return c;
@@ -297,6 +395,69 @@ int child_spawn(Child *c, const uv_process_options_t *options) {
         c->state = RUNNING;
     }
     return rc;
+}
+
+static void on_report(uv_poll_t *handle, int status, int events) {
+    (void)handle, (void)status, (void)events; /* as on_child_signal */
+}
+
+/* Watches the socket from now on. */
+static int listen_to_watcher(Child *c) {
+    int rc = uv_poll_init(&loop, &c->reports, c->control);
+    if (rc != 0)
+        return -rc;
+    c->reports.data = c;
+    c->reporting = true;
+    c->handles++;
+    return -uv_poll_start(&c->reports, UV_READABLE | UV_DISCONNECT, on_report);
+}
+
+/* Waits for the watcher's first word: 0 and c->pid, or an errno value. */
+static int await_start(Child *c, int64_t deadline) {
+    struct pollfd fd = {.fd = c->control, .events = POLLIN};
+    for (;;) {
+        ChildReport report;
+        int64_t left = deadline - children_now();
+        int rc = left > 0 ? poll(&fd, 1, left > SECOND / 10 ? 100 : (int)(left / 1000000) + 1) : 0;
+        if (system_interrupted())
+            return EINTR;
+        if (rc == 0 && left <= 0)
+            return ETIMEDOUT;
+        if (rc < 0 && errno != EINTR)
+            return errno;
+        if (rc <= 0)
+            continue;
+        ssize_t n = recv(c->control, &report, sizeof report, MSG_DONTWAIT);
+        if (n < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
+        if (n != sizeof report) /* somebody has killed it */
+            return n < 0 ? errno : ESRCH;
+        c->pid = report.what == CHILD_STARTED ? report.value : 0;
+        return report.what == CHILD_STARTED ? 0 : report.value;
+    }
+}
+
+int child_watch(Child *c, ChildStart *start, int64_t deadline) {
+    int ends[2], error = 0;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+        return errno;
+    c->control = ends[0];
+    start->control = ends[1];
+    c->watcher = child_fork(start);
+    if (c->watcher < 0)
+        error = errno;
+    close(ends[1]);
+    if (error == 0)
+        error = await_start(c, deadline);
+    if (error == 0 || error == EINTR || error == ETIMEDOUT) {
+        int rc = listen_to_watcher(c);
+        c->state = RUNNING;
+        return error ? error : rc;
+    }
+    close_control(c);
+    while (c->watcher > 0 && waitpid(c->watcher, NULL, 0) < 0 && errno == EINTR)
+        ;
+    return error;
 }
 
 /* {=== Waiting ===} */
@@ -343,16 +504,13 @@ ChildWait child_await_state(Child *c, int state, int64_t deadline, bool interrup
 void child_let_go(Child *c) {
     if (!children_ours())
         return;
-    c->owned = false;
     child_close_pipe(&c->pipes[IN]);
     close_outputs(c);
-    if (!c->detached) {
+    if (!c->detached && c->state != REAPED) {
         child_kill_group(c, SIGKILL);
-        if (c->state == RUNNING) {
-            c->owned = true; /* keeps it in the table while we look at it */
-            child_await_state(c, ENDED, children_now() + LINGER, false);
-            c->owned = false;
-        }
+        c->stopping = false;
+        child_await_state(c, REAPED, children_now() + LINGER, false);
     }
+    c->owned = false;
     children_turn();
 }

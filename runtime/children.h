@@ -9,14 +9,20 @@
 ** A Child is allocated in C, a Lua object only points to it. It lives until it was reaped, its
 ** libuv handles are closed and Lua has let go of it.
 **
-** Life of a child: RUNNING, then ENDED (a zombie, on purpose: as long as it is not reaped its
-** number cannot be given to another process, so signalling its group is safe), then REAPED.
-** Between ENDED and REAPED output may still come from what the child left in its group; after
-** LINGER the group is killed. libuv would reap at once, therefore its process handle is closed
+** A detached child is our own, and may outlive us. Any other has a watcher in between (child.h),
+** which is our child in its place, and tells over a socket how it ended.
+**
+** Life of a child: RUNNING, then ENDED, then REAPED. Between ENDED and REAPED output may still come
+** from what the child left; after LINGER all that is killed. A detached child that has ENDED is a
+** zombie, on purpose: as long as it is not reaped its number cannot be given to another process,
+** so signalling its group is safe. A watched one is REAPED when its watcher is, which has then seen
+** to it that nothing is left. libuv would reap at once, therefore its process handle is closed
 ** right after the start and waitid(2) is called here, woken by SIGCHLD.
 */
 #ifndef PRAXLUA_CHILDREN_H
 #define PRAXLUA_CHILDREN_H
+
+#include "child.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -49,13 +55,18 @@ typedef struct ChildPipe {
 typedef struct Child {
     struct Child *next; /* in the process table */
     pid_t pid;          /* also the number of its process group */
+    pid_t watcher;      /* 0: it has none */
     enum { RUNNING, ENDED, REAPED } state;
-    int code, signal; /* how it ended; code -1: somebody else has reaped it */
+    int code, signal; /* how it ended; code -1: nobody knows, it was taken from us */
     int64_t ended;    /* when the end was noticed */
     int64_t quiet;    /* since when no output came (after its end) */
     bool owned;       /* a Lua object points here */
     bool detached;    /* may outlive us; what it leaves in its group is not killed */
-    bool stopping;    /* it is being stopped: nobody else may reap it */
+    bool stopping;    /* it is being stopped: it stays ENDED until that is over */
+    bool told;        /* the watcher was told to end everything */
+    int control;      /* our end of the socket to the watcher, -1 when closed */
+    uv_poll_t reports; /* watches that */
+    bool reporting;    /* and is open */
     uv_process_t process;
     ChildPipe pipes[STREAMS];
     int handles;       /* libuv handles whose memory is still in use */
@@ -94,8 +105,13 @@ void children_turn(void);
 /* A new child, owned, that does not run yet (REAPED). NULL: no memory. */
 Child *children_add(bool detached);
 
-/* Lets libuv start it. Returns 0 (it is RUNNING) or a libuv error. */
+/* Lets libuv start a detached one. Returns 0 (it is RUNNING) or a libuv error. */
 int child_spawn(Child *c, const uv_process_options_t *options);
+
+/* Starts any other one through a watcher; start->control is set here. Waits until its program
+** runs, `deadline` comes or a caught signal does. Returns 0 (it is RUNNING) or an errno value;
+** after ETIMEDOUT and EINTR it may be RUNNING, and is to be let go. */
+int child_watch(Child *c, ChildStart *start, int64_t deadline);
 
 /* Makes `fd`, our end of a pipe, one of its streams. Closes it on failure, with a libuv error. */
 int child_open_pipe(Child *c, int stream, int fd);
@@ -120,11 +136,12 @@ ChildWait child_wait_ready(const Child *c, int64_t deadline, bool interruptible)
 /* Waits until the child is at least in `state`. READY: it is. */
 ChildWait child_await_state(Child *c, int state, int64_t deadline, bool interruptible);
 
-/* Sends a signal to its group, unless its number may belong to another one by now. */
-void child_kill_group(const Child *c, int signal);
+/* Sends SIGTERM to its group, or ends the group with SIGKILL, and every other descendant of a
+** watched child with it. Does nothing once its number may belong to another process. */
+void child_kill_group(Child *c, int signal);
 
-/* Reaps an ended child. What it left in its group ends with it, unless it is detached and ended by
-** itself. Waits when it is still running. */
+/* Ends the time between ENDED and REAPED. What the child left ends with it, unless it is detached
+** and ended by itself. */
 void child_finish(Child *c);
 
 /* Its owner is gone: it ends unless it is detached, and the table keeps it as long as it has to.

@@ -6,6 +6,7 @@
 */
 #define _GNU_SOURCE
 #include "copy.h"
+#include "cancel.h"
 #include "core.h"
 #include "durable.h"
 #include "path.h"
@@ -35,13 +36,17 @@ void copy_close(struct copy *c) {
 
 /* ======================= One file ======================= */
 
-/* Copies the rest of `from`, in the kernel where it can. Returns the number of bytes, or -1. */
+/* Copies the rest of `from`, in the kernel where it can, in pieces between which it can be
+** cancelled. Returns the number of bytes, or -1. */
 static off_t copy_bytes(int to, int from) {
     char chunk[64 * 1024];
     off_t total = 0;
     ssize_t n;
-    while ((n = durable_copy(to, from, (size_t)1 << 30)) > 0)
+    while ((n = durable_copy(to, from, (size_t)8 << 20)) > 0) {
         total += n;
+        if (cancel_asked() != 0)
+            return -1;
+    }
     if (n < 0 && errno != EXDEV && errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP &&
         errno != EPERM)
         return -1;
@@ -52,7 +57,7 @@ static off_t copy_bytes(int to, int from) {
             continue;
         if (n <= 0)
             return n < 0 ? -1 : total;
-        if (durable_write(to, chunk, (size_t)n) < 0)
+        if (durable_write(to, chunk, (size_t)n) < 0 || cancel_asked() != 0)
             return -1;
         total += n;
     }
@@ -140,7 +145,7 @@ static int copy_node(struct copy *c, size_t index) {
     const char *name = index == 0 ? c->to : node->name;
     int rc = -1;
     int dir = walk_parent(c->from, &c->cursor, index);
-    if (dir == -1)
+    if (dir == -1 || cancel_asked() != 0)
         return walk_failed(c->from, "copy", index);
     if (S_ISDIR(node->mode))
         rc = copy_directory(c, index, dir, name);

@@ -17,6 +17,7 @@ static const struct {
 } conditions[] = {
     {CORE_ENOTREG, "ENOTREG", "not a regular file"},
     {CORE_ECHANGED, "ECHANGED", "changed while it was read"},
+    {CORE_ETIMEOUT, "ETIMEDOUT", "not done in the time it was given"},
 };
 #define CONDITIONS (sizeof conditions / sizeof *conditions)
 

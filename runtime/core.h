@@ -19,9 +19,10 @@ int core_errno(lua_State *L, int error, const char *step, const char *path);
 int core_fail(lua_State *L, const char *code, const char *format, ...);
 
 /* Conditions the kernel has no errno for. A C function may leave one in errno, and core_errno
-** turns it into its message and code ("ENOTREG", "ECHANGED") like any other. */
+** turns it into its message and code ("ENOTREG", "ECHANGED", "ETIMEDOUT") like any other. */
 #define CORE_ENOTREG 4096  /* not a regular file */
 #define CORE_ECHANGED 4097 /* changed while it was read */
+#define CORE_ETIMEOUT 4098 /* its time is over (cancel.h) */
 
 /* The symbolic name of an errno value ("ENOENT"), "EUNKNOWN" when it has none here. */
 const char *core_errno_name(int error);

@@ -4,13 +4,17 @@
 #define _GNU_SOURCE
 #include "digest.h"
 
+#include "cancel.h"
+
 #include <errno.h>
 #include <openssl/evp.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 struct digest {
     EVP_MD_CTX *context;
+    bool cancellable;
     unsigned char buffer[128 * 1024]; /* large reads keep the cost at the hash, not the call */
 };
 
@@ -18,6 +22,7 @@ digest *digest_new(void) {
     digest *d = malloc(sizeof *d);
     if (!d)
         return NULL;
+    d->cancellable = false;
     d->context = EVP_MD_CTX_new();
     if (!d->context || digest_reset(d) != 0) {
         digest_free(d);
@@ -67,6 +72,10 @@ int digest_hex(digest *d, char out[DIGEST_HEX]) {
     return 0;
 }
 
+void digest_cancellable(digest *d) {
+    d->cancellable = true;
+}
+
 int digest_fd(digest *d, int fd, char out[DIGEST_HEX], off_t *size) {
     off_t total = 0;
     if (digest_reset(d) != 0)
@@ -79,7 +88,7 @@ int digest_fd(digest *d, int fd, char out[DIGEST_HEX], off_t *size) {
             return -1;
         if (n == 0)
             break;
-        if (digest_add(d, d->buffer, (size_t)n) != 0)
+        if (digest_add(d, d->buffer, (size_t)n) != 0 || (d->cancellable && cancel_asked() != 0))
             return -1;
         total += n;
     }

@@ -24,6 +24,9 @@ int digest_add(digest *d, const void *data, size_t size);
 int digest_raw(digest *d, unsigned char out[DIGEST_SIZE]);
 int digest_hex(digest *d, char out[DIGEST_HEX]);
 
+/* From now on digest_fd can be cancelled (cancel.h). */
+void digest_cancellable(digest *d);
+
 /* The digest of everything from the descriptor's position on. `size`, when not NULL, receives the
 ** number of bytes read. 0, or -1 with errno. */
 int digest_fd(digest *d, int fd, char out[DIGEST_HEX], off_t *size);

@@ -3,6 +3,7 @@
 ** All results are lower-case hexadecimal strings.
 */
 #define _GNU_SOURCE
+#include "cancel.h"
 #include "core.h"
 #include "digest.h"
 #include "path.h"
@@ -23,8 +24,7 @@ static int no_memory(lua_State *L) {
     return luaL_error(L, "hash: not enough memory");
 }
 
-/* Pushes a stream, whose digest lives as long as it does; used by all SHA-256 here, so that an
-*error
+/* Pushes a stream, whose digest lives as long as it does; used by all SHA-256 here, so that an error
 ** of Lua cannot leak one. */
 static digest *push_stream(lua_State *L) {
     digest **stream = lua_newuserdatauv(L, sizeof *stream, 0);
@@ -56,7 +56,8 @@ static int hash_sha256(lua_State *L) {
 }
 
 /* file(path) -> hex, size in bytes | nil, message, code
-** Regular files only: anything else, a link too, is refused with "ENOTREG" and never opened. */
+** Regular files only: anything else, a link too, is refused with "ENOTREG" and never opened. Can be
+** cancelled (core.cancel). */
 static int hash_file(lua_State *L) {
     const char *path = core_check_path(L, 1);
     char hex[DIGEST_HEX];
@@ -65,6 +66,7 @@ static int hash_file(lua_State *L) {
     int fd = path_open_regular(AT_FDCWD, path, NULL);
     if (fd < 0)
         return core_errno(L, errno, "open", path);
+    digest_cancellable(sha);
     int rc = digest_fd(sha, fd, hex, &size);
     int error = errno;
     close(fd);
@@ -135,7 +137,7 @@ static int blob_add(EVP_MD_CTX *sha, const char *data, int fd, size_t size) {
             n = 1;
             continue;
         }
-        if (n < 0 || !EVP_DigestUpdate(sha, chunk, (size_t)n))
+        if (n < 0 || !EVP_DigestUpdate(sha, chunk, (size_t)n) || cancel_asked() != 0)
             return -1;
         total += (size_t)n;
     }
@@ -177,8 +179,8 @@ static int hash_git_blob_data(lua_State *L) {
 }
 
 /* git_blob(path) -> hex | nil, message, code: the name of the file's bytes as they are, without
-** git's filters (line endings, LFS). Refuses like file(); "ECHANGED" when the file grew or shrank
-** meanwhile. */
+** git's filters (line endings, LFS). Refuses and can be cancelled like file(); "ECHANGED" when the
+** file grew or shrank meanwhile. */
 static int hash_git_blob(lua_State *L) {
     const char *path = core_check_path(L, 1);
     char hex[2 * EVP_MAX_MD_SIZE + 1];

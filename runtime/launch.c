@@ -17,13 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define START_LIMIT (60 * SECOND) /* how long the host may take to become the program */
-
-void launch_through_host(Launch *launch, const char *parent) {
-    const char *head[LAUNCH_HOST_ARGUMENTS] = {launch->host, "--child", parent,
-                                               "--status",   "3",       "--"};
-    memcpy(launch->argv, head, sizeof head);
-}
+#define START_LIMIT (60 * SECOND) /* how long the kernel may take to load the program */
 
 int launch_check(const char *directory, const char *program, const char **step, const char **path) {
     struct stat st;
@@ -85,69 +79,51 @@ static int open_stream(Child *c, int s, const LaunchStream *io, int *fd) {
     return child_open_pipe(c, s, ends[ours]);
 }
 
-/* Starts the process; `fds` are the child's ends, fds[STREAMS] the status pipe or -1. */
-static int spawn(Child *c, const Launch *launch, const int fds[STREAMS + 1]) {
-    uv_stdio_container_t stdio[STREAMS + 1];
+/* Starts the process through libuv; `fds` are the child's ends. It has a session of its own. */
+static int spawn_detached(Child *c, const Launch *launch, const int fds[STREAMS]) {
+    uv_stdio_container_t stdio[STREAMS];
     uv_process_options_t options = {.file = launch->argv[0],
                                     .args = launch->argv,
                                     .env = launch->environment,
                                     .cwd = launch->directory,
                                     .stdio = stdio,
-                                    .stdio_count = fds[STREAMS] < 0 ? STREAMS : STREAMS + 1};
-    if (!launch->host) /* a session and a group of its own; the host makes one itself */
-        options.flags |= UV_PROCESS_DETACHED;
-    for (int s = 0; s < options.stdio_count; s++) {
-        int fd = s == ERR && launch->streams[ERR].to == TO_STDOUT ? fds[OUT] : fds[s];
-        stdio[s].flags = fd < 0 ? UV_IGNORE : UV_INHERIT_FD;
-        stdio[s].data.fd = fd;
+                                    .stdio_count = STREAMS,
+                                    .flags = UV_PROCESS_DETACHED};
+    for (int s = 0; s < STREAMS; s++) {
+        stdio[s].flags = fds[s] < 0 ? UV_IGNORE : UV_INHERIT_FD;
+        stdio[s].data.fd = fds[s];
     }
-    seal_descriptors();
-    return child_spawn(c, &options);
+    return -child_spawn(c, &options);
 }
 
-/* Waits until the host has become the program or tells why not: 0 or an errno value. */
-static int await_program(int status) {
-    int64_t deadline = children_now() + START_LIMIT;
-    struct pollfd fd = {.fd = status, .events = POLLIN};
-    for (;;) {
-        int error = 0;
-        int64_t left = deadline - children_now();
-        int rc = left > 0 ? poll(&fd, 1, (int)(left / 1000000) + 1) : 0;
-        if (rc == 0)
-            return ETIMEDOUT;
-        ssize_t n = rc > 0 ? read(status, &error, sizeof error) : -1;
-        if (n >= 0)
-            return n == sizeof error ? error : 0;
-        if (errno != EINTR)
-            return errno;
-    }
+static int spawn_watched(Child *c, const Launch *launch, const int fds[STREAMS]) {
+    ChildStart start = {.program = launch->program,
+                        .argv = launch->argv,
+                        .environment = launch->environment,
+                        .directory = launch->directory,
+                        .record = launch->record,
+                        .streams = {fds[IN], fds[OUT], fds[ERR]}};
+    return child_watch(c, &start, children_now() + START_LIMIT);
 }
 
 int launch_start(Child *c, const Launch *launch, const char **step, const char **path) {
-    int fds[STREAMS + 1] = {-1, -1, -1, -1};
-    uv_file status[2] = {-1, -1};
-    int rc = 0;
-    for (int s = IN; s <= ERR && rc == 0; s++) {
-        rc = open_stream(c, s, &launch->streams[s], &fds[s]);
-        if (rc != 0 && launch->streams[s].to == TO_FILE) {
+    int fds[STREAMS] = {-1, -1, -1};
+    int error = 0;
+    for (int s = IN; s <= ERR && error == 0; s++) {
+        error = -open_stream(c, s, &launch->streams[s], &fds[s]);
+        if (error != 0 && launch->streams[s].to == TO_FILE) {
             *step = "open for appending";
             *path = launch->streams[s].path;
         }
     }
-    if (rc == 0 && launch->host) {
-        rc = uv_pipe(status, 0, 0);
-        fds[STREAMS] = status[1];
+    if (error == 0 && launch->streams[ERR].to == TO_STDOUT)
+        fds[ERR] = fds[OUT];
+    if (error == 0) {
+        seal_descriptors();
+        error = (launch->detached ? spawn_detached : spawn_watched)(c, launch, fds);
     }
-    if (rc == 0 && (rc = spawn(c, launch, fds)) != 0 && launch->host)
-        *path = launch->host;
-    for (int s = 0; s <= STREAMS; s++)
-        if (fds[s] >= 0)
+    for (int s = IN; s <= ERR; s++)
+        if (fds[s] >= 0 && (s != ERR || fds[s] != fds[OUT]))
             close(fds[s]);
-    if (c->state == RUNNING && launch->host && (rc = -await_program(status[0])) != 0) {
-        kill(c->pid, SIGKILL); /* it may not have a group yet */
-        child_finish(c);
-    }
-    if (status[0] >= 0)
-        close(status[0]);
-    return -rc;
+    return error;
 }

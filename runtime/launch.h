@@ -17,18 +17,12 @@ typedef struct LaunchStream {
 typedef struct Launch {
     const char *program;   /* a path */
     const char *directory; /* NULL: ours */
-    char **argv;           /* of the process libuv starts: the host's when `host` is set */
+    char **argv;
     char **environment;
-    const char *host; /* start through its --child mode (child.h); NULL: directly */
+    const char *record; /* the folder for its record (child.h), or NULL */
     bool detached;
     LaunchStream streams[STREAMS];
 } Launch;
-
-/* Places at the beginning of argv that launch_through_host() fills. */
-enum { LAUNCH_HOST_ARGUMENTS = 6 };
-
-/* Fills them: `parent` is our process number in decimal. */
-void launch_through_host(Launch *launch, const char *parent);
 
 /* 0 when `program`, seen from `directory` (NULL: ours), is a regular file we may execute; else an
 ** errno value, and *step and *path say what failed. Asked before the start, because then the
@@ -36,8 +30,8 @@ void launch_through_host(Launch *launch, const char *parent);
 int launch_check(const char *directory, const char *program, const char **step, const char **path);
 
 /* Starts the child and waits until the program runs. Returns 0 or an errno value; *step and *path
-** then say what failed, and the child is REAPED. Marks every descriptor of this process but stdio
-** close-on-exec. */
+** then say what failed, and the child is to be let go. Marks every descriptor of this process but
+** stdio close-on-exec. */
 int launch_start(Child *c, const Launch *launch, const char **step, const char **path);
 
 #endif

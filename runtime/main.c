@@ -6,7 +6,6 @@
 ** searched: no LUA_PATH, no file beside the executable or in the current folder is ever run.
 */
 #define _GNU_SOURCE
-#include "child.h"
 #include "core.h"
 #include "coverage.h"
 #include "embedded.h"
@@ -175,8 +174,6 @@ int main(int argc, char **argv) {
     praxlua_is_host = 1;
     if (argc > 1 && strcmp(argv[1], "--worker") == 0)
         sandbox_main(argc, argv);
-    if (argc > 1 && strcmp(argv[1], "--child") == 0)
-        return child_main(argc, argv);
     lua_State *L = luaL_newstate();
     if (!L) {
         fputs("praxlua: out of memory\n", stderr);

@@ -160,6 +160,8 @@ static const char *claim(lua_State *L, int seen, const member *m) {
 
 int members_next(lua_State *L, job *j, const char *path, int seen, limits *left, member *m) {
     struct archive_entry *e;
+    if (job_cancelled(L, path))
+        return -1;
     locale_t before = j->locale ? uselocale(j->locale) : (locale_t)0;
     int rc = archive_read_next_header(j->archive, &e);
     if (before)
@@ -212,9 +214,10 @@ int members_content(lua_State *L, job *j, const char *path, const member *m, boo
 int members_end(lua_State *L, job *j, const char *path, char hex[DIGEST_HEX]) {
     const void *data;
     la_ssize_t n;
-    do
-        n = on_read(j->archive, j, &data);
-    while (n > 0);
+    int cancelled;
+    while ((n = on_read(j->archive, j, &data)) > 0)
+        if ((cancelled = job_cancelled(L, path)))
+            return cancelled;
     if (n < 0)
         return core_errno(L, j->error, "read", path);
     return digest_hex(j->whole, hex) < 0 ? core_errno(L, errno, "hash", path) : 0;

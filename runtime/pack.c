@@ -174,6 +174,8 @@ static int put_entry(lua_State *L, job *j, const char *path, size_t length, int 
     const char *name;
     struct stat st;
     int failed = 0;
+    if ((failed = job_cancelled(L, path)))
+        return failed;
     if (!path_is_normal(path, length))
         return core_fail(L, "EINVAL", "archive %s: not a normal path beneath the root", path);
     j->parent = path_parent(j->root, path, &name, false);

@@ -10,10 +10,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 ssize_t process_read(int dir, const char *name, char *text, size_t size) {
@@ -40,7 +42,7 @@ ssize_t process_read(int dir, const char *name, char *text, size_t size) {
 /* The fields of /proc/PID/stat that we use; see proc(5). */
 struct process_stat {
     char state;
-    int ppid, pgid;
+    int ppid, pgid, session;
     long long start_time; /* clock ticks since boot */
 };
 
@@ -51,9 +53,10 @@ static bool read_stat(int process, struct process_stat *stat) {
     /* The name in parentheses may hold anything, parentheses too: count from the last one. */
     const char *at = strrchr(text, ')');
     return at && sscanf(at,
-                        ") %c %d %d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
+                        ") %c %d %d %d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
                         "%*d %lld",
-                        &stat->state, &stat->ppid, &stat->pgid, &stat->start_time) == 4;
+                        &stat->state, &stat->ppid, &stat->pgid, &stat->session,
+                        &stat->start_time) == 5;
 }
 
 /* Opens /proc/PID. What is read beneath the descriptor is about this one process, and fails once
@@ -66,6 +69,22 @@ static int open_process(lua_Integer pid) {
     }
     snprintf(path, sizeof path, "/proc/%d", (int)pid);
     return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+long long process_start_time(pid_t pid) {
+    struct process_stat stat;
+    int process = open_process(pid);
+    bool found = process >= 0 && read_stat(process, &stat);
+    if (process >= 0)
+        close(process);
+    return found ? stat.start_time : -1;
+}
+
+int process_boot_id(char *text, size_t size) {
+    if (process_read(AT_FDCWD, "/proc/sys/kernel/random/boot_id", text, size) < 0)
+        return -1;
+    text[strcspn(text, "\n")] = '\0';
+    return 0;
 }
 
 /* Sets t[field] to the target of a link in /proc/PID; leaves it nil when that is not allowed. */
@@ -107,7 +126,7 @@ static void set_argv(lua_State *L, int process, struct core_guard *file) {
     lua_pop(L, 1);
 }
 
-/* process(pid) -> {pid, ppid, pgid, state="R"|"S"|"D"|"Z"|"T"|…,
+/* process(pid) -> {pid, ppid, pgid, session, state="R"|"S"|"D"|"Z"|"T"|…,
 ** start_time=clock ticks since boot, executable=path?, directory=path?, argv={...}}
 ** | nil when there is no such process.
 ** executable and directory are nil where the kernel does not let us look; the kernel appends
@@ -129,6 +148,8 @@ int process_describe(lua_State *L) {
     lua_setfield(L, -2, "ppid");
     lua_pushinteger(L, stat.pgid);
     lua_setfield(L, -2, "pgid");
+    lua_pushinteger(L, stat.session);
+    lua_setfield(L, -2, "session");
     lua_pushlstring(L, &stat.state, 1);
     lua_setfield(L, -2, "state");
     lua_pushinteger(L, stat.start_time);
@@ -145,28 +166,63 @@ static void close_directory(struct core_guard *guard) {
     guard->pointer = NULL;
 }
 
-/* children(pid) -> array of pids, in no order | nil, message, code. A child that has ended but was
-** not waited for is among them. */
-int process_children(lua_State *L) {
-    lua_Integer parent = luaL_checkinteger(L, 1), count = 0;
-    struct core_guard *proc = core_guard(L, close_directory);
+/* The next process of an open /proc: its number, its stat and a descriptor that the caller closes;
+** -1 at the end. */
+static int next_process(DIR *proc, lua_Integer *pid, struct process_stat *stat) {
     struct dirent *entry;
+    while ((entry = readdir(proc)) != NULL) {
+        *pid = isdigit((unsigned char)*entry->d_name) ? atoll(entry->d_name) : 0;
+        int process = *pid > 0 ? open_process(*pid) : -1;
+        if (process >= 0 && read_stat(process, stat))
+            return process;
+        if (process >= 0)
+            close(process);
+    }
+    return -1;
+}
+
+/* An array of the processes whose parent, or whose session, has the number at index 1. */
+static int push_related(lua_State *L, bool by_session) {
+    lua_Integer wanted = luaL_checkinteger(L, 1), count = 0, pid;
+    struct core_guard *proc = core_guard(L, close_directory);
+    struct process_stat stat;
+    int process;
     proc->pointer = opendir("/proc");
     if (!proc->pointer)
         return core_errno(L, errno, "open", "/proc");
     lua_newtable(L);
-    while ((entry = readdir(proc->pointer)) != NULL) {
-        struct process_stat stat;
-        lua_Integer pid = isdigit((unsigned char)*entry->d_name) ? atoll(entry->d_name) : 0;
-        int process = pid > 0 ? open_process(pid) : -1;
-        if (process < 0)
-            continue;
-        bool is_child = read_stat(process, &stat) && stat.ppid == parent;
+    while ((process = next_process(proc->pointer, &pid, &stat)) >= 0) {
         close(process);
-        if (is_child) {
+        if ((by_session ? stat.session : stat.ppid) == wanted) {
             lua_pushinteger(L, pid);
             lua_rawseti(L, -2, ++count);
         }
     }
     return 1;
+}
+
+/* children(pid) -> array of pids, in no order | nil, message, code. A child that has ended but was
+** not waited for is among them. */
+int process_children(lua_State *L) {
+    return push_related(L, false);
+}
+
+/* session(id) -> array of the pids in a session, in no order | nil, message, code */
+int process_session(lua_State *L) {
+    return push_related(L, true);
+}
+
+void process_kill_session(pid_t session, long long since) {
+    struct process_stat stat;
+    lua_Integer pid;
+    int process;
+    DIR *proc = opendir("/proc");
+    while (proc && (process = next_process(proc, &pid, &stat)) >= 0) {
+        /* Through the descriptor, so that it is the very process that was looked at. */
+        if (stat.session == session && stat.start_time >= since)
+            syscall(SYS_pidfd_send_signal, process, SIGKILL, NULL, 0);
+        close(process);
+    }
+    if (proc)
+        closedir(proc);
 }

@@ -6,8 +6,8 @@
 ** leads out. "." is the root itself.
 **
 ** Codes beside those of the system calls: "EINVAL" for a path that is not normal, "ELOOP" or
-*"EXDEV"
-** for a link on the way, "ENOTREG" for reading what is not a regular file, "EFBIG" beyond a limit.
+** "EXDEV" for a link on the way, "ENOTREG" for reading what is not a regular file, "EFBIG" beyond a
+** limit.
 */
 #define _GNU_SOURCE
 #include "core.h"
@@ -106,7 +106,8 @@ static int root_read(lua_State *L) {
     return file_push_content(L, file->fd, limit, path);
 }
 
-/* r:hash(path) -> SHA-256 in hex, size in bytes | nil, message, code */
+/* r:hash(path) -> SHA-256 in hex, size in bytes | nil, message, code. Can be cancelled
+** (core.cancel). */
 static int root_hash(lua_State *L) {
     int root = check_root(L);
     const char *path = check_relative(L);
@@ -116,6 +117,8 @@ static int root_hash(lua_State *L) {
     if (fd < 0)
         return core_errno(L, errno, "open", path);
     digest *sha = digest_new();
+    if (sha)
+        digest_cancellable(sha);
     int rc = sha ? digest_fd(sha, fd, hex, &size) : -1;
     int error = errno;
     digest_free(sha);
@@ -128,8 +131,7 @@ static int root_hash(lua_State *L) {
 }
 
 /* r:stat(path) -> as core.file.stat, of the entry itself | nil, message, code. The last component
-*may
-** be a link; it is described, not followed. */
+** may be a link; it is described, not followed. */
 static int root_stat(lua_State *L) {
     int root = check_root(L);
     const char *path = check_relative(L);

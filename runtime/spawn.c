@@ -17,7 +17,8 @@
 #include <unistd.h>
 
 #define HANDLE "praxlua.child"
-#define KILL_LIMIT (10 * SECOND) /* how long a killed process may take to be gone */
+#define KILL_LIMIT (10 * SECOND)       /* how long a killed process may take to be gone */
+#define GRACE_INTERRUPTED (SECOND / 2) /* between SIGTERM and SIGKILL when we are in a hurry */
 
 static const char *const stream_names[STREAMS] = {"stdin", "stdout", "stderr"};
 
@@ -30,24 +31,24 @@ static char *passable(lua_State *L) {
     return strlen(text) == length ? (char *)(uintptr_t)text : NULL; /* exec's type lacks const */
 }
 
-/* options.argv, after `skip` free places. Pushes nil, message, code on failure. */
-static int plan_argv(lua_State *L, Launch *plan, int skip) {
+/* options.argv. Pushes nil, message, code on failure. */
+static int plan_argv(lua_State *L, Launch *plan) {
     if (lua_getfield(L, 1, "argv") != LUA_TTABLE)
         return luaL_error(L, "option 'argv' must be a table, not %s", luaL_typename(L, -1));
     int list = lua_gettop(L);
     lua_Integer count = (lua_Integer)lua_rawlen(L, list);
     if (count == 0)
         return core_fail(L, "EINVAL", "start a program: argv is empty");
-    plan->argv = lua_newuserdatauv(L, (size_t)(count + skip + 1) * sizeof *plan->argv, 0);
+    plan->argv = lua_newuserdatauv(L, (size_t)(count + 1) * sizeof *plan->argv, 0);
     for (lua_Integer i = 1; i <= count; i++) {
         if (lua_rawgeti(L, list, i) != LUA_TSTRING)
             return luaL_error(L, "argv[%d] must be a string, not %s", (int)i, luaL_typename(L, -1));
-        if (!(plan->argv[skip + i - 1] = passable(L)))
+        if (!(plan->argv[i - 1] = passable(L)))
             return core_fail(L, "EINVAL", "start a program: argv[%d] holds a NUL", (int)i);
         lua_pop(L, 1);
     }
-    plan->argv[skip + count] = NULL;
-    plan->program = plan->argv[skip];
+    plan->argv[count] = NULL;
+    plan->program = plan->argv[0];
     if (!strchr(plan->program, '/'))
         return core_fail(L, "EINVAL", "start %s: not a path (PATH is not searched here)",
                          plan->program);
@@ -117,20 +118,16 @@ static void plan_stream(lua_State *L, Launch *plan, int s) {
     }
 }
 
-/* options.host, else what core.system.host() says. Leaves the string on the stack. */
-static const char *plan_host(lua_State *L) {
-    int type = lua_getfield(L, 1, "host");
-    if (type == LUA_TBOOLEAN && !lua_toboolean(L, -1))
-        return NULL;
-    if (type == LUA_TNIL) {
-        luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-        if (lua_getfield(L, -1, "praxlua.core") != LUA_TTABLE ||
-            lua_getfield(L, -1, "system") != LUA_TTABLE ||
-            lua_getfield(L, -1, "host") != LUA_TFUNCTION)
-            return NULL;
-        lua_call(L, 0, 1);
-    }
-    return lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+/* options.NAME, a string without NUL or nil. Leaves it on the stack. Pushes nil, message, code on
+** failure. */
+static int plan_folder(lua_State *L, const char *name, const char **path) {
+    if (lua_getfield(L, 1, name) == LUA_TNIL)
+        return 0;
+    if (lua_type(L, -1) != LUA_TSTRING)
+        return luaL_error(L, "option '%s' must be a string", name);
+    if (!(*path = passable(L)))
+        return core_fail(L, "EINVAL", "start a program: the name in '%s' holds a NUL", name);
+    return 0;
 }
 
 /* Fills `plan` from the options at index 1. What it points to stays on the stack. Pushes nil,
@@ -140,20 +137,14 @@ static int plan_start(lua_State *L, Launch *plan) {
     luaL_checktype(L, 1, LUA_TTABLE);
     luaL_checkstack(L, 40, "too many options"); /* what the plan points at stays on the stack */
     plan->detached = core_opt_boolean(L, 1, "detach", 0);
-    if (lua_getfield(L, 1, "directory") != LUA_TNIL) {
-        if (lua_type(L, -1) != LUA_TSTRING)
-            return luaL_error(L, "option 'directory' must be a string");
-        if (!(plan->directory = passable(L)))
-            return core_fail(L, "EINVAL", "start a program: the directory's name holds a NUL");
-    }
-    plan->host = plan->detached ? NULL : plan_host(L);
-    if ((failed = plan_argv(L, plan, plan->host ? LAUNCH_HOST_ARGUMENTS : 0)) != 0 ||
-        (failed = plan_environment(L, plan)) != 0)
+    if ((failed = plan_folder(L, "directory", &plan->directory)) != 0 ||
+        (failed = plan_folder(L, "record", &plan->record)) != 0 ||
+        (failed = plan_argv(L, plan)) != 0 || (failed = plan_environment(L, plan)) != 0)
         return failed;
+    if (plan->record && *plan->record != '/')
+        return luaL_error(L, "option 'record' must be an absolute path");
     for (int s = IN; s <= ERR; s++)
         plan_stream(L, plan, s);
-    if (plan->host)
-        launch_through_host(plan, lua_pushfstring(L, "%d", (int)getpid()));
     return 0;
 }
 
@@ -190,15 +181,15 @@ static void let_go(Child **handle) {
 ** options.stdout       "null" (default), "pipe", or { file = path }: appended, made with 0600
 ** options.stderr       as stdout, or "stdout": the same place
 ** options.detach       true: it may outlive praxlua
-** options.host         path of the praxlua executable; false: do without
-**                      (default: core.system.host())
+** options.record       absolute path of a folder in which it is recorded while it runs (child.h);
+**                      not for a detached one
 **
 ** The child has a session and a process group of its own and no other descriptor than its stdio.
-** One that is not detached is killed by the kernel when praxlua ends, provided that the host is
-** known; and what it leaves in its group is killed when it ends (after up to a second, in which
-** its output may come on).
+** One that is not detached is killed when praxlua ends, however that ends, and every descendant
+** with it; and what it leaves is killed when it ends (after up to a second, in which its output
+** may come on).
 ** Codes: EINVAL (argv empty or with a NUL, program without '/', name of a variable), what execve(2)
-** and open(2) give, ETIMEDOUT.
+** and open(2) give, ETIMEDOUT, EINTR (core.system.interrupted() is set).
 */
 static int spawn_start(lua_State *L) {
     Launch plan = {0};
@@ -353,11 +344,22 @@ static int process_wait(lua_State *L) {
     return c->state != RUNNING ? push_end(L, c) : push_wait(L, w);
 }
 
+/* Waits for the end of a child that was sent SIGTERM. A signal shortens the grace: whoever sent it
+** waits for us. */
+static ChildWait await_end(Child *c, int64_t deadline) {
+    ChildWait w = child_await_state(c, ENDED, deadline, true);
+    if (w != INTERRUPTED)
+        return w;
+    int64_t soon = children_now() + GRACE_INTERRUPTED;
+    return child_await_state(c, ENDED, soon < deadline ? soon : deadline, false);
+}
+
 /*
 ** process:stop(grace?) -> { code, signal } | nil, message, code
 **
-** Ends the whole group: SIGTERM; when the child has ended, or after `grace` seconds (default 5),
-** SIGKILL. Not interruptible. Output that was written before can still be read.
+** Ends it: its group gets SIGTERM; when the child has ended, or after `grace` seconds (default 5;
+** half a second at most once core.system.interrupted() is set), SIGKILL, and so does whatever else
+** descends from it. Output that was written before can still be read.
 ** Codes: ETIMEDOUT (it cannot be killed: it hangs in the kernel).
 */
 static int process_stop(lua_State *L) {
@@ -365,21 +367,19 @@ static int process_stop(lua_State *L) {
     lua_Number grace = luaL_optnumber(L, 2, 5);
     luaL_argcheck(L, grace >= 0 && grace < 1e9, 2, "seconds out of range");
     int64_t deadline = children_now() + (int64_t)(grace * 1e9);
-    ChildWait w = READY;
     c->stopping = true;
     children_turn();
     if (c->state == RUNNING) {
         child_kill_group(c, SIGTERM);
-        w = child_await_state(c, ENDED, deadline, false);
+        if (await_end(c, deadline) != READY)
+            child_kill_group(c, SIGKILL);
     }
-    if (w != READY) {
-        child_kill_group(c, SIGKILL);
-        w = child_await_state(c, ENDED, children_now() + KILL_LIMIT, false);
-    }
+    ChildWait w = child_await_state(c, ENDED, children_now() + KILL_LIMIT, false);
     if (c->state == ENDED)
         child_finish(c);
     c->stopping = false;
-    children_turn();
+    if (w == READY)
+        w = child_await_state(c, REAPED, children_now() + KILL_LIMIT, false);
     if (w != READY)
         return core_fail(L, "ETIMEDOUT", "stop process %d: it does not end, killed as it is",
                          (int)c->pid);

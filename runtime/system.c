@@ -11,7 +11,6 @@
 
 #include <archive.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <math.h>
 #include <openssl/crypto.h>
@@ -114,11 +113,10 @@ static int system_hostname(lua_State *L) {
 
 /* boot_id() -> string: the kernel's UUID of this boot | nil, message, code */
 static int system_boot_id(lua_State *L) {
-    static const char file[] = "/proc/sys/kernel/random/boot_id";
     char text[64];
-    if (process_read(AT_FDCWD, file, text, sizeof text) < 0)
-        return core_errno(L, errno, "read", file);
-    lua_pushlstring(L, text, strcspn(text, "\n"));
+    if (process_boot_id(text, sizeof text) < 0)
+        return core_errno(L, errno, "read", "the boot id");
+    lua_pushstring(L, text);
     return 1;
 }
 
@@ -137,37 +135,48 @@ static const struct {
 };
 #define SIGNALS (sizeof signals / sizeof *signals)
 
+/* The first signal that came while they are held (core.system.ignore_signals). */
+static volatile sig_atomic_t held_signal = 0;
+static volatile sig_atomic_t holding = 0;
+
 int system_interrupted(void) {
     return noted_signal;
 }
 
 static void note_signal(int number) {
-    if (noted_signal == 0)
-        noted_signal = number;
+    volatile sig_atomic_t *first = holding ? &held_signal : &noted_signal;
+    if (*first == 0)
+        *first = number;
 }
 
 /* Whether SIGHUP was ignored when we came (nohup); -1: not looked at yet. */
 static int hangup_is_ignored = -1;
 
-static void look_at_hangup(void) {
-    struct sigaction old;
+/* Has SIGINT, SIGTERM and SIGHUP noted from now on. A SIGHUP that was ignored stays so. */
+static void note_signals(int flags) {
+    struct sigaction action = {.sa_handler = note_signal, .sa_flags = flags}, old;
+    sigemptyset(&action.sa_mask);
     if (hangup_is_ignored < 0)
         hangup_is_ignored = sigaction(SIGHUP, NULL, &old) == 0 && old.sa_handler == SIG_IGN;
-}
-
-/* catch_signals(): from now on SIGINT, SIGTERM and SIGHUP only set the flag of interrupted(), and
-** blocking calls end early; SIGPIPE is ignored. A SIGHUP that was ignored (nohup) stays so. */
-static int system_catch_signals(lua_State *L) {
-    struct sigaction action = {.sa_handler = note_signal};
-    (void)L;
-    look_at_hangup();
-    sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     if (!hangup_is_ignored)
         sigaction(SIGHUP, &action, NULL);
-    action.sa_handler = SIG_IGN;
-    sigaction(SIGPIPE, &action, NULL);
+}
+
+/* catch_signals(): from now on SIGINT, SIGTERM and SIGHUP only set the flag of interrupted(), and
+** blocking calls end early; SIGPIPE is ignored. A SIGHUP that was ignored (nohup) stays so. A signal
+** that came while they were ignored (ignore_signals) counts now. */
+static int system_catch_signals(lua_State *L) {
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    (void)L;
+    sigemptyset(&ignore.sa_mask);
+    sigaction(SIGPIPE, &ignore, NULL);
+    note_signals(0);
+    holding = 0;
+    if (noted_signal == 0)
+        noted_signal = held_signal;
+    held_signal = 0;
     return 0;
 }
 
@@ -184,16 +193,12 @@ static int system_interrupted_name(lua_State *L) {
     return 1;
 }
 
-/* ignore_signals(): from now on SIGINT, SIGTERM and SIGHUP do nothing, and what was noted is
+/* ignore_signals(): from now on SIGINT, SIGTERM and SIGHUP end nothing, and what was noted is
 ** forgotten: for work that must come to its end, like an undo. catch_signals() takes it back. */
 static int system_ignore_signals(lua_State *L) {
-    struct sigaction action = {.sa_handler = SIG_IGN};
     (void)L;
-    look_at_hangup();
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGHUP, &action, NULL);
+    holding = 1;
+    note_signals(SA_RESTART);
     noted_signal = 0;
     return 0;
 }
@@ -206,8 +211,7 @@ static int system_clear_interrupt(lua_State *L) {
 }
 
 /* Waits until `deadline` (monotonic seconds) or a noted signal. Signals are blocked between the
-*look
-** at the flag and the wait, so that none slips through in between. */
+** look at the flag and the wait, so that none slips through in between. */
 static bool wait_until(double deadline) {
     sigset_t caught, before;
     sigemptyset(&caught);
@@ -447,6 +451,7 @@ static const luaL_Reg functions[] = {
     {"signal", system_signal},
     {"process", process_describe},
     {"children", process_children},
+    {"session", process_session},
     {"space", system_space},
     {"access", system_access},
     {"environment", system_environment},

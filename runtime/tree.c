@@ -2,9 +2,11 @@
 ** tree.c: core.tree: whole directory trees: listed, measured, copied, removed, synced.
 **
 ** Links are never followed, not even when the path that is given names one. Trees may be of any
-** depth. Nothing here but `sync` waits for the disk.
+** depth. Nothing here but `sync` waits for the disk. All but `remove` can be cancelled (core.cancel);
+** a sync only before it begins.
 */
 #define _GNU_SOURCE
+#include "cancel.h"
 #include "copy.h"
 #include "core.h"
 #include "durable.h"
@@ -65,6 +67,8 @@ static int tree_list(lua_State *L) {
     size_t count;
     if (hash && !(w->hasher = digest_new()))
         return core_errno(L, errno, "list", path);
+    if (hash)
+        digest_cancellable(w->hasher);
     if (walk_gather(w) < 0)
         return walk_push_failure(L, w, errno);
     if (w->root < 0)
@@ -241,6 +245,8 @@ static int tree_copy(lua_State *L) {
 static int tree_sync(lua_State *L) {
     const char *path = core_check_path(L, 1);
     int fd;
+    if (cancel_asked() != 0)
+        return core_errno(L, errno, "sync the file system of", path);
     do
         fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     while (fd < 0 && errno == EINTR);

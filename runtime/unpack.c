@@ -158,6 +158,9 @@ static int make_links(lua_State *L, job *j) {
     for (size_t i = 0; i < j->links.count; i++) {
         const deferred *link = &j->links.items[i];
         const char *name;
+        int cancelled = job_cancelled(L, link->path);
+        if (cancelled)
+            return cancelled;
         j->parent = path_parent(j->root, link->path, &name, true);
         if (j->parent < 0 || durable_symlink(link->target, j->parent, name) < 0 ||
             set_times(j->parent, name, link->mtime) < 0)
@@ -178,6 +181,9 @@ static int settle_directories(lua_State *L, job *j) {
     for (size_t i = 0; i < j->directories.count; i++) {
         const deferred *d = &j->directories.items[i];
         const char *name;
+        int cancelled = job_cancelled(L, d->path);
+        if (cancelled)
+            return cancelled;
         j->parent = path_parent(j->root, d->path, &name, false);
         j->member = j->parent < 0 ? -1 : path_open(j->root, d->path, O_RDONLY | O_DIRECTORY);
         if (j->member < 0 || set_times(j->parent, name, d->mtime) < 0 ||

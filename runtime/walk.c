@@ -3,6 +3,7 @@
 */
 #define _GNU_SOURCE
 #include "walk.h"
+#include "cancel.h"
 #include "core.h"
 #include "durable.h"
 #include "path.h"
@@ -310,7 +311,9 @@ static int gather_directory(struct walk *w, size_t index) {
     rc = 0;
     while (rc == 0 && (errno = 0, entry = readdir(w->directory)) != NULL) {
         const char *name = entry->d_name;
-        if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && !is_skipped(w, name))
+        if (!w->removing && cancel_asked() != 0)
+            rc = walk_failed(w, "list", index);
+        else if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && !is_skipped(w, name))
             rc = gather_entry(w, index, dirfd(w->directory), name);
     }
     if (rc == 0 && errno != 0)

@@ -6,6 +6,8 @@
 ** depth and path length are limited by memory alone. Directories are reached from the root's
 ** descriptor with path_open, which follows no link.
 **
+** Gathering can be cancelled (cancel.h), unless it is done to remove the tree.
+**
 ** Entries that vanish while the tree is read are marked gone, as if they had gone a moment before.
 **
 ** Functions return 0, or -1 with errno and the failure noted for walk_push_failure.

@@ -23,7 +23,7 @@ local function serve(granted, receipts, verb, ...)
     return false, string.format("host.%s was not granted to this phase", tostring(verb)), "EDENIED"
   end
   local began = core.system.monotonic()
-  local results = table.pack(xpcall(run, function(problem)
+  local results = table.pack(core.cancel.within(math.huge, xpcall, run, function(problem)
     if type(problem) == "table" and problem.misuse then return problem end
     return debug.traceback(tostring(problem), 2)
   end, ...))

@@ -231,7 +231,7 @@ local function requirement_lines(source)
   local joined = source:gsub("\r\n", "\n"):gsub("\\\n", "")
   local lines = {}
   for line in joined:gmatch("[^\n]+") do
-    line = (" " .. line):gsub("%s#.*$", ""):match("^%s*(.-)%s*$")
+    line = text.trim(((" " .. line):gsub("%s#.*$", "")))
     if line ~= "" then lines[#lines + 1] = line end
   end
   return lines

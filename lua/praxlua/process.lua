@@ -125,10 +125,27 @@ local function resolve(argv, environment)
   return table.move(argv, 2, #argv, 2, { path })
 end
 
+local record_folder -- where tools are recorded while they run; nil: nowhere
+
+--- Where tools are recorded from now on (praxlua.children). Says nothing to disk by itself.
+---@param directory string|nil absolute path; nil: they are not
+function process.record_in(directory) record_folder = directory end
+
+--- core.spawn.start, with a record.
+---@param options table as for core.spawn.start
+---@return userdata|nil child
+---@return string|nil message
+---@return string|nil code
+function process.start(options)
+  options.record = not options.detach and record_folder or nil
+  return core.spawn.start(options)
+end
+
 --- Runs a program and waits for its end. A nonzero exit is a result, not a failure.
 --
--- The program has a process group of its own; whatever it leaves there ends with it. When the time
--- is over, or the caller is interrupted, the group gets SIGTERM and five seconds later SIGKILL.
+-- The program has a process group of its own; all that descends from it ends with it. When the time
+-- is over, or the caller is interrupted, the group gets SIGTERM, and SIGKILL five seconds later, or
+-- half a second when interrupted.
 ---@param options table
 --   argv: array of strings; argv[1] without '/' is looked up on the PATH of `environment`
 --   directory: working directory (default: ours)
@@ -147,7 +164,7 @@ function process.run(options)
   local argv, message, code = resolve(options.argv, environment)
   if not argv then return nil, message, code end
   local started = core.system.monotonic()
-  local child <close>, failed, why = core.spawn.start({
+  local child <close>, failed, why = process.start({
     argv = argv,
     directory = options.directory,
     environment = environment,
@@ -155,6 +172,9 @@ function process.run(options)
     stdout = "pipe",
     stderr = "pipe",
   })
+  if not child and why == "EINTR" then
+    return nil, ("run %s: interrupted before it began"):format(argv[1]), why
+  end
   if not child then return nil, failed, why end
 
   local into = collectors(options)

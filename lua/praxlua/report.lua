@@ -194,7 +194,7 @@ end
 
 -- A value as one field of a log line.
 local function log_field(value)
-  return (text.visible(value):gsub("|", "/"):gsub("^%s+", ""):gsub("%s+$", ""))
+  return text.trim((text.visible(value):gsub("|", "/")))
 end
 
 -- Where this session's line is, if it has one: a line for the same version and commit that was

@@ -189,7 +189,7 @@ describe("process.run", function()
         require("praxlua.core").system.catch_signals()
         local argv = { "sh", "-c", "echo > %s; exec sleep 60" }
         print(require("praxlua.process").run({ argv = argv }))]]):format(ready) },
-      environment = environment, stdout = "pipe", stderr = "stdout", host = false,
+      environment = environment, stdout = "pipe", stderr = "stdout",
     }))
     local deadline = core.system.monotonic() + LONG
     while not helper.read(ready) and core.system.monotonic() < deadline do
@@ -293,7 +293,7 @@ describe("process.identity", function()
 
   it("does not take one that has ended for alive, though nobody has reaped it", function()
     local child <close> = assert(core.spawn.start({
-      argv = { "/bin/cat" }, stdin = "pipe", stdout = "pipe", host = false,
+      argv = { "/bin/cat" }, stdin = "pipe", stdout = "pipe", detach = true,
     }))
     local identity = process.identity(child:pid())
     assert(core.system.signal(child:pid(), "KILL"))

@@ -1,5 +1,4 @@
---- core.spawn: child processes. Most behaviour is checked twice, with the child started through the
--- host's --child mode and started directly.
+--- core.spawn: child processes, the watchers of those that are not detached, and their records.
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
 local lfs = require("lfs")
@@ -52,18 +51,16 @@ local function read_line(child)
   return (line:gsub("\n$", ""))
 end
 
-local function the_host()
-  return assert(system.host(), "set PRAXLUA_HOST to the built praxlua executable")
-end
-
--- Another Lua that has the modules under test. It writes on the pipe as print does.
-local function start_lua(code)
+-- Another Lua that has the modules under test. It writes on the pipe as print does. With `detach`
+-- what it leaves behind is not ended with it.
+local function start_lua(code, detach)
   local environment = system.environment()
   environment.LUA_PATH, environment.LUA_CPATH = package.path, package.cpath
   environment.LUA_PATH_5_4, environment.LUA_CPATH_5_4 = nil, nil
   return assert(spawn.start({
     argv = { SH, "-c", 'exec "${LUA:-lua5.4}" -e "$1"', "sh", "io.stdout:setvbuf('no') " .. code },
-    environment = environment, stdin = "pipe", stdout = "pipe", stderr = "stdout", host = false,
+    environment = environment, stdin = "pipe", stdout = "pipe", stderr = "stdout",
+    detach = detach or false,
   }))
 end
 
@@ -88,354 +85,346 @@ local function field_of_status(pid, name)
   end
 end
 
-for _, through_host in ipairs({ true, false }) do
-  describe("a child started " .. (through_host and "through the host" or "directly"), function()
-    local function start(options)
-      options.host = through_host and the_host()
-      return spawn.start(options)
-    end
+describe("a child", function()
+  local function shell(script, options)
+    options = options or {}
+    options.argv = { SH, "-c", script }
+    options.environment = options.environment or PATH
+    options.stdout = options.stdout or "pipe"
+    options.stderr = options.stderr or "pipe"
+    return assert(spawn.start(options))
+  end
 
-    local function shell(script, options)
-      options = options or {}
-      options.argv = { SH, "-c", script }
-      options.environment = options.environment or PATH
-      options.stdout = options.stdout or "pipe"
-      options.stderr = options.stderr or "pipe"
-      return assert(start(options))
-    end
-
-    local descriptors
-    before_each(function()
-      -- The event loop opens descriptors of its own at its first child and at its first pipe.
-      spawn.start({ argv = { "/bin/true" }, stdout = "pipe", host = false }):wait(LONG)
-      collectgarbage()
-      descriptors = helper.descriptors()
-    end)
-    after_each(function()
-      collectgarbage()
-      spawn.reap()
-      assert.equal(descriptors, helper.descriptors(), "descriptors were left open")
-      helper.clean()
-    end)
-
-    it("reports the exit status", function()
-      local child <close> = shell("exit 7")
-      assert.same({ code = 7, signal = 0 }, child:wait(LONG))
-      assert.same({ code = 7, signal = 0 }, child:wait(0))
-    end)
-
-    it("reports the signal that ended it", function()
-      local child <close> = shell("kill -USR1 $$")
-      assert.same({ code = 0, signal = 10 }, child:wait(LONG))
-    end)
-
-    it("is not left as a zombie once it was waited for", function()
-      local child <close> = shell("echo x")
-      child:wait(LONG)
-      assert.is_nil(system.process(child:pid()))
-    end)
-
-    it("keeps its output for reading after its end", function()
-      local child <close> = shell("echo out; echo err >&2")
-      child:wait(LONG)
-      local out, err = output(child)
-      assert.equal("out\n", out)
-      assert.equal("err\n", err)
-    end)
-
-    it("gets its arguments as they are", function()
-      local argv = { "/usr/bin/printf", "%s|", "", "a b", "$HOME;*", "--", "\xff\n" }
-      local child <close> = assert(start({ argv = argv, stdout = "pipe" }))
-      assert.equal("|a b|$HOME;*|--|\xff\n|", (output(child)))
-    end)
-
-    it("has exactly the environment it was given", function()
-      local child <close> = assert(start({
-        argv = { "/usr/bin/env", "-0" }, stdout = "pipe",
-        environment = { A = "b=c d", EMPTY = "" },
-      }))
-      local seen = {}
-      for variable in output(child):gmatch("(%Z*)%z") do seen[#seen + 1] = variable end
-      table.sort(seen)
-      assert.same({ "A=b=c d", "EMPTY=" }, seen)
-    end)
-
-    it("has an empty environment when none was given", function()
-      local child <close> = assert(start({ argv = { "/usr/bin/env" }, stdout = "pipe" }))
-      assert.equal("", (output(child)))
-    end)
-
-    it("runs in the directory it was given, and finds a relative program there", function()
-      local directory = helper.tempdir()
-      helper.write(directory .. "/here.sh", "#!/bin/sh\npwd -P\n")
-      assert(os.execute("chmod 755 " .. directory .. "/here.sh"))
-      local child <close> = assert(start({
-        argv = { "./here.sh" }, directory = directory, environment = PATH, stdout = "pipe",
-      }))
-      assert.equal(assert(core.file.realpath(directory)) .. "\n", (output(child)))
-    end)
-
-    it("has a process group and a session of its own", function()
-      local child <close> = shell("read x", { stdin = "pipe" })
-      assert.equal(child:pid(), system.process(child:pid()).pgid)
-      assert.not_equal(system.process(system.pid()).pgid, child:pid())
-    end)
-
-    it("has the default signals, whatever ours are", function()
-      local child <close> = shell("exec sleep 60")
-      assert(until_true(function() return system.process(child:pid()).argv[1] == "sleep" end))
-      -- Of the standard signals: glibc's posix_spawn leaves its own 32 and 33 ignored for good in
-      -- whatever make or a shell starts.
-      assert.equal(0, tonumber(field_of_status(child:pid(), "SigIgn"), 16) & 0x7fffffff)
-      assert.truthy(field_of_status(child:pid(), "SigBlk"):match("^0+$"))
-    end)
-
-    it("inherits nothing but its stdio", function()
-      local leak <close> = assert(io.open("/dev/null")) -- Lua opens without close-on-exec
-      assert(leak)
-      local child <close> = shell("exec sleep 60")
-      assert(until_true(function() return system.process(child:pid()).argv[1] == "sleep" end))
-      assert.same({ "0", "1", "2" }, settled_descriptors(child:pid()))
-    end)
-
-    it("reads nothing and is heard by nobody when its stdio is null", function()
-      local child <close> = assert(start({
-        argv = { SH, "-c", "cat; echo x && echo y >&2" }, environment = PATH,
-      }))
-      assert.same({ code = 0, signal = 0 }, child:wait(LONG))
-      assert.same({ nil, "closed", "EPIPE" }, { child:read(0) })
-    end)
-
-    it("answers what is written to it", function()
-      local child <close> = assert(start({
-        argv = { "/bin/cat" }, stdin = "pipe", stdout = "pipe",
-      }))
-      for i = 1, 20 do
-        assert.is_true(child:write(("line %d\n"):format(i), LONG))
-        assert.equal(("line %d"):format(i), read_line(child))
-      end
-      child:close_stdin()
-      child:close_stdin()
-      assert.same({ code = 0, signal = 0 }, child:wait(LONG))
-    end)
-
-    it("reads stdin.data to its end", function()
-      local data = ("0123456789abcdef"):rep(256 * 1024)
-      local child <close> = assert(start({
-        argv = { "/bin/cat" }, stdin = { data = data }, stdout = "pipe",
-      }))
-      assert.is_true(output(child) == data)
-    end)
-
-    it("does not deadlock when it fills both streams while it is written to", function()
-      local data = ("x"):rep(4 * 1024 * 1024)
-      local child <close> = shell("exec tee /dev/stderr", { stdin = "pipe" })
-      assert.is_true(child:write(data, LONG))
-      child:close_stdin()
-      local out, err = output(child)
-      assert.is_true(out == data and err == data)
-    end)
-
-    it("waits for a reader that does not read, and loses nothing", function()
-      local child <close> = shell("exec head -c 3000000 /dev/zero")
-      local _, first = assert(child:read(LONG))
-      local total = #first
-      assert(until_true(function() -- more than the pipe holds and we read ahead: it has to wait
-        local head = system.process(child:pid())
-        return head.state == "S" and head.argv[1] == "head"
-      end))
-      for stream, chunk in function() return child:read(LONG) end do
-        assert.equal("stdout", stream)
-        total = total + #chunk
-      end
-      assert.equal(3000000, total)
-      assert.same({ code = 0, signal = 0 }, child:wait(LONG))
-    end)
-
-    it("is not read without bounds while we are busy with another one", function()
-      local flood <close> = shell("exec cat /dev/zero")
-      local other <close> = shell("exec sleep 60")
-      assert.equal("stdout", (flood:read(LONG)))
-      local before = tonumber(field_of_status(system.pid(), "VmRSS"):match("%d+"))
-      other:wait(0.3)
-      local after = tonumber(field_of_status(system.pid(), "VmRSS"):match("%d+"))
-      assert.is_true(after - before < 64 * 1024, "KiB more: " .. after - before)
-    end)
-
-    it("appends to a file that only its owner may read", function()
-      local path = helper.tempdir() .. "/log"
-      for _, word in ipairs({ "one", "two" }) do
-        local child <close> = shell("echo " .. word .. "; echo " .. word .. "err >&2",
-          { stdout = { file = path }, stderr = "stdout" })
-        child:wait(LONG)
-      end
-      assert.equal("one\noneerr\ntwo\ntwoerr\n", helper.read(path))
-      assert.equal("rw-------", lfs.attributes(path, "permissions"))
-    end)
-
-    it("sends stderr where stdout goes when asked to", function()
-      local child <close> = shell("echo a; echo b >&2; echo c", { stderr = "stdout" })
-      assert.equal("a\nb\nc\n", (output(child)))
-    end)
-
-    it("lets a wait run into its time limit, and goes on", function()
-      local child <close> = shell("read x; exit 3", { stdin = "pipe" })
-      assert.same({ nil, "timeout", "ETIMEDOUT" }, { child:read(0.02) })
-      assert.same({ nil, "timeout", "ETIMEDOUT" }, { child:wait(0.02) })
-      assert.is_true(child:write("x\n", LONG))
-      assert.same({ code = 3, signal = 0 }, child:wait(LONG))
-    end)
-
-    it("ends a write that nobody takes, and closes stdin because the data was cut", function()
-      local child <close> = shell("exec sleep 60", { stdin = "pipe" })
-      local _, message, code = child:write(("x"):rep(1024 * 1024), 0.05)
-      assert.same({ "timeout", "ETIMEDOUT" }, { message, code })
-      assert.equal("EPIPE", select(3, child:write("more", LONG)))
-    end)
-
-    it("reports a closed stdin as EPIPE and does not kill us by SIGPIPE", function()
-      local child <close> = shell("exec <&-; echo closed; read x <&1", { stdin = "pipe" })
-      assert.equal("closed", read_line(child))
-      assert.equal("EPIPE", select(3, child:write("x", LONG)))
-      child:stop(0)
-      assert.equal("EPIPE", select(3, child:write("x", LONG)))
-    end)
-
-    it("ends at SIGTERM when stopped, without waiting for the grace", function()
-      local child <close> = shell("exec sleep 60")
-      local began = system.monotonic()
-      assert.same({ code = 0, signal = 15 }, child:stop(LONG))
-      assert.is_true(system.monotonic() - began < LONG / 2)
-      assert.is_nil(system.process(child:pid()))
-    end)
-
-    it("is killed when it ignores SIGTERM", function()
-      local child <close> = shell("trap '' TERM; echo ready; while :; do sleep 60; done")
-      assert.equal("ready", read_line(child))
-      assert.same({ code = 0, signal = 9 }, child:stop(0.05))
-    end)
-
-    it("takes its group with it when stopped", function()
-      local child <close> = shell("sleep 60 & echo $!; wait")
-      local grandchild = tonumber(read_line(child))
-      assert.is_true(alive(grandchild))
-      child:stop(LONG)
-      assert.is_true(dies(grandchild))
-    end)
-
-    it("takes a grandchild that ignores SIGTERM with it when stopped", function()
-      local child <close> = shell([[
-        (trap '' TERM; echo ready; while :; do sleep 60; done) & echo $!; wait]])
-      local text = ""
-      repeat text = text .. read_line(child) .. "\n" until text:find("ready") and text:find("%d\n")
-      local grandchild = tonumber(text:match("%d+"))
-      child:stop(LONG)
-      assert.is_true(dies(grandchild))
-    end)
-
-    it("ends what it left in its group soon after its own end", function()
-      local child <close> = shell("sleep 60 & echo $!")
-      local grandchild = tonumber((output(child)))
-      assert.same({ code = 0, signal = 0 }, child:wait(LONG))
-      assert.is_true(dies(grandchild))
-    end)
-
-    it("lets output come on after its end", function()
-      local child <close> = shell("(sleep 0.2; echo late) & echo early")
-      assert.equal("early\nlate\n", (output(child)))
-    end)
-
-    it("is read to a conclusion when a process that left the group holds its streams", function()
-      local child <close> = shell("setsid sh -c 'echo $$; exec sleep 60' &")
-      local escaped = tonumber((output(child)))
-      assert.same({ code = 0, signal = 0 }, child:wait(LONG))
-      assert.is_true(alive(escaped))
-      assert(system.signal(escaped, "KILL"))
-    end)
-
-    it("ends with its group when Lua forgets it", function()
-      local pid, grandchild
-      do
-        local child = shell("sleep 60 & echo $!; wait")
-        pid, grandchild = child:pid(), tonumber(read_line(child))
-      end
-      collectgarbage()
-      collectgarbage()
-      assert.is_nil(system.process(pid), "it was not reaped")
-      assert.is_true(dies(grandchild))
-    end)
-
-    it("is not disturbed by the collection of others", function()
-      local kept <close> = assert(start({ argv = { "/bin/cat" }, stdin = "pipe", stdout = "pipe" }))
-      for i = 1, 30 do
-        shell("exec sleep 60")
-        if i % 10 == 0 then collectgarbage() end
-        assert.is_true(kept:write(i .. "\n", LONG))
-        assert.equal(tostring(i), read_line(kept))
-      end
-      kept:close_stdin()
-      assert.same({ code = 0, signal = 0 }, kept:wait(LONG))
-      collectgarbage()
-      collectgarbage()
-      for _, pid in ipairs(system.children(system.pid())) do
-        assert.not_equal("Z", (system.process(pid) or {}).state, "a zombie is left")
-      end
-    end)
-
-    it("is refused when the program cannot be executed, with the reason", function()
-      local directory = helper.tempdir()
-      helper.write(directory .. "/plain", "#!/bin/sh\n")
-      local cases = {
-        { argv = { directory .. "/absent" }, code = "ENOENT", says = "absent" },
-        { argv = { directory .. "/plain" }, code = "EACCES", says = "plain" },
-        { argv = { directory }, code = "EACCES", says = directory },
-        { argv = { "/bin/true" }, directory = "/no/such", code = "ENOENT", says = "/no/such" },
-        { argv = { "/bin/true" }, directory = "/bin/true", code = "ENOTDIR", says = "directory" },
-        { argv = { "/bin/true" }, stdout = { file = "/no/log" }, code = "ENOENT", says = "log" },
-        { argv = {}, code = "EINVAL", says = "argv is empty" },
-        { argv = { "true" }, code = "EINVAL", says = "not a path" },
-        { argv = { "/bin/true", "a\0b" }, code = "EINVAL", says = "NUL" },
-        { argv = { "/bin/true\0x" }, code = "EINVAL", says = "NUL" },
-        { argv = { "/bin/true" }, directory = "/\0", code = "EINVAL", says = "NUL" },
-        { argv = { "/bin/true" }, environment = { ["A=B"] = "c" }, code = "EINVAL", says = "name" },
-        { argv = { "/bin/true" }, environment = { [""] = "c" }, code = "EINVAL", says = "name" },
-        { argv = { "/bin/true" }, environment = { ["A\0"] = "c" }, code = "EINVAL", says = "name" },
-        { argv = { "/bin/true" }, environment = { A = "\0" }, code = "EINVAL", says = "value" },
-      }
-      for _, case in ipairs(cases) do
-        local child, message, code = start(case)
-        assert.is_nil(child)
-        assert.equal(case.code, code, message)
-        assert.truthy(message:find(case.says, 1, true), message)
-      end
-    end)
-
-    it("raises on misuse", function()
-      for _, options in ipairs({
-        {},
-        { argv = "/bin/true" },
-        { argv = { 1 } },
-        { argv = { "/bin/true" }, stdin = "inherit" },
-        { argv = { "/bin/true" }, stdout = "stdout" },
-        { argv = { "/bin/true" }, stdout = {} },
-        { argv = { "/bin/true" }, environment = { A = 1 } },
-        { argv = { "/bin/true" }, directory = 1 },
-      }) do
-        assert.has_error(function() start(options) end)
-      end
-      local child <close> = shell("exit 0")
-      assert.has_error(function() child:wait(-1) end)
-      assert.has_error(function() child:release() end)
-    end)
+  local descriptors
+  before_each(function()
+    -- The event loop opens descriptors of its own at its first child and at its first pipe.
+    spawn.start({ argv = { "/bin/true" }, stdout = "pipe" }):wait(LONG)
+    collectgarbage()
+    descriptors = helper.descriptors()
   end)
-end
+  after_each(function()
+    collectgarbage()
+    spawn.reap()
+    assert.equal(descriptors, helper.descriptors(), "descriptors were left open")
+    helper.clean()
+  end)
+
+  it("reports the exit status", function()
+    local child <close> = shell("exit 7")
+    assert.same({ code = 7, signal = 0 }, child:wait(LONG))
+    assert.same({ code = 7, signal = 0 }, child:wait(0))
+  end)
+
+  it("reports the signal that ended it", function()
+    local child <close> = shell("kill -USR1 $$")
+    assert.same({ code = 0, signal = 10 }, child:wait(LONG))
+  end)
+
+  it("is not left as a zombie once it was waited for", function()
+    local child <close> = shell("echo x")
+    child:wait(LONG)
+    assert.is_nil(system.process(child:pid()))
+  end)
+
+  it("keeps its output for reading after its end", function()
+    local child <close> = shell("echo out; echo err >&2")
+    child:wait(LONG)
+    local out, err = output(child)
+    assert.equal("out\n", out)
+    assert.equal("err\n", err)
+  end)
+
+  it("gets its arguments as they are", function()
+    local argv = { "/usr/bin/printf", "%s|", "", "a b", "$HOME;*", "--", "\xff\n" }
+    local child <close> = assert(spawn.start({ argv = argv, stdout = "pipe" }))
+    assert.equal("|a b|$HOME;*|--|\xff\n|", (output(child)))
+  end)
+
+  it("has exactly the environment it was given", function()
+    local child <close> = assert(spawn.start({
+      argv = { "/usr/bin/env", "-0" }, stdout = "pipe",
+      environment = { A = "b=c d", EMPTY = "" },
+    }))
+    local seen = {}
+    for variable in output(child):gmatch("(%Z*)%z") do seen[#seen + 1] = variable end
+    table.sort(seen)
+    assert.same({ "A=b=c d", "EMPTY=" }, seen)
+  end)
+
+  it("has an empty environment when none was given", function()
+    local child <close> = assert(spawn.start({ argv = { "/usr/bin/env" }, stdout = "pipe" }))
+    assert.equal("", (output(child)))
+  end)
+
+  it("runs in the directory it was given, and finds a relative program there", function()
+    local directory = helper.tempdir()
+    helper.write(directory .. "/here.sh", "#!/bin/sh\npwd -P\n")
+    assert(os.execute("chmod 755 " .. directory .. "/here.sh"))
+    local child <close> = assert(spawn.start({
+      argv = { "./here.sh" }, directory = directory, environment = PATH, stdout = "pipe",
+    }))
+    assert.equal(assert(core.file.realpath(directory)) .. "\n", (output(child)))
+  end)
+
+  it("has a process group and a session of its own", function()
+    local child <close> = shell("read x", { stdin = "pipe" })
+    assert.equal(child:pid(), system.process(child:pid()).pgid)
+    assert.not_equal(system.process(system.pid()).pgid, child:pid())
+  end)
+
+  it("has the default signals, whatever ours are", function()
+    local child <close> = shell("exec sleep 60")
+    assert(until_true(function() return system.process(child:pid()).argv[1] == "sleep" end))
+    -- Of the standard signals: glibc's posix_spawn leaves its own 32 and 33 ignored for good in
+    -- whatever make or a shell starts.
+    assert.equal(0, tonumber(field_of_status(child:pid(), "SigIgn"), 16) & 0x7fffffff)
+    assert.truthy(field_of_status(child:pid(), "SigBlk"):match("^0+$"))
+  end)
+
+  it("inherits nothing but its stdio", function()
+    local leak <close> = assert(io.open("/dev/null")) -- Lua opens without close-on-exec
+    assert(leak)
+    local child <close> = shell("exec sleep 60")
+    assert(until_true(function() return system.process(child:pid()).argv[1] == "sleep" end))
+    assert.same({ "0", "1", "2" }, settled_descriptors(child:pid()))
+  end)
+
+  it("reads nothing and is heard by nobody when its stdio is null", function()
+    local child <close> = assert(spawn.start({
+      argv = { SH, "-c", "cat; echo x && echo y >&2" }, environment = PATH,
+    }))
+    assert.same({ code = 0, signal = 0 }, child:wait(LONG))
+    assert.same({ nil, "closed", "EPIPE" }, { child:read(0) })
+  end)
+
+  it("answers what is written to it", function()
+    local child <close> = assert(spawn.start({
+      argv = { "/bin/cat" }, stdin = "pipe", stdout = "pipe",
+    }))
+    for i = 1, 20 do
+      assert.is_true(child:write(("line %d\n"):format(i), LONG))
+      assert.equal(("line %d"):format(i), read_line(child))
+    end
+    child:close_stdin()
+    child:close_stdin()
+    assert.same({ code = 0, signal = 0 }, child:wait(LONG))
+  end)
+
+  it("reads stdin.data to its end", function()
+    local data = ("0123456789abcdef"):rep(256 * 1024)
+    local child <close> = assert(spawn.start({
+      argv = { "/bin/cat" }, stdin = { data = data }, stdout = "pipe",
+    }))
+    assert.is_true(output(child) == data)
+  end)
+
+  it("does not deadlock when it fills both streams while it is written to", function()
+    local data = ("x"):rep(4 * 1024 * 1024)
+    local child <close> = shell("exec tee /dev/stderr", { stdin = "pipe" })
+    assert.is_true(child:write(data, LONG))
+    child:close_stdin()
+    local out, err = output(child)
+    assert.is_true(out == data and err == data)
+  end)
+
+  it("waits for a reader that does not read, and loses nothing", function()
+    local child <close> = shell("exec head -c 3000000 /dev/zero")
+    local _, first = assert(child:read(LONG))
+    local total = #first
+    assert(until_true(function() -- more than the pipe holds and we read ahead: it has to wait
+      local head = system.process(child:pid())
+      return head.state == "S" and head.argv[1] == "head"
+    end))
+    for stream, chunk in function() return child:read(LONG) end do
+      assert.equal("stdout", stream)
+      total = total + #chunk
+    end
+    assert.equal(3000000, total)
+    assert.same({ code = 0, signal = 0 }, child:wait(LONG))
+  end)
+
+  it("is not read without bounds while we are busy with another one", function()
+    local flood <close> = shell("exec cat /dev/zero")
+    local other <close> = shell("exec sleep 60")
+    assert.equal("stdout", (flood:read(LONG)))
+    local before = tonumber(field_of_status(system.pid(), "VmRSS"):match("%d+"))
+    other:wait(0.3)
+    local after = tonumber(field_of_status(system.pid(), "VmRSS"):match("%d+"))
+    assert.is_true(after - before < 64 * 1024, "KiB more: " .. after - before)
+  end)
+
+  it("appends to a file that only its owner may read", function()
+    local path = helper.tempdir() .. "/log"
+    for _, word in ipairs({ "one", "two" }) do
+      local child <close> = shell("echo " .. word .. "; echo " .. word .. "err >&2",
+        { stdout = { file = path }, stderr = "stdout" })
+      child:wait(LONG)
+    end
+    assert.equal("one\noneerr\ntwo\ntwoerr\n", helper.read(path))
+    assert.equal("rw-------", lfs.attributes(path, "permissions"))
+  end)
+
+  it("sends stderr where stdout goes when asked to", function()
+    local child <close> = shell("echo a; echo b >&2; echo c", { stderr = "stdout" })
+    assert.equal("a\nb\nc\n", (output(child)))
+  end)
+
+  it("lets a wait run into its time limit, and goes on", function()
+    local child <close> = shell("read x; exit 3", { stdin = "pipe" })
+    assert.same({ nil, "timeout", "ETIMEDOUT" }, { child:read(0.02) })
+    assert.same({ nil, "timeout", "ETIMEDOUT" }, { child:wait(0.02) })
+    assert.is_true(child:write("x\n", LONG))
+    assert.same({ code = 3, signal = 0 }, child:wait(LONG))
+  end)
+
+  it("ends a write that nobody takes, and closes stdin because the data was cut", function()
+    local child <close> = shell("exec sleep 60", { stdin = "pipe" })
+    local _, message, code = child:write(("x"):rep(1024 * 1024), 0.05)
+    assert.same({ "timeout", "ETIMEDOUT" }, { message, code })
+    assert.equal("EPIPE", select(3, child:write("more", LONG)))
+  end)
+
+  it("reports a closed stdin as EPIPE and does not kill us by SIGPIPE", function()
+    local child <close> = shell("exec <&-; echo closed; read x <&1", { stdin = "pipe" })
+    assert.equal("closed", read_line(child))
+    assert.equal("EPIPE", select(3, child:write("x", LONG)))
+    child:stop(0)
+    assert.equal("EPIPE", select(3, child:write("x", LONG)))
+  end)
+
+  it("ends at SIGTERM when stopped, without waiting for the grace", function()
+    local child <close> = shell("exec sleep 60")
+    local began = system.monotonic()
+    assert.same({ code = 0, signal = 15 }, child:stop(LONG))
+    assert.is_true(system.monotonic() - began < LONG / 2)
+    assert.is_nil(system.process(child:pid()))
+  end)
+
+  it("is killed when it ignores SIGTERM", function()
+    local child <close> = shell("trap '' TERM; echo ready; while :; do sleep 60; done")
+    assert.equal("ready", read_line(child))
+    assert.same({ code = 0, signal = 9 }, child:stop(0.05))
+  end)
+
+  it("takes its group with it when stopped", function()
+    local child <close> = shell("sleep 60 & echo $!; wait")
+    local grandchild = tonumber(read_line(child))
+    assert.is_true(alive(grandchild))
+    child:stop(LONG)
+    assert.is_true(dies(grandchild))
+  end)
+
+  it("takes a grandchild that ignores SIGTERM with it when stopped", function()
+    local child <close> = shell([[
+      (trap '' TERM; echo ready; while :; do sleep 60; done) & echo $!; wait]])
+    local text = ""
+    repeat text = text .. read_line(child) .. "\n" until text:find("ready") and text:find("%d\n")
+    local grandchild = tonumber(text:match("%d+"))
+    child:stop(LONG)
+    assert.is_true(dies(grandchild))
+  end)
+
+  it("ends what it left in its group soon after its own end", function()
+    local child <close> = shell("sleep 60 & echo $!")
+    local grandchild = tonumber((output(child)))
+    assert.same({ code = 0, signal = 0 }, child:wait(LONG))
+    assert.is_true(dies(grandchild))
+  end)
+
+  it("lets output come on after its end", function()
+    local child <close> = shell("(sleep 0.2; echo late) & echo early")
+    assert.equal("early\nlate\n", (output(child)))
+  end)
+
+  it("is read to a conclusion when a process that left the group holds its streams", function()
+    local child <close> = shell("setsid sh -c 'echo $$; exec sleep 60' &")
+    local escaped = tonumber((output(child)))
+    assert.same({ code = 0, signal = 0 }, child:wait(LONG))
+    assert.is_true(dies(escaped))
+  end)
+
+  it("ends with its group when Lua forgets it", function()
+    local pid, grandchild
+    do
+      local child = shell("sleep 60 & echo $!; wait")
+      pid, grandchild = child:pid(), tonumber(read_line(child))
+    end
+    collectgarbage()
+    collectgarbage()
+    assert.is_nil(system.process(pid), "it was not reaped")
+    assert.is_true(dies(grandchild))
+  end)
+
+  it("is not disturbed by the collection of others", function()
+    local kept <close> = assert(spawn.start({ argv = { "/bin/cat" }, stdin = "pipe", stdout = "pipe" }))
+    for i = 1, 30 do
+      shell("exec sleep 60")
+      if i % 10 == 0 then collectgarbage() end
+      assert.is_true(kept:write(i .. "\n", LONG))
+      assert.equal(tostring(i), read_line(kept))
+    end
+    kept:close_stdin()
+    assert.same({ code = 0, signal = 0 }, kept:wait(LONG))
+    collectgarbage()
+    collectgarbage()
+    for _, pid in ipairs(system.children(system.pid())) do
+      assert.not_equal("Z", (system.process(pid) or {}).state, "a zombie is left")
+    end
+  end)
+
+  it("is refused when the program cannot be executed, with the reason", function()
+    local directory = helper.tempdir()
+    helper.write(directory .. "/plain", "#!/bin/sh\n")
+    local cases = {
+      { argv = { directory .. "/absent" }, code = "ENOENT", says = "absent" },
+      { argv = { directory .. "/plain" }, code = "EACCES", says = "plain" },
+      { argv = { directory }, code = "EACCES", says = directory },
+      { argv = { "/bin/true" }, directory = "/no/such", code = "ENOENT", says = "/no/such" },
+      { argv = { "/bin/true" }, directory = "/bin/true", code = "ENOTDIR", says = "directory" },
+      { argv = { "/bin/true" }, stdout = { file = "/no/log" }, code = "ENOENT", says = "log" },
+      { argv = {}, code = "EINVAL", says = "argv is empty" },
+      { argv = { "true" }, code = "EINVAL", says = "not a path" },
+      { argv = { "/bin/true", "a\0b" }, code = "EINVAL", says = "NUL" },
+      { argv = { "/bin/true\0x" }, code = "EINVAL", says = "NUL" },
+      { argv = { "/bin/true" }, directory = "/\0", code = "EINVAL", says = "NUL" },
+      { argv = { "/bin/true" }, environment = { ["A=B"] = "c" }, code = "EINVAL", says = "name" },
+      { argv = { "/bin/true" }, environment = { [""] = "c" }, code = "EINVAL", says = "name" },
+      { argv = { "/bin/true" }, environment = { ["A\0"] = "c" }, code = "EINVAL", says = "name" },
+      { argv = { "/bin/true" }, environment = { A = "\0" }, code = "EINVAL", says = "value" },
+    }
+    for _, case in ipairs(cases) do
+      local child, message, code = spawn.start(case)
+      assert.is_nil(child)
+      assert.equal(case.code, code, message)
+      assert.truthy(message:find(case.says, 1, true), message)
+    end
+  end)
+
+  it("raises on misuse", function()
+    for _, options in ipairs({
+      {},
+      { argv = "/bin/true" },
+      { argv = { 1 } },
+      { argv = { "/bin/true" }, stdin = "inherit" },
+      { argv = { "/bin/true" }, stdout = "stdout" },
+      { argv = { "/bin/true" }, stdout = {} },
+      { argv = { "/bin/true" }, environment = { A = 1 } },
+      { argv = { "/bin/true" }, directory = 1 },
+    }) do
+      assert.has_error(function() spawn.start(options) end)
+    end
+    local child <close> = shell("exit 0")
+    assert.has_error(function() child:wait(-1) end)
+    assert.has_error(function() child:release() end)
+  end)
+end)
 
 describe("a closed stdin", function()
   it("does not kill a process that has the default for SIGPIPE", function()
     local praxlua <close> = start_lua([[
       local spawn = require("praxlua.core").spawn
       local child = spawn.start({ argv = { "/bin/sh", "-c", "exec <&-; echo; exec sleep 60" },
-        environment = { PATH = "/usr/bin:/bin" }, stdin = "pipe", stdout = "pipe", host = false })
+        environment = { PATH = "/usr/bin:/bin" }, stdin = "pipe", stdout = "pipe" })
       child:read(60)
       print(select(3, child:write("x", 60)))
       child:stop(0)]])
@@ -445,83 +434,223 @@ describe("a closed stdin", function()
   end)
 end)
 
-describe("the host", function()
+-- A child that starts processes which leave it behind in every way there is, and tells their numbers:
+-- in its group, in a session of its own, orphaned, and both.
+local FAMILY = [[
+  sleep 61 & echo $!
+  setsid sh -c 'echo $$; exec sleep 62' &
+  (sh -c 'echo $$; exec sleep 63' &)
+  (setsid sh -c 'echo $$; trap "" TERM HUP INT; sleep 64; sleep 65' &)
+]]
+
+local function read_numbers(child, count)
+  local text = ""
+  repeat text = text .. read_line(child) .. "\n" until select(2, text:gsub("\n", "")) == count
+  local numbers = {}
+  for number in text:gmatch("%d+") do numbers[#numbers + 1] = tonumber(number) end
+  assert.equal(count, #numbers)
+  return numbers
+end
+
+local function all_die(pids)
+  for _, pid in ipairs(pids) do assert.is_true(dies(pid), "process " .. pid .. " lives on") end
+end
+
+describe("the watcher of a child", function()
   after_each(helper.clean)
 
-  it("kills the child when praxlua dies", function()
-    local praxlua <close> = start_lua(([[
-      local spawn = require("praxlua.core").spawn
-      local child = spawn.start({ argv = { "/bin/sleep", "60" }, host = %q })
+  local function start(script, options)
+    options = options or {}
+    options.argv, options.environment = { SH, "-c", script }, PATH
+    options.stdout = "pipe"
+    return assert(spawn.start(options))
+  end
+
+  -- A praxlua that has started the family: its handle, and the numbers of child, watcher, family.
+  local function praxlua_with_family(after, options)
+    local praxlua = start_lua(([[
+      local core = require("praxlua.core")
+      local child = core.spawn.start({ argv = { "/bin/sh", "-c", %q }, stdout = "pipe",
+        environment = { PATH = "/usr/bin:/bin" }, %s })
       print(child:pid())
-      io.read()]]):format(the_host()))
-    local pid = tonumber(read_line(praxlua))
-    assert.is_true(alive(pid))
+      print(core.system.process(child:pid()).ppid)
+      local text = ""
+      while select(2, text:gsub("\n", "")) < 4 do text = text .. select(2, child:read(60)) end
+      io.write(text)
+      %s]]):format(FAMILY .. "\nwait; sleep 66", options or "", after), true)
+    return praxlua, read_numbers(praxlua, 6)
+  end
+
+  it("ends it and all that descends from it when praxlua is killed", function()
+    local praxlua, pids = praxlua_with_family("io.read()")
+    for _, pid in ipairs(pids) do assert.is_true(alive(pid)) end
     assert(system.signal(praxlua:pid(), "KILL"))
-    assert.is_true(dies(pid))
+    all_die(pids)
+    assert.equal(9, praxlua:wait(LONG).signal)
   end)
 
-  it("is the default", function()
-    local child <close> = assert(spawn.start({ argv = { "/bin/sleep", "60" } }))
-    local pid = child:pid()
-    the_host()
-    assert.equal(pid, system.process(pid).pgid)
-    assert.same({ "/bin/sleep", "60" }, system.process(pid).argv)
+  it("ends with praxlua, and all with it, when that just ends", function()
+    local praxlua, pids = praxlua_with_family("os.exit(3, false)")
+    assert.equal(3, praxlua:wait(LONG).code)
+    all_die(pids)
+  end)
+
+  it("is not reached by signals to praxlua's group, and takes no notice of its own", function()
+    local praxlua, pids = praxlua_with_family("io.read()")
+    for _, name in ipairs({ "INT", "TERM", "HUP" }) do assert(system.signal(pids[2], name)) end
+    assert.equal(pids[1], system.process(pids[1]).session)
+    assert.equal(pids[2], system.process(pids[2]).session)
+    system.sleep(0.05)
+    for _, pid in ipairs(pids) do assert.is_true(alive(pid)) end
+    assert(system.signal(praxlua:pid(), "KILL"))
+    all_die(pids)
+  end)
+
+  it("takes the child with it when somebody kills it, and praxlua does the rest", function()
+    local child <close> = start("sleep 60 & echo $!; wait")
+    local pids = { child:pid(), read_numbers(child, 1)[1] }
+    assert(system.signal(system.process(child:pid()).ppid, "KILL"))
+    assert.same({ code = 0, signal = 9 }, child:wait(LONG))
+    all_die(pids)
+  end)
+
+  it("holds nothing but its socket", function()
+    local leak <close> = assert(io.open("/dev/null"))
+    assert(leak)
+    local child <close> = start("exec sleep 60")
+    local watcher = system.process(child:pid()).ppid
+    local open = {}
+    for name in lfs.dir(("/proc/%d/fd"):format(watcher)) do
+      local target = lfs.symlinkattributes(("/proc/%d/fd/%s"):format(watcher, name), "target")
+      if name:find("^%d+$") then open[#open + 1] = target:match("^%a+") or target end
+    end
+    table.sort(open)
+    assert.same({ "/dev/null", "/dev/null", "/dev/null", "socket" }, open)
+  end)
+
+  it("ends what left the group when the child is stopped, or has ended", function()
+    local stopped <close> = start(FAMILY .. "\nwait; sleep 60")
+    local pids = read_numbers(stopped, 4)
+    assert.same({ code = 0, signal = 15 }, stopped:stop(LONG))
+    all_die(pids)
+    local ended <close> = start(FAMILY)
+    pids = read_numbers(ended, 4)
+    assert.same({ code = 0, signal = 0 }, ended:wait(LONG))
+    all_die(pids)
+    assert.is_nil(system.process(ended:pid()))
+  end)
+
+  it("waits for what is orphaned and ends, so that no zombie is left", function()
+    local child <close> = start("for i in 1 2 3 4 5; do (sh -c 'exit 3' &); done; echo; read x",
+      { stdin = "pipe" })
+    local watcher = system.process(child:pid()).ppid
+    read_line(child)
+    assert.is_true(until_true(function() return #system.children(watcher) == 1 end))
+    child:close_stdin()
+    assert.same({ code = 1, signal = 0 }, child:wait(LONG))
+    assert.is_nil(system.process(watcher))
   end)
 
   it("tells why the program could not be executed", function()
     local path = helper.tempdir() .. "/no-interpreter"
     helper.write(path, "echo not for a shell\n")
     assert(os.execute("chmod 755 " .. path))
-    local child, message, code = spawn.start({ argv = { path }, host = the_host() })
+    local child, message, code = spawn.start({ argv = { path }, record = helper.tempdir() })
     assert.is_nil(child)
     assert.equal("ENOEXEC", code)
     assert.truthy(message:find(path, 1, true))
+    assert.same({}, system.children(system.pid()))
   end)
+end)
 
-  it("is named when it is what cannot be started", function()
-    local child, message, code = spawn.start({ argv = { "/bin/true" }, host = "/no/such/praxlua" })
-    assert.is_nil(child)
-    assert.equal("ENOENT", code)
-    assert.truthy(message:find("/no/such/praxlua", 1, true))
-  end)
+describe("the record of a child", function()
+  after_each(helper.clean)
 
-  local function child_mode(...)
-    local child <close> = assert(spawn.start({
-      argv = { the_host(), "--child", ... }, stderr = "pipe", host = false,
-    }))
-    local _, err = output(child)
-    return child:wait(LONG).code, err
+  local function names(directory)
+    local found = {}
+    for name in lfs.dir(directory) do
+      if name ~= "." and name ~= ".." then found[#found + 1] = name end
+    end
+    return found
   end
 
-  it("explains a failure on stderr when nobody reads a status", function()
-    local plain = helper.tempdir() .. "/plain"
-    helper.write(plain, "")
-    local me = tostring(system.pid())
-    local code, err = child_mode(me, "--", "/no/such/program")
-    assert.equal(127, code)
-    assert.truthy(err:find("/no/such/program", 1, true))
-    code, err = child_mode(me, "--", plain)
-    assert.equal(126, code)
-    assert.truthy(err:find(plain, 1, true))
+  local function start(script, directory)
+    return assert(spawn.start({
+      argv = { SH, "-c", script }, environment = PATH, stdin = "pipe", stdout = "pipe",
+      record = directory,
+    }))
+  end
+
+  -- What the record of a process says if it is right.
+  local function expected(pid)
+    local own = system.process(pid)
+    local watcher = system.process(own.ppid)
+    return ("%d %d %d %s"):format(own.start_time, watcher.pid, watcher.start_time, system.boot_id())
+  end
+
+  it("is there before its program runs, and goes with it", function()
+    local directory = helper.tempdir()
+    local child <close> = start("ls " .. directory .. "; read x", directory)
+    local name = "child-" .. child:pid()
+    assert.equal(name, read_line(child))
+    assert.equal(expected(child:pid()), lfs.symlinkattributes(directory .. "/" .. name, "target"))
+    child:close_stdin()
+    child:wait(LONG)
+    assert.same({}, names(directory))
   end)
 
-  it("starts nothing for another parent", function()
-    local mark = helper.tempdir() .. "/mark"
-    local code, err = child_mode("1", "--", "/usr/bin/touch", mark)
-    assert.equal(127, code)
-    assert.truthy(err:find("parent", 1, true))
-    assert.is_nil(lfs.attributes(mark))
+  it("goes when the child is killed, and when praxlua is", function()
+    local directory = helper.tempdir()
+    local child = start("exec sleep 60", directory)
+    assert.equal(1, #names(directory))
+    child:stop(0)
+    assert.same({}, names(directory))
+    local praxlua = start_lua(([[
+      local spawn = require("praxlua.core").spawn
+      local child = spawn.start({ argv = { "/bin/sleep", "60" }, record = %q })
+      print(child:pid())
+      io.read()]]):format(directory), true)
+    local pid = tonumber(read_line(praxlua))
+    assert.same({ "child-" .. pid }, names(directory))
+    assert(system.signal(praxlua:pid(), "KILL"))
+    assert.is_true(until_true(function() return #names(directory) == 0 end))
+    assert.is_false(alive(pid))
+    praxlua:wait(LONG)
   end)
 
-  it("refuses a malformed call", function()
-    for _, arguments in ipairs({
-      {}, { "1" }, { "x", "--", "/bin/true" }, { "1", "/bin/true" }, { "1", "--" },
-      { "1", "--status", "1", "--", "/bin/true" }, { "1", "--status", "3", "--" },
-    }) do
-      local code, err = child_mode(table.unpack(arguments))
-      assert.equal(2, code)
-      assert.truthy(err:find("usage", 1, true))
+  it("stays until what the child left behind has gone, too", function()
+    local directory = helper.tempdir()
+    local child <close> = start("setsid sh -c 'echo $$; exec sleep 60' & read x", directory)
+    local escaped = tonumber(read_line(child))
+    assert(system.signal(child:pid(), "KILL"))
+    assert.is_true(dies(child:pid()))
+    assert.is_true(alive(escaped))
+    assert.equal(1, #names(directory))
+    child:wait(LONG)
+    assert.is_false(alive(escaped))
+    assert.same({}, names(directory))
+  end)
+
+  it("takes the place of one that an earlier process of that number has left", function()
+    local directory = helper.tempdir()
+    local first <close> = start("read x", directory)
+    for pid = first:pid() + 1, first:pid() + 500 do -- one of them will be ours
+      assert(lfs.link("1 2 3 of another boot", directory .. "/child-" .. pid, true))
     end
+    local child <close> = start("read x", directory)
+    local path = directory .. "/child-" .. child:pid()
+    assert.equal(expected(child:pid()), lfs.symlinkattributes(path, "target"))
+    child:stop(0)
+    assert.is_nil(lfs.symlinkattributes(path))
+  end)
+
+  it("hinders nobody when it cannot be made", function()
+    for _, directory in ipairs({ "/no/such/folder", "/proc", "/" .. ("x"):rep(600) }) do
+      local child <close> = start("exit 5", directory)
+      assert.same({ code = 5, signal = 0 }, child:wait(LONG))
+    end
+    assert.has_error(function() start("true", "relative") end)
+    assert.equal("EINVAL", select(3, spawn.start({ argv = { "/bin/true" }, record = "/\0" })))
   end)
 end)
 
@@ -541,7 +670,7 @@ describe("a detached child", function()
       local child = spawn.start({ argv = { "/bin/sleep", "60" }, detach = true })
       print(child:pid())
       child:release()
-      print(tostring(child), pcall(child.pid, child))]])
+      print(tostring(child), pcall(child.pid, child))]], true)
     local text = output(praxlua)
     local pid = tonumber(text:match("^%d+"))
     assert.truthy(text:find("process (released)\tfalse", 1, true), text)
@@ -558,7 +687,7 @@ describe("a detached child", function()
       local spawn = require("praxlua.core").spawn
       local child = spawn.start({ argv = { "/bin/sleep", "60" }, detach = true })
       print(child:pid())
-      io.read()]])
+      io.read()]], true)
     local pid = tonumber(read_line(praxlua))
     assert(system.signal(praxlua:pid(), "KILL"))
     assert.same({ code = 0, signal = 9 }, praxlua:wait(LONG))
@@ -615,7 +744,7 @@ describe("a caught signal", function()
       local core = require("praxlua.core")
       core.system.catch_signals()
       local child = core.spawn.start({ argv = { "/bin/sleep", "60" }, stdin = "pipe",
-        stdout = "pipe", host = false })
+        stdout = "pipe" })
       print("ready")
     ]] .. code .. [[
       core.system.clear_interrupt()
@@ -636,14 +765,14 @@ describe("a caught signal", function()
   end
 
   it("ends every wait until it is cleared, and does not hinder a stop", function()
-    assert.equal("EINTR\tEINTR\tETIMEDOUT\n15\t15\ntrue\n", interrupt([[
+    assert.equal("EINTR\tEINTR\tETIMEDOUT\n15\t15\nEINTR\ntrue\n", interrupt([[
       local function code(...) return (select(3, ...)) end
       local first, second = code(child:wait(60)), code(child:read(60))
       core.system.clear_interrupt()
       print(first, second, code(child:read(0)))
       core.system.signal(core.system.pid(), "INT")
       print(child:stop(60).signal, child:wait(0).signal)
-      child = core.spawn.start({ argv = { "/bin/sleep", "60" }, host = false })
+      print((code(core.spawn.start({ argv = { "/bin/sleep", "60" } }))))
     ]]))
   end)
 end)

@@ -73,6 +73,7 @@ describe("core.system", function()
       assert.equal(output_of("pwd -P"), own.directory)
       assert.equal("R", own.state)
       assert.equal(tonumber(output_of("ps -o pgid= -p " .. own.pid)), own.pgid)
+      assert.equal(tonumber(output_of("ps -o sid= -p " .. own.pid)), own.session)
       local argv = helper.read("/proc/self/cmdline")
       assert.equal(argv, table.concat(own.argv, "\0") .. "\0")
     end)
@@ -140,6 +141,19 @@ describe("core.system", function()
       b.kill()
       assert.is_true(found[a.pid] and found[b.pid])
     end)
+
+    it("lists a session", function()
+      local pipe = assert(io.popen("exec setsid sh -c 'echo $$; sleep 60 & echo $!; wait'"))
+      local leader, member = pipe:read("n", "n")
+      local found = system.session(leader)
+      table.sort(found)
+      assert.same({ leader, member }, found)
+      os.execute("kill -KILL " .. leader)
+      assert.is_true(command.until_true(function() return #system.session(leader) == 1 end, 10))
+      os.execute("kill -KILL " .. member)
+      pipe:close()
+      assert.same({}, system.session(leader))
+    end)
   end)
 
   describe("signal", function()
@@ -189,23 +203,25 @@ describe("core.system", function()
       end
     end)
 
-    it("are ignored while something must come to its end, and noted again after it", function()
-      assert.equal("nil\ttrue\nSIGINT\nSIGHUP\n", (child.run([[
-        core.system.catch_signals()
-        core.system.signal(core.system.pid(), "TERM")
-        core.system.ignore_signals()
-        for _, name in ipairs({ "INT", "TERM", "HUP" }) do
-          core.system.signal(core.system.pid(), name)
-        end
-        print(core.system.interrupted(), core.system.sleep(0.01))
-        core.system.catch_signals()
-        for _, name in ipairs({ "INT", "HUP" }) do
-          core.system.signal(core.system.pid(), name)
+    it("end nothing while something must come to its end, and the first of them counts after it",
+      function()
+        assert.equal("nil\ttrue\nSIGINT\nnil\nSIGHUP\n", (child.run([[
+          core.system.catch_signals()
+          core.system.signal(core.system.pid(), "TERM")
+          core.system.ignore_signals()
+          for _, name in ipairs({ "INT", "TERM", "HUP" }) do
+            core.system.signal(core.system.pid(), name)
+          end
+          print(core.system.interrupted(), core.system.sleep(0.01))
+          core.system.catch_signals()
           print(core.system.interrupted())
           core.system.clear_interrupt()
-        end
-      ]])))
-    end)
+          core.system.catch_signals()
+          print(core.system.interrupted())
+          core.system.signal(core.system.pid(), "HUP")
+          print(core.system.interrupted())
+        ]])))
+      end)
 
     it("keep the first one, and the next sleep ends at once", function()
       assert.equal("SIGTERM\tfalse\n", (child.run([[

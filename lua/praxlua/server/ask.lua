@@ -79,7 +79,7 @@ local function start_private(ctx, code)
   local options = ask.command(ctx, "stdio", code)
   options.environment.PYTHONDONTWRITEBYTECODE = "1"
   options.stdin, options.stdout, options.stderr = "pipe", "pipe", "pipe"
-  return core.spawn.start(options)
+  return process.start(options)
 end
 
 local function talk_to_private(ctx, code, seconds, use)
