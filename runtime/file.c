@@ -197,6 +197,7 @@ struct replacement {
     mode_t mode;             /* permissions of the new file */
     bool replaces;           /* there is a file already, */
     struct stat old;         /* and this is it */
+    const char *previous;    /* the name it gets, in the same directory; NULL: it goes */
     const char *step;        /* what failed, for the message */
 };
 
@@ -241,7 +242,35 @@ static int fill_temp(struct replacement *r, int fd) {
     return durable_sync(fd);
 }
 
-/* Puts the new content in place; 0, or -1 with errno and r->step. Until the rename the old file is
+/* Takes one step back and keeps errno of the one that failed. Returns -1. */
+static int step_back(const struct replacement *r, bool exchanged) {
+    int saved = errno;
+    if (exchanged)
+        durable_exchange(r->dir, r->temp, r->dir, r->name);
+    else
+        durable_rename(r->dir, r->previous, r->dir, r->name);
+    errno = saved;
+    return -1;
+}
+
+/* Gives the temporary file its name. Where the old file is to be kept, both names are exchanged
+** first, so that there is a file at every instant; a file system that cannot do that has none for
+** a moment. 0, or -1 with errno: the old file is as it was. */
+static int switch_in(const struct replacement *r) {
+    if (!r->replaces || !r->previous)
+        return durable_rename(r->dir, r->temp, r->dir, r->name);
+    bool exchanged = durable_exchange(r->dir, r->temp, r->dir, r->name) == 0;
+    if (!exchanged && errno != EINVAL && errno != ENOSYS && errno != EXDEV)
+        return -1;
+    const char *old = exchanged ? r->temp : r->name;
+    if (durable_rename(r->dir, old, r->dir, r->previous) < 0)
+        return exchanged ? step_back(r, true) : -1;
+    if (!exchanged && durable_rename(r->dir, r->temp, r->dir, r->name) < 0)
+        return step_back(r, false);
+    return 0;
+}
+
+/* Puts the new content in place; 0, or -1 with errno and r->step. Until then the old file is
 ** untouched, and the temporary one is removed on failure. */
 static int replace(struct replacement *r) {
     r->step = "create a temporary file for";
@@ -257,7 +286,7 @@ static int replace(struct replacement *r) {
     }
     if (rc == 0) {
         r->step = "rename to";
-        rc = durable_rename(r->dir, r->temp, r->dir, r->name);
+        rc = switch_in(r);
         saved = errno;
     }
     if (rc < 0) {
@@ -275,15 +304,21 @@ static mode_t check_mode(lua_State *L, int arg) {
     return (mode_t)mode;
 }
 
-/* write_atomic(path, data, mode?) -> true | nil, message, code
+/* write_atomic(path, data, mode?, previous?) -> true | nil, message, code
 ** Replaces the file in one step, or makes it: whoever looks, also after a crash, sees the old
 ** content or the new. The owner stays, as far as we may. mode nil: that of the file that is
-** replaced, 0644 for a new one. A link is replaced, not written through. On failure the old file is
-** as it was. */
+** replaced, 0644 for a new one. previous: a name in the same directory that the replaced file gets.
+** A link is replaced, not written through. On failure the old file is as it was, unless it was the
+** sync of the directory that failed. */
 static int file_write_atomic(lua_State *L) {
     const char *path = core_check_path(L, 1);
     struct replacement r = {.mode = 0644};
     r.data = luaL_checklstring(L, 2, &r.size);
+    r.previous = luaL_optstring(L, 4, NULL);
+    luaL_argcheck(L,
+                  !r.previous ||
+                      (path_is_normal(r.previous, strlen(r.previous)) && !strchr(r.previous, '/')),
+                  4, "not a name in the same directory");
     bool mode_given = !lua_isnoneornil(L, 3);
     if (mode_given)
         r.mode = check_mode(L, 3);
@@ -394,6 +429,25 @@ static int file_rename(lua_State *L) {
     return 1;
 }
 
+/* link(from, to) -> true | nil, message, code: a second name for a file, on the same file system;
+** "EEXIST" when `to` is there. Then syncs the directory of `to`. */
+static int file_link(lua_State *L) {
+    const char *from = core_check_path(L, 1);
+    const char *to = core_check_path(L, 2);
+    struct entry destination;
+    push_entry(L, &destination);
+    if (open_entry(L, to, &destination) < 0)
+        return core_errno(L, errno, "open the directory of", to);
+    if (durable_link(AT_FDCWD, from, destination.dir, destination.name) < 0) {
+        lua_pushfstring(L, "%s to %s", from, to);
+        return core_errno(L, errno, "link", lua_tostring(L, -1));
+    }
+    if (sync_directory(destination.dir) < 0)
+        return core_errno(L, errno, "sync the directory of", to);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
 /* set_mtime(path, mtime) -> true | nil, message, code: the modification time, in nanoseconds since
 ** the epoch, of a file, directory or link itself. */
 static int file_set_mtime(lua_State *L) {
@@ -423,12 +477,19 @@ static int file_rmdir(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"read", file_read},         {"write_atomic", file_write_atomic},
-    {"stat", file_stat},         {"exists", file_exists},
-    {"mkdir", file_mkdir},       {"remove", file_remove},
-    {"rename", file_rename},     {"readlink", file_readlink},
-    {"realpath", file_realpath}, {"set_mtime", file_set_mtime},
-    {"rmdir", file_rmdir},       {NULL, NULL},
+    {"read", file_read},
+    {"write_atomic", file_write_atomic},
+    {"stat", file_stat},
+    {"exists", file_exists},
+    {"mkdir", file_mkdir},
+    {"remove", file_remove},
+    {"rename", file_rename},
+    {"readlink", file_readlink},
+    {"realpath", file_realpath},
+    {"set_mtime", file_set_mtime},
+    {"rmdir", file_rmdir},
+    {"link", file_link},
+    {NULL, NULL},
 };
 
 int luaopen_praxlua_file(lua_State *L) {

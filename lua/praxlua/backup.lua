@@ -365,7 +365,12 @@ local function is_left_over(ctx, name)
   return id and id:find(manifest.UUID) and id ~= session_id(ctx) and not is_open(ctx, id)
 end
 
-local function sweep(ctx)
+--- Removes what earlier runs left half made or half removed: no backup is lost by it.
+---@param ctx table session: its own partial one stays
+---@return true|nil
+---@return string? message
+---@return string? code
+function backup.sweep(ctx)
   local names, message, code = store.names(ctx)
   if not names then return nil, message, code end
   for _, name in ipairs(names) do
@@ -416,7 +421,7 @@ end
 function backup.archive_old_backups(ctx, keep)
   assert(math.type(keep) == "integer" and keep >= 1, "archive_old_backups: keep must be at least 1")
   local ok, list, message, code
-  ok, message, code = sweep(ctx)
+  ok, message, code = backup.sweep(ctx)
   if not ok then return nil, message, code end
   list, message, code = backup.list_backups(ctx, { verify = true })
   if not list then return nil, message, code end

@@ -13,12 +13,15 @@ local core = require("praxlua.core")
 local git = require("praxlua.git")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
+local seal = require("praxlua.seal")
 
 local base = {}
 
---- The name of the record in the target.
+--- The name of the record in the target, a sealed document; that of form 1 was not.
 base.MANIFEST = ".installed-manifest.json"
-base.FORMAT_VERSION = 1
+base.FORMAT_VERSION = 2
+--- The largest record that is read, and so the largest that is written, in bytes.
+base.MAX_BYTES = 64 * 1024 * 1024
 --- Stands for a base that is not known; nil is a base known to be absent.
 base.UNKNOWN = "unknown"
 
@@ -76,26 +79,31 @@ local function manifest_problem(manifest)
   return nil
 end
 
---- The record of what was shipped to a target.
+--- The record of what was shipped to a target. A damaged one counts as none: what it says may be
+--- wrong, and the source's history does without it.
 ---@param target string
----@return table|false|nil manifest false when there is none
----@return string|nil message
----@return string|nil code EMANIFEST (damaged), EFORMAT (newer)
+---@return table|false|nil manifest false when there is none that can be used
+---@return string|nil message with false: why the one that is there is not used
+---@return string|nil code EFORMAT (newer), or why it cannot be read
 function base.read_manifest(target)
   local path = target .. "/" .. base.MANIFEST
-  local data, message, code = core.file.read(path)
+  local data, message, code = core.file.read(path, base.MAX_BYTES)
   if not data then
     if code == "ENOENT" then return false end
     return nil, ("%s cannot be read: %s; make it readable, or remove it to work from the source's "
       .. "history"):format(path, message), code
   end
-  local manifest, why = json.decode(data)
-  local problem, kind = why or "it is not JSON", "EMANIFEST"
-  if manifest ~= nil then problem, kind = manifest_problem(manifest) end
-  if not problem then return manifest end
-  local advice = kind == "EFORMAT" and "upgrade praxlua"
-    or "restore it from a backup, or remove it to work from the source's history"
-  return nil, ("%s cannot be used: %s; %s"):format(path, problem, advice), kind
+  local manifest, problem = seal.open(data, { max_bytes = base.MAX_BYTES })
+  local kind
+  if manifest then
+    problem, kind = manifest_problem(manifest)
+    if not problem then return manifest end
+  end
+  if kind == "EFORMAT" then
+    return nil, ("%s cannot be used: %s; upgrade praxlua"):format(path, problem), kind
+  end
+  return false, ("%s is damaged and not used: %s; what was shipped is told from the source's "
+    .. "history instead"):format(path, problem)
 end
 
 -- ---- VERSION.txt ----------------------------------------------------------------------------
@@ -156,6 +164,7 @@ end
 function base.open(ctx)
   local manifest, message, code = base.read_manifest(ctx.target)
   if manifest == nil then return nil, message, code end
+  if message and ctx.warn then ctx.warn(message) end
   local version = base.read_version(ctx.target)
   local known = { source = ctx.source, target = ctx.target, layout = ctx.layout,
     manifest = manifest or nil, version = version, keys = {} }

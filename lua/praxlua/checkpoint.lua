@@ -2,6 +2,7 @@
 local evidence = require("praxlua.evidence")
 local json = require("praxlua.json")
 local receipts = require("praxlua.receipts")
+local run = require("praxlua.run")
 local state = require("praxlua.state")
 
 local checkpoint = {}
@@ -50,7 +51,8 @@ function checkpoint.check(phase, outcome)
   return evidence.to_dict(phase.model, found)
 end
 
---- Records a passed checkpoint in the session's file and in the transaction's journal.
+--- Records a passed checkpoint in the transaction's journal and in the session's file. The session
+--- in memory changes only when both have it.
 ---@param r table run
 ---@param phase table
 ---@param dict table evidence
@@ -62,17 +64,20 @@ function checkpoint.record(r, phase, dict)
     r.session.phase_artifacts[tostring(phase.number or phase.id)] = dict
     return true
   end
-  local session, message, code = state.update_phase(r.target, r.session, phase.number or phase.id,
-    dict, phase.id)
-  if not session then return nil, message, code end
-  r.ctx.artifacts = session.phase_artifacts
-  if not r.transaction then return true end
-  local ok
-  ok, message, code = r.transaction:checkpoint(json.encode(state.session.to_dict(session)))
+  local updated, ok, message, code
+  updated, message, code = state.with_phase(r.session, phase.number or phase.id, dict, phase.id)
+  if not updated then return nil, message, code end
+  if r.transaction then
+    ok, message, code = run.checkpoint(r, updated)
+    if not ok then return nil, message, code end
+    -- A journal that is shorter than this later on was cut by something other than a crash.
+    updated.metadata.journal_records = r.transaction:sequence()
+  end
+  ok, message, code = state.save_state(r.target, updated)
   if not ok then return nil, message, code end
-  -- A journal that is shorter than this later on was cut by something other than a crash.
-  session.metadata.journal_records = r.transaction:sequence()
-  return state.save_state(r.target, session)
+  for key, value in pairs(updated) do r.session[key] = value end
+  r.ctx.artifacts = r.session.phase_artifacts
+  return true
 end
 
 return checkpoint

@@ -42,9 +42,31 @@ local function refuse_unfinished(found)
     next = "finish it with: praxlua resume " .. id .. "\nor undo it with: praxlua rollback " .. id }
 end
 
+-- Ends the loaded session if that only means clearing up: its changes are final, or all undone.
+local function end_over(r)
+  local transaction = r.transaction
+  if not transaction then return end
+  if transaction:status() == "committed" then
+    (restore.is_restore(r.session) and restore or execution).settle(r)
+    r.done = nil
+  elseif transaction:status() == "open" and not transaction:last_checkpoint() then
+    rollback.open_session(r, "its rollback was cut short")
+  end
+  core.system.catch_signals() -- both have ignored them
+end
+
+-- The unfinished sessions that have to be decided about, after those that are over were cleared up.
+local function open_sessions(r)
+  for _, entry in ipairs(r.options.dry_run and {} or run.unfinished(r.target)) do
+    if run.load(r, entry.session_id) then end_over(r) end
+    run.detach(r)
+  end
+  return run.unfinished(r.target)
+end
+
 -- What to do with sessions whose owner is gone: true to go on, or the result that ends the run.
 local function settle_unfinished(r, ui)
-  local found = run.unfinished(r.target)
+  local found = open_sessions(r)
   if #found == 0 then return true end
   local answer = r.options.yes and "rollback" or nil
   if not answer and ui.unfinished then answer = ui.unfinished(found) end
@@ -58,7 +80,8 @@ local function settle_unfinished(r, ui)
       .. entry.session_id .. " first" })
     local result = engine.rollback_with(r, entry.session_id, "a new upgrade was started")
     if not result.success then return nil, result end
-    r.session, r.ctx, r.transaction, r.options = nil, nil, nil, options
+    run.detach(r)
+    r.options = options
     core.system.catch_signals() -- the rollback ignored them
   end
   return true
@@ -214,6 +237,10 @@ local function with_run(options, ui, action)
   if not r then return finish({ emit = ui.emit }, result) end
   local ok, outcome = xpcall(action, debug.traceback, r)
   if not ok then outcome = after_internal_error(r, outcome) end
+  local signal = core.system.interrupted()
+  if signal and outcome.exit_code == 3 then -- what was refused was the work of the signal
+    outcome.exit_code, outcome.status = run.SIGNAL_EXITS[signal], "interrupted"
+  end
   run.close(r)
   return finish(r, outcome)
 end
@@ -249,22 +276,21 @@ local function use_kept_options(r)
   r.options, r.ctx.options = options, options
 end
 
--- A session that is not there at all is a refusal; one that is there and cannot be read leaves
--- something to be mended.
+-- A session that is not there at all, or that changes nothing now, is a refusal; one whose changes
+-- are there leaves something to be mended.
 local function cannot_load(r, session_id, what, exit_code, message, code)
   local unknown = code == "ESTATENOTFOUND" or code == "EINVAL"
+  local has_changes = not unknown and (LOST[code] or run.has_folder(r.target, session_id))
   local next_step = "see the sessions with: praxlua status"
-  if LOST[code] then
-    local made = r.session and r.session.phase_artifacts["1"]
-    local name = made and made.backup_path:match("([^/]+)/?$")
-    next_step = "bring the installation back with: praxlua backup restore"
-      .. (name and " " .. name or "")
+  if LOST[code] or not unknown and not has_changes then
+    next_step = "bring the installation back with: " .. rollback.backup_command(r, session_id)
   elseif not unknown and what == "resumed" then
     next_step = "undo it with: praxlua rollback " .. session_id
   end
+  if not has_changes then exit_code = 3 end
   return {
-    exit_code = unknown and 3 or exit_code, next = next_step,
-    status = (unknown or exit_code == 3) and "refused" or "rollback_failed",
+    exit_code = exit_code, next = next_step,
+    status = exit_code == 3 and "refused" or "rollback_failed",
     message = string.format("session %s cannot be %s: %s", session_id, what, tostring(message)),
   }
 end
@@ -280,12 +306,18 @@ local function nothing_to_resume(r)
     next = "begin a new one with: praxlua upgrade" }
 end
 
+-- Loads a session, unless it is loaded: doing that clears up what was never begun.
+local function load(r, session_id)
+  if r.loaded == state.typed_id(session_id) then return true end
+  return run.load(r, session_id)
+end
+
 --- Goes on with a session on an open run.
 ---@param r table
 ---@param session_id string
 ---@return table result
 function engine.resume_with(r, session_id)
-  local ok, message, code = run.load(r, session_id)
+  local ok, message, code = load(r, session_id)
   if not ok then return cannot_load(r, session_id, "resumed", 3, message, code) end
   local over = not r.transaction and not state.is_active(r.session)
   if over then return nothing_to_resume(r) end
@@ -305,11 +337,13 @@ function engine.resume_with(r, session_id)
       next = "begin a new one with: praxlua upgrade" }
   end
   if r.transaction then
-    ok, message = r.transaction:rewind()
+    ok, message, code = r.transaction:rewind()
     if not ok then
       return { exit_code = 5, status = "rollback_failed", message = message,
-        next = "mend the cause and run again: praxlua rollback " .. session_id }
+        next = code == "ELOST" and "undo the rest with: praxlua rollback " .. session_id
+          or "mend the cause and run again: praxlua rollback " .. session_id }
     end
+    run.tell_kept(r, ok)
   end
   if is_restore then return restore.go_on(r) end
   if r.transaction then
@@ -366,7 +400,7 @@ end
 ---@param reason string
 ---@return table result
 function engine.rollback_with(r, session_id, reason)
-  local ok, message, code = run.load(r, session_id)
+  local ok, message, code = load(r, session_id)
   if not ok then return cannot_load(r, session_id, "rolled back", 5, message, code) end
   local on_conflict = r.options.on_conflict
   use_kept_options(r)
@@ -378,6 +412,7 @@ function engine.rollback_with(r, session_id, reason)
   if r.transaction and r.transaction:status() == "committed" then
     if restore.is_restore(r.session) then return restore.settle(r) end
     execution.settle(r)
+    core.system.catch_signals() -- it has ignored them
   end
   if r.session.status == "completed" then
     return restore.session(r, reason)
@@ -385,17 +420,29 @@ function engine.rollback_with(r, session_id, reason)
   return engine.rollback_result(rollback.open_session(r, reason))
 end
 
+-- What is left of an unfinished session: "usable" when it can still be resumed or rolled back,
+-- "lost" when its undo data is, nil for nothing. A rollback that did not complete is tried once
+-- more: what it needed may be mended, or it may be lost.
+local function judge_unfinished(r, session_id)
+  local ok, _, code = run.load(r, session_id)
+  if not ok then return LOST[code] and "lost" or "usable" end
+  if not r.transaction or r.transaction:status() ~= "undoing" then return "usable" end
+  local undone = rollback.open_session(r, "a backup is restored")
+  core.system.catch_signals() -- the rollback ignored them
+  if undone.success then return nil end
+  return undone.lost and "lost" or "usable"
+end
+
 -- Splits the unfinished sessions into those that can still be resumed or rolled back, and those
 -- whose undo data is lost.
 local function split_unfinished(r)
-  local usable, lost = {}, {}
-  for _, entry in ipairs(run.unfinished(r.target)) do
-    local _, _, code = run.load(r, entry.session_id)
-    table.insert(LOST[code] and lost or usable, entry)
-    if r.transaction then r.transaction:close() end
-    r.session, r.ctx, r.transaction = nil, nil, nil
+  local found = { usable = {}, lost = {} }
+  for _, entry in ipairs(open_sessions(r)) do
+    local verdict = judge_unfinished(r, entry.session_id)
+    if verdict then table.insert(found[verdict], entry) end
+    run.detach(r)
   end
-  return usable, lost
+  return found.usable, found.lost
 end
 
 -- A whole backup is the way out for sessions whose undo data is lost; any other one comes first.
@@ -413,6 +460,20 @@ local function restore_backup(r, options)
   return result
 end
 
+-- Whether a session is the undoing of a completed upgrade.
+local function undoes_upgrade(r, session_id)
+  return load(r, session_id) and restore.is_restore(r.session)
+    and r.session.metadata.undoes ~= nil
+end
+
+-- A session that cannot be read may be the one that is meant.
+local function which_completed(problem)
+  return { exit_code = 3, status = "refused",
+    message = "which upgrade was the last one cannot be told: " .. problem,
+    next = "name the session to roll back (praxlua status shows them), or go back to a backup "
+      .. "with: praxlua backup restore NAME (praxlua backup list shows them)" }
+end
+
 --- Undoes an upgrade (specs.md 7.3, rollback_upgrade): an unfinished one by its transaction, a
 --- completed one from its backup.
 ---@param options { target: string?, session_id: string?, reason: string?, backup: string? }
@@ -428,10 +489,12 @@ function engine.rollback_upgrade(options, ui)
     local id, result = choose(r, options.session_id)
     if result then return result end
     -- This very command, cut short: it goes on. Its own session named, it is taken back.
-    if id and not options.session_id and restore.undoes_upgrade(r.target, id) then
+    if id and not options.session_id and undoes_upgrade(r, id) then
       return engine.resume_with(r, id)
     end
-    id = id or restore.last_completed(r.target)
+    local problem
+    if not id then id, problem = restore.last_completed(r.target) end
+    if problem then return which_completed(problem) end
     if not id then
       return { exit_code = 0, status = "nothing_to_do", message = "There is nothing to roll back." }
     end

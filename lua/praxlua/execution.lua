@@ -10,8 +10,8 @@ local report = require("praxlua.report")
 local rollback = require("praxlua.rollback")
 local run = require("praxlua.run")
 local server = require("praxlua.server")
-local state = require("praxlua.state")
 local summary = require("praxlua.summary")
+local text = require("praxlua.text")
 
 local execution = {}
 
@@ -67,21 +67,22 @@ end
 
 -- The transaction begins with phase 1: from here on a kill leaves something to resume.
 local function begin_changes(r)
-  r.session.metadata.server = server.remember(r.ctx)
-  local planned = r.ctx.memory.plan
-  r.session.metadata.from_version = planned.installed_version
-  r.session.metadata.to_version = planned.source_version
-  r.session.metadata.plan_hash = planned.hash
+  local planned, metadata = r.ctx.memory.plan, r.session.metadata
+  local data = json.encode(planned)
+  if #data > PLAN_LIMIT then
+    return nil, "the plan takes " .. text.bytes(#data) .. ", more than can be read again"
+  end
+  metadata.server = server.remember(r.ctx)
+  metadata.from_version = planned.installed_version
+  metadata.to_version = planned.source_version
+  metadata.plan_hash, metadata.plan_sha256 = planned.hash, core.hash.sha256(data)
   r.options.from_version = planned.installed_version
   note_versions(r, planned)
-  local ok, message, code = state.save_state(r.target, r.session)
-  if ok then ok, message, code = run.open_transaction(r, true) end
+  local ok, message, code = run.open_transaction(r, true)
   if ok then
-    ok, message, code = core.file.write_atomic(r.folder .. "/" .. PLAN_FILE, json.encode(planned))
+    ok, message, code = core.file.write_atomic(r.folder .. "/" .. PLAN_FILE, data)
   end
-  if ok then
-    ok, message, code = r.transaction:checkpoint(json.encode(state.session.to_dict(r.session)))
-  end
+  if ok then ok, message, code = run.checkpoint(r, r.session) end
   if not ok then return nil, message, code end
   return true
 end
@@ -94,12 +95,12 @@ function execution.restore_plan(r)
   local path = r.folder .. "/" .. PLAN_FILE
   local data, message = core.file.read(path, PLAN_LIMIT)
   local planned
+  if data and core.hash.sha256(data) ~= r.session.metadata.plan_sha256 then
+    return nil, path .. " is not the plan this session began with"
+  end
   if data then planned, message = json.decode(data, { max_bytes = PLAN_LIMIT }) end
   if type(planned) ~= "table" then
     return nil, "the plan cannot be read: " .. tostring(message or path)
-  end
-  if planned.hash ~= r.session.metadata.plan_hash then
-    return nil, path .. " is not the plan this session began with"
   end
   r.ctx.memory.plan = planned
   note_versions(r, planned)
@@ -109,8 +110,9 @@ end
 local function complete(r)
   local ok, message = server.check_running(r.ctx) -- one last look before there is no way back
   if not ok then return nil, message end
+  if core.system.interrupted() then return nil, "it was interrupted" end
   r.session.metadata.changes = json.array(r.transaction:changes()) -- what its undo will be about
-  ok, message = r.transaction:checkpoint(json.encode(state.session.to_dict(r.session)))
+  ok, message = run.checkpoint(r, r.session)
   if ok then ok, message = r.transaction:commit() end
   if not ok then return nil, message end
   local result = execution.settle(r)
@@ -125,11 +127,10 @@ function execution.settle(r)
   r.done = { exit_code = 0, status = "completed",
     message = string.format("Upgraded %s from %s to %s.", r.target_name,
       tostring(r.session.metadata.from_version), tostring(r.session.metadata.to_version)) }
+  core.system.ignore_signals() -- there is no way back, only clearing up
   environment.keep(r)
-  run.rescue(r)
   r.session.status = "completed"
-  local ok, message = state.save_state(r.target, r.session)
-  if ok then ok, message = run.discard(r) end
+  local ok, message = run.end_session(r)
   if not ok then
     r.ctx.warn("the upgrade is done, but clearing up after it failed: " .. tostring(message))
   end
@@ -138,6 +139,7 @@ end
 
 local function fail(r, phase, outcome)
   local signal = core.system.interrupted()
+  core.system.ignore_signals() -- a second one must not stop what the first one asked for
   local cause = tostring(outcome.message)
   local what = string.format("phase %s failed: %s", phase.id, cause:match("[^\n]*"))
   local changed = r.transaction and #r.transaction:changes() > 0

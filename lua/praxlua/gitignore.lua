@@ -3,6 +3,7 @@
 local core = require("praxlua.core")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
+local trim_end = require("praxlua.text").trim_end
 
 local gitignore = {}
 
@@ -22,7 +23,7 @@ local OURS = {
 
 --- A pattern without the comment behind it and without space at the end; nil when nothing is left.
 local function pattern_of(line)
-  local pattern = line:gsub("%s+#.*$", ""):gsub("%s+$", "")
+  local pattern = trim_end((line:gsub("%s#.*$", "")))
   if pattern == "" or pattern:sub(1, 1) == "#" then return nil end
   return pattern
 end
@@ -89,7 +90,7 @@ end
 local function missing_from(text, required)
   local present, missing = {}, {}
   for line in (text .. "\n"):gmatch("(.-)\r?\n") do
-    local pattern = line:gsub("%s+$", "")
+    local pattern = trim_end(line)
     present[pattern], present["/" .. pattern] = true, true
     present[pattern:gsub("^/", "")] = true
   end

@@ -293,14 +293,20 @@ function layout.components_for(recognised, target)
   return active
 end
 
---- The version a VERSION.txt names: its "Current Version:" or "version=", else a first line that is
---- a version by itself.
+local function last_match(text, pattern)
+  local found
+  for value in text:gmatch(pattern) do found = value end
+  return found
+end
+
+--- The version a VERSION.txt names: its last "Current Version:" or "version=" (tools append a line
+--- each time), else a first line that is a version by itself.
 ---@param data string
 ---@return string|nil
 function layout.version_in(data)
   local whole = "\n" .. data .. "\n"
-  return whole:match("\n[ \t]*Current Version:[ \t]*([^%s]+)")
-    or whole:match("\n[ \t]*[Vv]ersion[=:][ \t]*([^%s]+)")
+  return last_match(whole, "\n[ \t]*Current Version:[ \t]*([^%s]+)")
+    or last_match(whole, "\n[ \t]*[Vv]ersion[=:][ \t]*([^%s]+)")
     or whole:match("^%s*([vV]?%d+%.[%w%.%-%+]*)[ \t\r]*\n")
 end
 

@@ -1,12 +1,16 @@
 --- `<target>/.upgrade-lock`: who upgrades this target, for people and other tools.
 --
 -- It is text only. The lock itself is the kernel's (praxlua.core.lock on the target directory),
--- which a dead holder cannot keep; this file merely tells its name.
+-- which a dead holder cannot keep; this file merely tells its name. It is sealed (seal.lua), so
+-- that a damaged one names nobody.
 local core = require("praxlua.core")
 local clock = require("praxlua.clock")
-local json = require("praxlua.json")
+local seal = require("praxlua.seal")
 
 local lock_text = {}
+
+local FORMAT_VERSION = 2
+local MAX_BYTES = 65536
 
 local function path_of(target) return target .. "/.upgrade-lock" end
 
@@ -16,10 +20,10 @@ local function path_of(target) return target .. "/.upgrade-lock" end
 ---@return string? message
 ---@return string? code
 function lock_text.write(ctx)
-  return core.file.write_atomic(path_of(ctx.target), json.encode({
-    format_version = 1, session_id = ctx.session.session_id, started_at = clock.iso(),
-    pid = core.system.pid(), host = core.system.hostname(),
-  }, { pretty = true }), 420) -- 0644
+  return core.file.write_atomic(path_of(ctx.target), seal.encode({
+    format_version = FORMAT_VERSION, session_id = ctx.session.session_id,
+    started_at = clock.iso(), pid = core.system.pid(), host = core.system.hostname(),
+  }), 420) -- 0644
 end
 
 --- Removes it; a missing one is fine.
@@ -32,13 +36,12 @@ function lock_text.remove(ctx)
   return core.file.remove(path_of(ctx.target))
 end
 
---- What it says, for a message; nil when there is none or it is not readable.
+--- What it says, for a message; nil when there is none, or it is not what was written.
 ---@param target string
 ---@return { session_id: string?, started_at: string?, pid: integer?, host: string? }|nil
 function lock_text.read(target)
-  local data = core.file.read(path_of(target), 65536)
-  local found = data and json.decode(data)
-  return type(found) == "table" and found or nil
+  local data = core.file.read(path_of(target), MAX_BYTES)
+  return data and seal.open(data) or nil
 end
 
 return lock_text

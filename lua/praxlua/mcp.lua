@@ -44,7 +44,7 @@ end
 function mcp.last_words(client)
   local said = {}
   if client.stderr and client.stderr:find("%S") then
-    said[#said + 1] = client.stderr:match("^%s*(.-)%s*$")
+    said[#said + 1] = text.trim(client.stderr)
   end
   if #client.noise > 0 then
     said[#said + 1] = "on stdout: " .. table.concat(client.noise, "\n")
@@ -140,6 +140,7 @@ function stdio.exchange(client, message, deadline, take)
   if not sent then return nil, problem, code end
   local answered = false
   local function on_line(line)
+    if not line:find("%S") then return end
     local found = messages_of(line)
     if #found == 0 then note_noise(client, line) end
     for _, one in ipairs(found) do answered = take(one) or answered end
@@ -210,7 +211,7 @@ end
 local function refusal(client, response, head)
   if response.status >= 200 and response.status <= 299 then return nil end
   local what = ("%s answered with HTTP status %d"):format(client.where, response.status)
-  local said = head:match("^%s*(.-)%s*$")
+  local said = text.trim(head)
   if said ~= "" then what = what .. ": " .. excerpt(said) end
   -- 404 is how a server says that it does not know the session (any more).
   return what, response.status == 404 and "ECLOSED" or "EPROTOCOL"

@@ -100,7 +100,7 @@ local KNOWN = {
 }
 
 local function shorten(s)
-  s = s:match("^%s*(.-)%s*$")
+  s = text.trim(s)
   if #s > LONGEST_QUOTE then s = s:sub(1, LONGEST_QUOTE) .. "…" end
   return text.visible(s)
 end

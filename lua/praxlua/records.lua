@@ -5,6 +5,8 @@ local clock = require("praxlua.clock")
 local git = require("praxlua.git")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
+local seal = require("praxlua.seal")
+local text = require("praxlua.text")
 
 local records = {}
 
@@ -14,10 +16,12 @@ local GENERATOR_VERSION = "1.0.0"
 
 local TITLE = "prAxIs OS Content Version"
 
---- Puts `value` behind the last line that begins with `key`, or adds such a line at the end.
+--- Puts `value` behind the last line that begins with `key`, or adds such a line at the end. Blanks
+--- around the key do not matter, as they do not to those who read it.
 local function set_line(lines, key, value)
+  local word = key:gsub(" $", "")
   for i = #lines, 1, -1 do
-    if lines[i]:sub(1, #key) == key then
+    if lines[i]:gsub("^[ \t]+", ""):sub(1, #word) == word then
       lines[i] = key .. value
       return
     end
@@ -25,9 +29,9 @@ local function set_line(lines, key, value)
   lines[#lines + 1] = key .. value
 end
 
-local function split(text)
+local function split(whole)
   local lines = {}
-  for line in (text:gsub("\r?\n$", "") .. "\n"):gmatch("(.-)\r?\n") do lines[#lines + 1] = line end
+  for line in (whole:gsub("\r?\n$", "") .. "\n"):gmatch("(.-)\r?\n") do lines[#lines + 1] = line end
   return lines
 end
 
@@ -102,12 +106,23 @@ function records.next_manifest(ctx, planned, components)
   }
 end
 
-local function same_but_for_time(a, b)
+-- Whether two records say the same: not when, and not in which form.
+local function same_record(a, b)
   if not a then return false end
   local copy = {}
   for key, value in pairs(b) do copy[key] = value end
-  copy.generated = a.generated
+  copy.generated, copy.format_version = a.generated, a.format_version
   return json.encode(a) == json.encode(copy)
+end
+
+local function queue_manifest(ctx, manifest)
+  local data = seal.encode(manifest)
+  if #data > base.MAX_BYTES then
+    return nil, ("the record of what was shipped takes %s, more than the %s that can be read "
+      .. "again; the source ships too many files"):format(text.bytes(#data),
+      text.bytes(base.MAX_BYTES)), "EFBIG"
+  end
+  return ctx.change.put(ctx.target_name .. "/" .. base.MANIFEST, { data = data }, {})
 end
 
 --- Whether the target's own records already name the source's version and commit.
@@ -124,7 +139,7 @@ function records.is_current(ctx, planned)
   local all = {}
   for _, entry in ipairs(planned.entries) do all[entry.component] = true end
   local next_manifest = records.next_manifest(ctx, planned, all)
-  return next_manifest ~= nil and same_but_for_time(manifest, next_manifest)
+  return next_manifest ~= nil and same_record(manifest, next_manifest)
 end
 
 --- Queues what has changed in the records.
@@ -141,11 +156,9 @@ function records.queue(ctx, planned, components, with_version)
   local manifest
   manifest, message, code = records.next_manifest(ctx, planned, components)
   if not manifest then return nil, message, code end
-  if not same_but_for_time(old, manifest) then
-    local text = json.encode(manifest, { pretty = true }):gsub("\n*$", "\n")
+  if not same_record(old, manifest) then
     local queued
-    local path = ctx.target_name .. "/" .. base.MANIFEST
-    queued, message, code = ctx.change.put(path, { data = text }, {})
+    queued, message, code = queue_manifest(ctx, manifest)
     if not queued then return nil, message, code end
   end
   if not with_version then return true end
@@ -153,9 +166,9 @@ function records.queue(ctx, planned, components, with_version)
   if now.version == planned.source_version and now.commit == planned.source_commit then
     return true
   end
-  local text = records.version_text(now.text, { version = planned.source_version,
+  local lines = records.version_text(now.text, { version = planned.source_version,
     commit = planned.source_commit, previous = planned.installed_version })
-  return ctx.change.put(ctx.target_name .. "/VERSION.txt", { data = text }, {})
+  return ctx.change.put(ctx.target_name .. "/VERSION.txt", { data = lines }, {})
 end
 
 return records

@@ -7,7 +7,6 @@ local backup = require("praxlua.backup")
 local core = require("praxlua.core")
 local dependencies = require("praxlua.dependencies")
 local environment = require("praxlua.environment")
-local json = require("praxlua.json")
 local run = require("praxlua.run")
 local server = require("praxlua.server")
 local state = require("praxlua.state")
@@ -22,23 +21,17 @@ local SNAPSHOT = "requirements-snapshot.txt"
 ---@return boolean
 function restore.is_restore(session) return session.metadata.kind == KIND end
 
---- Whether a session is the undoing of a completed upgrade.
----@param target string
----@param session_id string
----@return boolean
-function restore.undoes_upgrade(target, session_id)
-  local session = state.load_state(target, session_id)
-  return session ~= nil and restore.is_restore(session) and session.metadata.undoes ~= nil
-end
-
 --- The session of the last upgrade that completed and was not rolled back since.
 ---@param target string
 ---@return string|nil session_id
+---@return string? problem when a session cannot be read: it may be that one
 function restore.last_completed(target)
   local newest
-  for _, entry in ipairs(core.tree.list(target .. "/.cache/state") or {}) do
-    local id = entry.path:match("^([^/]+)%.json$")
-    local session = id and state.is_session_id(id) and state.load_state(target, id)
+  local ids, problem = state.list_ids(target)
+  if not ids then return nil, problem end
+  for _, id in ipairs(ids) do
+    local session, message, code = state.load_state(target, id)
+    if not session and code ~= "ESTATENOTFOUND" then return nil, message end
     if session and session.status == "completed" and not restore.is_restore(session)
       and (not newest or session.updated_at > newest.updated_at) then
       newest = session
@@ -189,10 +182,10 @@ function restore.execute(r)
   local ok, message = stop_server(r)
   if not ok then return failed(r, "stopping the server", message) end
   local code
-  ok, message, code = restore_files(r, metadata)
+  ok, message, code = core.cancel.within(math.huge, restore_files, r, metadata)
   if not ok and code == "ECONFLICT" then return conflict_result(r, message) end
   if not ok then return failed(r, "restoring the files", message) end
-  ok, message = restore_environment(r, metadata)
+  ok, message = core.cancel.within(math.huge, restore_environment, r, metadata)
   if not ok then return failed(r, "restoring the server's packages", message) end
   if core.system.interrupted() then return failed(r, "restoring", "it was interrupted") end
   local brought = { started = false }
@@ -216,10 +209,10 @@ function restore.settle(r, brought, seconds)
     message = string.format("Restored %s from the backup %s.", r.target_name, metadata.backup)
       .. (metadata.present and " What was there before is in the backup " .. metadata.present .. "."
         or "") }
+  core.system.ignore_signals() -- there is no way back, only clearing up
   r.session.status = "completed"
   local ok, message = mark_undone(r, metadata)
-  if ok then ok, message = state.save_state(r.target, r.session) end
-  if ok then ok, message = run.discard(r) end
+  if ok then ok, message = run.end_session(r) end
   if not ok then
     r.ctx.warn("the restore is done, but clearing up after it failed: " .. tostring(message))
   end
@@ -233,7 +226,7 @@ end
 local function open_transaction(r)
   local ok, message = run.open_transaction(r, true)
   if not ok then return nil, message end
-  return r.transaction:checkpoint(json.encode(state.session.to_dict(r.session)))
+  return run.checkpoint(r, r.session)
 end
 
 -- What is known of the server: as it is now, and where none runs, as it was before the upgrade that
@@ -253,7 +246,7 @@ local function begin(r, metadata, server_before)
   local session = state.session.new({ metadata = metadata })
   run.attach(r, session)
   if not metadata.undoes then
-    local made, problem = backup.create_backup(r.ctx)
+    local made, problem = core.cancel.within(math.huge, backup.create_backup, r.ctx)
     if not made then
       run.forget(r)
       return { exit_code = 3, status = "refused", success = false,

@@ -1,6 +1,7 @@
 --- Rolling back: the files from the transaction's undo, the server as it was, the session marked.
 --
 -- Every step may be repeated; a rollback that was cut short is done again from the start.
+local backup = require("praxlua.backup")
 local commit = require("praxlua.report.commit")
 local core = require("praxlua.core")
 local lock_text = require("praxlua.lock_text")
@@ -39,18 +40,58 @@ local function failed(r, began, what, message)
     message = string.format("the rollback did not complete: %s: %s", what, tostring(message)) }
 end
 
-local function tell_kept(r, kept)
-  for _, path in ipairs(kept) do
-    r.ctx.warn(path .. " holds what somebody changed while the upgrade ran; it was kept beside "
-      .. "the file it belongs to")
+-- The undo did everything but for what it lost: that is in the backup.
+local function lost(r, began, message)
+  local result = failed(r, began, "restoring the files", message)
+  result.message = result.message .. ". Everything else is as before"
+  result.lost = true
+  result.next = "bring it back with: " .. rollback.backup_command(r, r.session.session_id)
+  return result
+end
+
+-- The installation is as before. What keeps the session from being marked as over, or its data
+-- from being deleted, is a matter for the next command.
+local function clear_up(r, reason)
+  lock_text.remove(r.ctx)
+  core.tree.remove(r.target .. "/.backups/.partial-" .. r.session.session_id)
+  r.session.status = "rolled_back"
+  r.session.metadata.rollback_reason = reason
+  local ok, message = run.end_session(r)
+  if ok then return end
+  r.ctx.warn(string.format("the installation is as before, but clearing up failed: %s; mend the "
+    .. "cause and run: praxlua rollback %s", tostring(message), r.session.session_id))
+end
+
+-- The backup of what was there before a session, as far as anything tells.
+local function backup_of(r, session_id)
+  local session = r.session
+  if session and session.session_id == session_id then
+    local made = session.phase_artifacts["1"]
+    local name = session.metadata.present or session.metadata.backup
+      or made and made.backup_path:match("([^/]+)/?$")
+    if name then return name end
   end
+  for _, made in ipairs(backup.list_backups({ target = r.target }) or {}) do
+    if made.session_id == session_id then return made.name end
+  end
+end
+
+--- The command that brings an installation back to what it was before a session.
+---@param r table
+---@param session_id string
+---@return string command
+function rollback.backup_command(r, session_id)
+  local name = backup_of(r, session_id)
+  return name and "praxlua backup restore " .. name
+    or "praxlua backup restore NAME (praxlua backup list shows them)"
 end
 
 --- Rolls an open session back.
 ---@param r table with its transaction open (or none: then nothing was changed)
 ---@param reason string
 ---@return { success: boolean, rollback_time_seconds: number, server_healthy: boolean|nil,
----  exit_code: integer?, message: string? } result
+---  exit_code: integer?, message: string?, lost: boolean? } result lost: the undo data is; all else
+---  was undone
 function rollback.open_session(r, reason)
   local began = core.system.monotonic()
   core.system.ignore_signals() -- a second Ctrl-C must not stop what the first one asked for
@@ -58,23 +99,18 @@ function rollback.open_session(r, reason)
   local ok, message = stop_new_server(r)
   if not ok then return failed(r, began, "stopping the new server", message) end
   if r.options.git_commit and r.transaction then commit.undo(r.ctx) end
+  local kept, code, missing
   if r.transaction then
-    local kept
-    kept, message = r.transaction:rollback()
-    if not kept then return failed(r, began, "restoring the files", message) end
-    tell_kept(r, kept)
+    kept, message, code = r.transaction:rollback()
+    if not kept and code ~= "ELOST" then return failed(r, began, "restoring the files", message) end
+    missing = not kept and message
+    run.tell_kept(r, kept or {})
   end
   local brought
   brought, message = bring_server_back(r)
+  if missing then return lost(r, began, missing) end
   if not brought then return failed(r, began, "starting the old server", message) end
-  lock_text.remove(r.ctx)
-  core.tree.remove(r.target .. "/.backups/.partial-" .. r.session.session_id)
-  r.session.status = "rolled_back"
-  r.session.metadata.rollback_reason = reason
-  ok, message = state.save_state(r.target, r.session)
-  if not ok then return failed(r, began, "saving the session", message) end
-  ok, message = run.discard(r)
-  if not ok then return failed(r, began, "deleting the undo data", message) end
+  clear_up(r, reason)
   local healthy
   if brought.health then healthy = brought.health.responding end
   local seconds = core.system.monotonic() - began

@@ -1,7 +1,9 @@
 --- One run on one target: its paths, its lock, its session, its transaction, and the context that
 -- the services see.
 local core = require("praxlua.core")
+local backup = require("praxlua.backup")
 local change = require("praxlua.change")
+local children = require("praxlua.children")
 local json = require("praxlua.json")
 local lock_text = require("praxlua.lock_text")
 local process = require("praxlua.process")
@@ -150,6 +152,12 @@ function run.open(options, ui)
     return refused(string.format("%s is not a folder or file of the installation itself", strange),
       "move it away; praxlua keeps its own files there")
   end
+  local left = children.left(target)
+  if #left > 0 then
+    lock:release()
+    return refused(children.explain(left))
+  end
+  if not options.dry_run then children.sweep(target) end
   local project, name = run.split(target)
   local r = {
     target = target, project = project, target_name = name, lock = lock, options = options,
@@ -160,19 +168,49 @@ function run.open(options, ui)
   return r
 end
 
---- Deletes folders of transactions that were over already when their deletion was cut short.
+-- The names in a folder; none where there is none.
+local function names_in(folder)
+  local names = {}
+  local root = core.root.open(folder)
+  for i, entry in ipairs(root and root:list(".") or {}) do names[i] = entry.name end
+  if root then root:close() end
+  table.sort(names)
+  return names
+end
+
+-- What files are called while they are written (runtime/file.c), by folder. In the target itself
+-- most names are not ours.
+local TEMPORARY = {
+  { "/", "^%.%.upgrade%-lock%.px%-%d+%-%d+$" }, { "/.cache/", "^%..+%.px%-%d+%-%d+$" },
+  { "/.cache/state/", "^%..+%.px%-%d+%-%d+$" },
+}
+
+--- Deletes what is left of runs that were killed: folders of transactions that were over already,
+--- files that were not written to their end, backups that nobody goes on with.
 ---@param r table
 function run.sweep(r)
   local folder = r.target .. "/.upgrade"
-  local entries = core.tree.list(folder, { skip_names = { stage = true, undo = true } }) or {}
-  for _, entry in ipairs(entries) do
-    if entry.path:find("^%.done%-[^/]+$") then core.tree.remove(folder .. "/" .. entry.path) end
+  for _, name in ipairs(names_in(folder)) do
+    if name:find("^%.done%-") then core.tree.remove(folder .. "/" .. name) end
   end
   file.rmdir(folder) -- only when it is empty
+  for _, place in ipairs(TEMPORARY) do
+    for _, name in ipairs(names_in(r.target .. place[1])) do
+      if name:find(place[2]) then file.remove(r.target .. place[1] .. name) end
+    end
+  end
+  backup.sweep({ target = r.target })
 end
 
 -- The kinds of change that are about one file.
 local FILES = { put = true, symlink = true, remove = true }
+
+-- The tools of a session are recorded where its changes are; in a dry run, which writes nothing,
+-- nowhere.
+local function record_tools(r)
+  local folder = r.transaction and r.folder or r.target .. "/.cache"
+  process.record_in(not r.dry_run and folder or nil)
+end
 
 --- The context of a session for phases and services (see the table in docs/architecture.md).
 ---@param r table
@@ -196,8 +234,9 @@ function run.attach(r, session)
         fraction = fraction })
     end,
     warn = function(message)
-      metadata.warnings = metadata.warnings or json.array()
-      table.insert(metadata.warnings, message)
+      local known = session.metadata -- another table after each checkpoint
+      known.warnings = known.warnings or json.array()
+      table.insert(known.warnings, message)
       emit({ event = "warning", message = message })
     end,
     lock_held = function() return r.lock:held() end,
@@ -211,9 +250,18 @@ function run.attach(r, session)
     save = function() return r.dry_run or state.save_state(r.target, session) end,
   }
   r.ctx.memory.server_remembered = metadata.server
+  record_tools(r)
 end
 
 local DISPOSABLE = "__pycache__" -- a cache: it may go where it stands in the way
+
+--- Forgets what run.load attached; the session stays on disk as it is.
+---@param r table
+function run.detach(r)
+  if r.transaction then r.transaction:close() end
+  r.session, r.ctx, r.transaction, r.loaded = nil, nil, nil, nil
+  process.record_in(nil)
+end
 
 --- Opens the session's transaction, making it when it is not there yet.
 ---@param r table
@@ -228,20 +276,41 @@ function run.open_transaction(r, create)
   if not transaction then return nil, message, code end
   r.transaction = transaction
   r.ctx.change = change.new(transaction, r.project, r.folder)
+  record_tools(r)
   return true
 end
 
---- Before the undo data goes: what somebody wrote into an old file after it was replaced, through a
---- program that still had it open, is kept beside the new one and told.
----@param r table with its committed transaction
-function run.rescue(r)
-  local kept, message = r.transaction:rescue()
-  if not kept then
-    r.ctx.warn("the old files could not be looked through: " .. message)
+--- Notes a session in the journal of its transaction: what a resume begins with.
+---@param r table
+---@param session table
+---@return true|nil
+---@return string? message
+---@return string? code
+function run.checkpoint(r, session)
+  local note, message, code = state.session.to_note(session)
+  if not note then return nil, message, code end
+  return r.transaction:checkpoint(note)
+end
+
+--- Tells what the transaction found changed by somebody else, and kept.
+---@param r table
+---@param kept string[] paths
+function run.tell_kept(r, kept)
+  for _, path in ipairs(kept) do
+    r.ctx.warn(path .. " holds what somebody changed while the upgrade ran; it was kept beside "
+      .. "the file it belongs to")
   end
-  for _, path in ipairs(kept or {}) do
-    r.ctx.warn(path .. " holds what was written into the old file while the upgrade ran")
-  end
+end
+
+-- Before the undo data goes: what somebody wrote into a file that is no longer in place, through a
+-- program that still had it open, is kept beside the one that is.
+local function rescue(r)
+  if not r.transaction or r.rescued == r.transaction then return true end
+  local kept, message, code = r.transaction:rescue()
+  if not kept then return nil, message, code end
+  r.rescued = r.transaction
+  run.tell_kept(r, kept)
+  return true
 end
 
 --- Deletes the transaction's folder. It is renamed first, so that a folder with a session's name is
@@ -251,8 +320,11 @@ end
 ---@return string? message
 ---@return string? code
 function run.discard(r)
+  local rescued, problem, problem_code = rescue(r)
+  if not rescued then return nil, problem, problem_code end
   if r.transaction then r.transaction:close() end
   r.transaction, r.ctx.change = nil, nil
+  record_tools(r)
   if not file.exists(r.folder) then return true end
   local done = r.target .. "/.upgrade/.done-" .. r.session.session_id
   local ok, message, code = file.rename(r.folder, done)
@@ -263,6 +335,36 @@ function run.discard(r)
   return true
 end
 
+-- On a full disk the data of a transaction that is over makes room for the session's file. The
+-- journal stays: until the file is written it alone tells that it is over.
+local function make_room(r)
+  for _, name in ipairs({ "/stage/", "/undo/" }) do
+    for _, inside in ipairs(names_in(r.folder .. name)) do
+      core.tree.remove(r.folder .. name .. inside)
+    end
+  end
+  core.tree.remove(r.ctx.scratch)
+end
+
+local FULL = { ENOSPC = true, EDQUOT = true }
+
+--- Ends a session whose changes are final, or all undone: it is saved, and the undo data goes.
+---@param r table with the session in its last state
+---@return true|nil
+---@return string? message
+---@return string? code
+function run.end_session(r)
+  local ok, message, code = rescue(r)
+  if not ok then return nil, message, code end
+  ok, message, code = state.save_state(r.target, r.session)
+  if FULL[code] and r.transaction then
+    make_room(r)
+    ok, message, code = state.save_state(r.target, r.session)
+  end
+  if not ok then return nil, message, code end
+  return run.discard(r)
+end
+
 --- Forgets a session that never changed anything: its state file and what was made for it.
 ---@param r table
 function run.forget(r)
@@ -270,8 +372,7 @@ function run.forget(r)
   run.discard(r)
   core.tree.remove(r.target .. "/.backups/.partial-" .. r.session.session_id)
   lock_text.remove(r.ctx)
-  local path = state.path(r.target, r.session.session_id)
-  if path and file.exists(path) then file.remove(path) end
+  state.remove_state(r.target, r.session.session_id)
   if r.noted then trace.erase(r.noted) end
 end
 
@@ -296,6 +397,7 @@ end
 --- Releases everything. The session stays on disk as it is.
 ---@param r table
 function run.close(r)
+  process.record_in(nil)
   if r.transaction then r.transaction:close() end
   r.lock:release()
 end
@@ -308,6 +410,14 @@ function run.owner()
   return owner
 end
 
+--- Whether a session has a folder: its changes are there, or were not cleared up.
+---@param target string
+---@param session_id string
+---@return boolean
+function run.has_folder(target, session_id)
+  return file.exists(target .. "/.upgrade/" .. session_id)
+end
+
 --- The sessions of a target that did not end. The caller holds the lock, so their owners are gone.
 --- A state file that cannot be read counts only where a folder shows that changes are open.
 ---@param target string
@@ -316,7 +426,7 @@ function run.unfinished(target)
   local found, known = {}, {}
   for _, session in ipairs(state.list_active_sessions(target)) do
     local id = session.session_id
-    local changes = id ~= nil and file.exists(target .. "/.upgrade/" .. id)
+    local changes = id ~= nil and run.has_folder(target, id)
     if id and (changes or not session.problem) then
       known[id] = true
       found[#found + 1] = {
@@ -339,8 +449,7 @@ end
 local function noted_session(r)
   local note = r.transaction:last_checkpoint()
   if not note then return false end
-  local decoded, message, code = json.decode(note)
-  if decoded then decoded, message, code = state.session.from_dict(decoded) end
+  local decoded, message, code = state.session.from_note(note)
   if decoded then return decoded end
   return nil, "its last checkpoint cannot be read: " .. message,
     code == "EFORMAT" and code or "EBADJOURNAL"
@@ -359,50 +468,68 @@ end
 
 local function load_without_folder(r, session)
   run.attach(r, session)
-  if not has_begun(session) or not state.is_active(session) then return true end
+  if not has_begun(session) or not state.is_active(session) then
+    r.loaded = session.session_id
+    return true
+  end
   return nil, "its folder .upgrade/" .. session.session_id .. ", which could undo it, is gone",
     "ELOST"
 end
 
+-- Opens the transaction of an attached session: the session as its last checkpoint has it; false
+-- without a checkpoint, or without a transaction.
+local function load_journal(r, session)
+  local opened, message, code = run.open_transaction(r, false)
+  if not opened then
+    if code ~= "ENOENT" then return nil, message, code end
+    if holds_undo(r.folder) then return nil, message, "EBADJOURNAL" end
+    return false
+  end
+  local records = session and session.metadata.journal_records
+  if records and r.transaction:sequence() < records then
+    return nil, string.format("the journal of %s is cut short: %d records of at least %d",
+      r.folder, r.transaction:sequence(), records), "EBADJOURNAL"
+  end
+  return noted_session(r)
+end
+
+local function warn_of_state(r, session, message, code)
+  if not message or code == "ESTATENOTFOUND" then return end
+  if not session then message = message .. "; the journal of the session counts instead" end
+  r.emit({ event = "warning", message = message })
+end
+
 --- Loads a session to go on with it or to undo it: as its transaction's last checkpoint has it,
 --- which is the truth, else from its state file. A transaction that was killed before its first
---- checkpoint changed nothing, and is deleted. One without a checkpoint that stays was undone.
+--- checkpoint changed nothing, and is deleted. One without a checkpoint that stays was undone. Then
+--- r.loaded is the session's id.
 ---@param r table
----@param session_id string
+---@param session_id string its letters may be large
 ---@return true|nil
 ---@return string? message
 ---@return string? code "EBADJOURNAL" or "ELOST": only a backup can undo it; "EINVAL", "EFORMAT", or
 ---  a code of state.load_state
 function run.load(r, session_id)
+  session_id = state.typed_id(session_id) or session_id
   local session, message, code = state.load_state(r.target, session_id)
   if code == "EINVAL" or code == "EFORMAT" then return nil, message, code end
-  if not file.exists(r.target .. "/.upgrade/" .. session_id) then
+  if not run.has_folder(r.target, session_id) then
     if not session then return nil, message, code end
+    warn_of_state(r, session, message)
     return load_without_folder(r, session)
   end
+  warn_of_state(r, session, message, code)
   run.attach(r, session or state.session.new({ session_id = session_id }))
-  local opened, problem, opened_code = run.open_transaction(r, false)
-  if not opened and opened_code == "ENOENT" and holds_undo(r.folder) then
-    opened_code = "EBADJOURNAL"
-  end
-  if not opened and opened_code ~= "ENOENT" then return nil, problem, opened_code end
-  local noted = false
-  local records = session and session.metadata.journal_records
-  if opened and records and r.transaction:sequence() < records then
-    return nil, string.format("the journal of %s is cut short: %d records of at least %d",
-      r.folder, r.transaction:sequence(), records), "EBADJOURNAL"
-  end
-  if opened then
-    noted, message, code = noted_session(r)
-    if noted == nil then return nil, message, code end
-  end
+  local noted, problem, problem_code = load_journal(r, session)
+  if noted == nil then return nil, problem, problem_code end
   if noted then
     local transaction, changes = r.transaction, r.ctx.change
     run.attach(r, noted)
     r.transaction, r.ctx.change = transaction, changes
-  elseif not opened or #r.transaction:changes() == 0 and not has_begun(session) then
+  elseif not r.transaction or #r.transaction:changes() == 0 and not has_begun(session) then
     run.discard(r)
   end
+  r.loaded = session_id
   return true
 end
 

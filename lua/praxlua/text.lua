@@ -64,6 +64,20 @@ function text.visible(s)
   return table.concat(out)
 end
 
+--- A string without white space at its end. (A pattern like "%s+$" would take time by the square of
+--- a long run of blanks in the middle.)
+---@param s string
+---@return string
+function text.trim_end(s) return s:match("^.*%S") or "" end
+
+--- A string without white space at either end.
+---@param s string
+---@return string
+function text.trim(s)
+  local from = s:find("%S")
+  return from and s:match("^.*%S", from) or ""
+end
+
 --- Columns a string takes, counted in code points (a byte that is not UTF-8 counts as one).
 ---@param s string
 ---@return integer

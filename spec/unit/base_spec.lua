@@ -1,19 +1,19 @@
 local base = require("praxlua.base")
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
-local json = require("praxlua.json")
 local layout = require("praxlua.layout")
 local plan = require("praxlua.plan")
 local repository = require("spec.support.repository")
+local seal = require("praxlua.seal")
 
 local PHASE = "workflows/flow/phase.md"
 local SOURCE_PHASE = "universal/workflows/flow/phase.md"
 
 local function record(target, files, fields)
-  local manifest = { format_version = 1, version = "1.0.0", generated = "2025-10-07T12:00:00Z",
+  local manifest = { format_version = 2, version = "1.0.0", generated = "2025-10-07T12:00:00Z",
     generator_version = "1.0.0", files = files }
   for key, value in pairs(fields or {}) do manifest[key] = value end
-  helper.write(target .. "/" .. base.MANIFEST, json.encode(manifest))
+  helper.write(target .. "/" .. base.MANIFEST, seal.encode(manifest))
 end
 
 local function entry_of(data)
@@ -68,28 +68,60 @@ describe("base", function()
       assert.equal("unchanged", entry(PHASE).action) -- made plain here, and stays so
     end)
 
-    it("is refused when damaged, newer, or naming a path outside", function()
+    it("is not used when damaged, or naming a path outside; a newer one is refused", function()
       local path = target .. "/" .. base.MANIFEST
-      local cases = {
-        { "{", "EMANIFEST" }, { "[]", "EMANIFEST" }, { '{"files":{}}', "EMANIFEST" },
-        { '{"format_version":2,"files":{}}', "EFORMAT" },
-        { '{"format_version":1,"files":{"a":{}}}', "EMANIFEST" },
-        { '{"format_version":1,"files":{"a":{"checksum":"md5:1"}}}', "EMANIFEST" },
-      }
+      local damaged = { "{", "[]", '{"files":{}}', '{"format_version":1,"files":{"a":{}}}',
+        '{"format_version":1,"files":{"a":{"checksum":"md5:1"}}}',
+        '{"format_version":2,"files":{}}' }
       for _, name in ipairs({ "../pwned.txt", "/etc/x", "a//b", "a/./b", "a/../../b", "" }) do
         local files = { [name] = entry_of("x") }
-        cases[#cases + 1] = { json.encode({ format_version = 1, files = files }), "EMANIFEST" }
+        damaged[#damaged + 1] = seal.encode({ format_version = 2, files = files })
       end
-      for _, case in ipairs(cases) do
-        helper.write(path, case[1])
-        local manifest, message, code = base.read_manifest(target)
-        assert.is_nil(manifest)
-        assert.equal(case[2], code, case[1])
-        assert.matches(base.MANIFEST, message, 1, true)
-        assert.is_nil((plan.build(repository.context(source, target))))
+      for _, data in ipairs(damaged) do
+        helper.write(path, data)
+        local manifest, message = base.read_manifest(target)
+        assert.is_false(manifest, data)
+        assert.matches(base.MANIFEST .. " is damaged and not used", message, 1, true)
       end
+      helper.write(path, seal.encode({ format_version = 3, files = { a = "anything" } }))
+      local manifest, message, code = base.read_manifest(target)
+      assert.is_nil(manifest)
+      assert.equal("EFORMAT", code)
+      assert.matches("upgrade praxlua", message, 1, true)
+      assert.is_nil((plan.build(repository.context(source, target))))
       os.remove(path)
       assert.is_false(base.read_manifest(target))
+    end)
+
+    it("is not used with any bit flipped, or cut short", function()
+      local path = target .. "/" .. base.MANIFEST
+      local whole = seal.encode({ format_version = 2, files = { [PHASE] = entry_of("x") } })
+      helper.write(path, whole)
+      assert.truthy(base.read_manifest(target))
+      for byte = 1, #whole do
+        helper.write(path, whole:sub(1, byte - 1))
+        assert.is_false(base.read_manifest(target))
+        for bit = 0, 7 do
+          helper.write(path, whole:sub(1, byte - 1) .. string.char(whole:byte(byte) ~ (1 << bit))
+            .. whole:sub(byte + 1))
+          assert.is_false(base.read_manifest(target))
+        end
+      end
+    end)
+
+    it("leaves the history to tell what was shipped, when it is damaged, and says so", function()
+      record(target, { [PHASE] = entry_of("phase 1\n") })
+      local path = target .. "/" .. base.MANIFEST
+      helper.write(path, (helper.read(path):gsub('"1.0.0"', '"1.0.1"')))
+      repository.commit(source, { [SOURCE_PHASE] = "phase 2\n" })
+      local ctx = repository.context(source, target)
+      local planned = assert(plan.build(ctx))
+      assert.matches("is damaged and not used", ctx.warnings[1], 1, true)
+      for _, found in ipairs(planned.entries) do
+        if found.path == PHASE then
+          assert.same({ "update", "history" }, { found.action, found.base_from })
+        end
+      end
     end)
   end)
 

@@ -1,10 +1,13 @@
+local base = require("praxlua.base")
 local content = require("praxlua.content")
 local core = require("praxlua.core")
 local gitignore = require("praxlua.gitignore")
 local helper = require("spec.support.helper")
 local json = require("praxlua.json")
+local layout = require("praxlua.layout")
 local records = require("praxlua.records")
 local repository = require("spec.support.repository")
+local seal = require("praxlua.seal")
 
 local PYRAMID = "standards/universal/testing/pyramid.md"
 local PHASE = "workflows/flow/phase.md"
@@ -258,6 +261,45 @@ describe("content", function()
     assert.matches("^%d%d%d%d%-%d%d%-%d%d$", files[PHASE].last_updated)
   end)
 
+  describe("the record of what was shipped", function()
+    local function record() return target .. "/.installed-manifest.json" end
+
+    it("is sealed", function()
+      upgrade()
+      assert.equal(2, assert(seal.open(helper.read(record()))).format_version)
+    end)
+
+    it("is left alone where only its form is older", function()
+      upgrade()
+      local older = assert(seal.open(helper.read(record())))
+      older.format_version = 1
+      helper.write(record(), json.encode(older))
+      assert.is_true(assert(content.preview(repository.context(source, target))).nothing_to_do)
+    end)
+
+    it("is written anew when it is damaged", function()
+      upgrade()
+      local whole = helper.read(record())
+      helper.write(record(), (whole:gsub("[0-9a-f]\"", "x\"", 1)))
+      assert.is_false(assert(content.preview(repository.context(source, target))).nothing_to_do)
+      upgrade()
+      assert.truthy(seal.open(helper.read(record())))
+    end)
+
+    it("is refused when it could not be read again", function()
+      local limit = base.MAX_BYTES
+      finally(function() base.MAX_BYTES = limit end)
+      base.MAX_BYTES = 1000
+      repository.commit(source, { ["universal/workflows/flow/phase.md"] = "phase 2\n" })
+      local ctx, transaction = start()
+      local report, message, code = content.upgrade(ctx)
+      transaction:close()
+      assert.is_nil(report)
+      assert.equal("EFBIG", code)
+      assert.matches("can be read again", message, 1, true)
+    end)
+  end)
+
   describe("VERSION.txt", function()
     local facts = { version = "v1.3.0", commit = ("ab"):rep(20), now = 1760091000000000000 }
 
@@ -266,6 +308,19 @@ describe("content", function()
         .. "Source Commit: " .. facts.commit .. "\nUpdated By: praxlua\nPrevious Version: unknown\n"
         .. "Current Version: v1.3.0\nversion_updated=2025-10-10T10:10:00Z\ncommit=" .. facts.commit
         .. "\n", records.version_text(nil, facts))
+    end)
+
+    it("names the new version where a tool has appended lines of its own", function()
+      for _, old in ipairs({
+        "Current Version: 1.0.0\nCurrent Version: 1.1.0\n", "\tCurrent Version:1.0.0\n",
+        "Current Version: 1.0.0\n  Current Version: 1.1.0\n", "commit=0123abcd\n commit=0123abcd\n",
+      }) do
+        local text = records.version_text(old, facts)
+        assert.equal(facts.version, layout.version_in(text), old)
+        local place = helper.tempdir()
+        helper.write(place .. "/VERSION.txt", text)
+        assert.equal(facts.commit, base.read_version(place).commit, old)
+      end
     end)
 
     it("keeps its other lines and its line ends", function()

@@ -252,7 +252,9 @@ describe("After a kill", function()
   it("before its first checkpoint and without a state file, nothing is left to resume", function()
     for word, code in pairs({ resume = 3, rollback = 0 }) do
       local id = killed(POINTS["before its first checkpoint"][1])
-      assert(os.remove(s.target .. "/.cache/state/" .. id .. ".json"))
+      for _, ending in ipairs({ ".json", ".json.previous" }) do
+        assert(os.remove(s.target .. "/.cache/state/" .. id .. ending))
+      end
       local result = tiny.json(s, { word })
       assert.equal(code, result.code, result.stderr)
       is_as_before()
@@ -274,6 +276,31 @@ describe("After a kill", function()
       is_as_before()
       helper.clean()
     end
+  end)
+
+  for _, where in ipairs({ "right after the commit", "while the undo data is deleted" }) do
+    it(where .. ", the next upgrade clears up and finds nothing to do", function()
+      local id = killed(POINTS[where][1])
+      assert.equal(3, tiny.upgrade(s, { "--dry-run" }).code)
+      local result = tiny.upgrade(s)
+      assert.equal(0, result.code, result.stderr)
+      assert.equal("nothing_to_do", result.last.status)
+      is_upgraded()
+      assert.equal("completed", tiny.sessions(s)[id].status)
+    end)
+  end
+
+  it("between its undo and the clearing up, the next upgrade ends the rollback first", function()
+    local id = killed([[
+      local server = require("praxlua.server")
+      server.restart_server = function() return nil, "no", "EIO" end
+      require("praxlua.run").end_session = die
+    ]])
+    local result = tiny.upgrade(s)
+    assert.equal(0, result.code, result.stderr)
+    assert.equal("completed", result.last.status)
+    is_upgraded()
+    assert.equal("rolled_back", tiny.sessions(s)[id].status)
   end)
 
   it("what an earlier session was allowed is not allowed to the next one", function()

@@ -118,10 +118,12 @@ describe("An upgrade", function()
       local patches = {
         ["recording the checkpoint: on purpose"] = [[
           local state = require("praxlua.state")
-          local update = state.update_phase
-          state.update_phase = function(target, session, phase, ...)
-            if phase == 2 then return nil, "on purpose" end
-            return update(target, session, phase, ...)
+          local save = state.save_state
+          state.save_state = function(target, session)
+            if session.status == "in_progress" and session.current_phase == 3 then
+              return nil, "on purpose"
+            end
+            return save(target, session)
           end
         ]],
         ["the server is gone"] = [[

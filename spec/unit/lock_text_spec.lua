@@ -1,8 +1,8 @@
 local clock = require("praxlua.clock")
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
-local json = require("praxlua.json")
 local lock_text = require("praxlua.lock_text")
+local seal = require("praxlua.seal")
 
 describe("lock_text", function()
   local ctx
@@ -16,8 +16,8 @@ describe("lock_text", function()
 
   it("writes who upgrades, readable for everybody", function()
     assert.is_true(lock_text.write(ctx))
-    local found = json.decode(helper.read(path()))
-    assert.equal(1, found.format_version)
+    local found = seal.open(helper.read(path()))
+    assert.equal(2, found.format_version)
     assert.equal(ctx.session.session_id, found.session_id)
     assert.equal(core.system.pid(), found.pid)
     assert.equal(core.system.hostname(), found.host)
@@ -48,5 +48,22 @@ describe("lock_text", function()
       helper.write(path(), content)
       assert.is_nil(lock_text.read(ctx.target), content:sub(1, 10))
     end
+  end)
+
+  it("reads nothing from a text that is cut short or has a bit flipped", function()
+    assert(lock_text.write(ctx))
+    local whole = helper.read(path())
+    for byte = 1, #whole do
+      helper.write(path(), whole:sub(1, byte - 1))
+      assert.is_nil(lock_text.read(ctx.target))
+      local flipped = string.char(whole:byte(byte) ~ (1 << byte % 8))
+      helper.write(path(), whole:sub(1, byte - 1) .. flipped .. whole:sub(byte + 1))
+      assert.is_nil(lock_text.read(ctx.target))
+    end
+  end)
+
+  it("reads the text of an older praxlua", function()
+    helper.write(path(), '{"format_version": 1, "pid": 17}')
+    assert.equal(17, lock_text.read(ctx.target).pid)
   end)
 end)

@@ -2,6 +2,7 @@
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
 local restore = require("praxlua.restore")
+local seal = require("praxlua.seal")
 local state = require("praxlua.state")
 local tiny = require("spec.support.tiny")
 
@@ -353,13 +354,25 @@ describe("The rollback of a completed upgrade", function()
     later.status = "completed"
     assert(state.save_state(s.target, later))
     later.updated_at = "2100-01-01T00:00:00Z"
-    helper.write(state.path(s.target, later.session_id), require("praxlua.json").encode(later))
+    helper.write(state.path(s.target, later.session_id), seal.encode(later, 99))
     assert.equal(later.session_id, restore.last_completed(s.target))
     local kind = state.session.new({ metadata = { kind = "restore" } })
     kind.status, kind.updated_at = "completed", "2200-01-01T00:00:00Z"
-    helper.write(state.path(s.target, kind.session_id), require("praxlua.json").encode(kind))
-    helper.write(s.target .. "/.cache/state/00000000-0000-4000-8000-000000000000.json", "{")
+    helper.write(state.path(s.target, kind.session_id), seal.encode(kind, 99))
     assert.equal(later.session_id, restore.last_completed(s.target))
+  end)
+
+  it("is refused where a session cannot be read that may be the last one", function()
+    local unreadable = ".cache/state/00000000-0000-4000-8000-000000000000.json"
+    tiny.write(s, unreadable, "{")
+    local here = tiny.snapshot(s)
+    local result = tiny.json(s, { "rollback" })
+    assert.equal(3, result.code)
+    assert.truthy(result.last.message:find(unreadable, 1, true), result.last.message)
+    assert.truthy(result.last.next:find("praxlua backup restore", 1, true))
+    assert.same(here, tiny.snapshot(s))
+    assert.equal(0, tiny.json(s, { "rollback", id:upper() }).code)
+    assert.equal("guide 1\n", tiny.read(s, tiny.GUIDE))
   end)
 
   describe("by a backup", function()

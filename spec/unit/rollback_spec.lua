@@ -7,6 +7,11 @@ local tiny = require("spec.support.tiny")
 
 local SIGNALS = { INT = 130, TERM = 143, HUP = 129 }
 
+-- The upgrade fails in phase 3, when content was changed already.
+local FAILING = [[
+  require("praxlua.content").upgrade_server_code = function() return nil, "no", "EIO" end
+]]
+
 describe("A signal", function()
   local s, before
 
@@ -279,17 +284,6 @@ describe("A rollback", function()
           return table.unpack(results, 1, results.n)
         end
       ]],
-      ["saving the session"] = [[
-        local state = require("praxlua.state")
-        local save = state.save_state
-        state.save_state = function(target, session)
-          if session.status == "rolled_back" then return nil, "on purpose" end
-          return save(target, session)
-        end
-      ]],
-      ["deleting the undo data"] = [[
-        require("praxlua.run").discard = function() return nil, "on purpose" end
-      ]],
     }
     for step, patch in pairs(steps) do
       s = tiny.new()
@@ -310,5 +304,64 @@ describe("A rollback", function()
       assert.is_true(tiny.is_settled(s))
       helper.clean()
     end
+  end)
+
+  it("that cannot be marked or cleared up has rolled back all the same", function()
+    local steps = {
+      [[
+        local state = require("praxlua.state")
+        local save = state.save_state
+        state.save_state = function(target, session)
+          if session.status == "rolled_back" then return nil, "on purpose", "EROFS" end
+          return save(target, session)
+        end
+      ]],
+      [[ require("praxlua.run").discard = function() return nil, "on purpose" end ]],
+    }
+    for _, patch in ipairs(steps) do
+      s = tiny.new()
+      local before = tiny.snapshot(s)
+      local result = tiny.patched_upgrade(s, patch .. FAILING)
+      assert.equal(1, result.code, result.stderr)
+      assert.same(before, tiny.snapshot(s))
+      assert.truthy(tiny.event(result, "warning").message:find("clearing up failed: on purpose",
+        1, true))
+      assert.is_true(tiny.event(result, "rollback_completed").success)
+      local again = tiny.json(s, { "rollback" })
+      assert.equal(0, again.code, again.stderr)
+      assert.equal("rolled_back", again.last.status)
+      assert.equal("nothing_to_do", tiny.json(s, { "rollback" }).last.status)
+      assert.same(before, tiny.snapshot(s))
+      assert.is_true(tiny.is_settled(s))
+      helper.clean()
+    end
+  end)
+
+  it("makes room for the session on a full disk with the data it needs no more", function()
+    s = tiny.new()
+    local before = tiny.snapshot(s)
+    local result = tiny.patched_upgrade(s, [[
+      local state = require("praxlua.state")
+      local save = state.save_state
+      state.save_state = function(target, session)
+        local folder = target .. "/.upgrade/" .. session.session_id
+        if session.status == "rolled_back" and #core.tree.list(folder .. "/stage") > 0 then
+          return nil, "on purpose", "ENOSPC"
+        end
+        return save(target, session)
+      end
+      local rollback = require("praxlua.rollback")
+      local open_session = rollback.open_session
+      rollback.open_session = function(r, ...)
+        assert(core.file.write_atomic(r.folder .. "/stage/77", "large"))
+        return open_session(r, ...)
+      end
+    ]] .. FAILING)
+    assert.equal(1, result.code, result.stderr)
+    assert.is_nil(tiny.event(result, "warning"))
+    assert.same(before, tiny.snapshot(s))
+    assert.is_true(tiny.is_settled(s))
+    local _, session = next(tiny.sessions(s))
+    assert.equal("rolled_back", session.status)
   end)
 end)

@@ -3,6 +3,7 @@ local helper = require("spec.support.helper")
 local json = require("praxlua.json")
 local lfs = require("lfs")
 local run = require("praxlua.run")
+local seal = require("praxlua.seal")
 local state = require("praxlua.state")
 
 local NAME = run.TARGET_NAME
@@ -162,7 +163,7 @@ describe("run", function()
 
     it("names the holder by the lock's text where no session tells", function()
       local r, target = open()
-      helper.write(target .. "/.upgrade-lock", json.encode({
+      helper.write(target .. "/.upgrade-lock", seal.encode({
         session_id = "S", pid = core.system.pid(), host = core.system.hostname(),
         started_at = "2025-10-08T10:30:00Z",
       }))
@@ -389,7 +390,7 @@ describe("run", function()
       session.metadata.journal_records = nil
       assert(state.save_state(target, session))
       for note, expected in pairs({ ["{"] = "EBADJOURNAL", ["[]"] = "EBADJOURNAL",
-        ['{"format_version": 2}'] = "EFORMAT" }) do
+        ['{"format_version": 3}'] = "EFORMAT" }) do
         again()
         assert.is_true(run.load(r, session.session_id))
         assert(r.transaction:checkpoint(note))

@@ -1,6 +1,7 @@
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
 local json = require("praxlua.json")
+local seal = require("praxlua.seal")
 local state = require("praxlua.state")
 
 local UUID = "^%x%x%x%x%x%x%x%x%-%x%x%x%x%-%x%x%x%x%-%x%x%x%x%-%x%x%x%x%x%x%x%x%x%x%x%x$"
@@ -14,12 +15,29 @@ describe("state", function()
 
   local function path_of(id) return target .. "/.cache/state/" .. id .. ".json" end
 
-  local function written(id) return json.decode(helper.read(path_of(id))) end
+  local function previous_of(id) return path_of(id) .. ".previous" end
 
+  local function written(id) return assert(seal.open(helper.read(path_of(id)))) end
+
+  -- Another content under a good seal.
   local function damage(id, change)
     local dict = written(id)
     change(dict)
-    helper.write(path_of(id), json.encode(dict))
+    helper.write(path_of(id), seal.encode(dict, 1))
+  end
+
+  -- A session that was written twice: `waiting` is in the newest file, `in_progress` before it.
+  local function two_generations()
+    local session = assert(state.create_session(target))
+    session.status = "waiting"
+    assert(state.save_state(target, session))
+    return session.session_id
+  end
+
+  local function flip(path, byte, bit)
+    local data = helper.read(path)
+    helper.write(path, data:sub(1, byte - 1) .. string.char(data:byte(byte) ~ (1 << bit))
+      .. data:sub(byte + 1))
   end
 
   local function refused(code, ...)
@@ -36,7 +54,7 @@ describe("state", function()
       assert.truthy(a.session_id:find(UUID))
       assert.are_not.equal(a.session_id, b.session_id)
       local dict = written(a.session_id)
-      assert.equal(1, dict.format_version)
+      assert.equal(2, dict.format_version)
       assert.equal("praxis_os_upgrade_v1", dict.workflow_type)
       assert.equal("mcp_server", dict.target_file)
       assert.equal(0, dict.current_phase)
@@ -67,11 +85,13 @@ describe("state", function()
       assert.same(session, state.load_state(target, session.session_id))
     end)
 
-    it("leave only the state file behind", function()
+    it("leave two generations behind, and nothing else", function()
       local session = assert(state.create_session(target))
       for _ = 1, 3 do assert(state.save_state(target, session)) end
       local entries = assert(core.tree.list(target .. "/.cache/state"))
-      assert.equal(1, #entries)
+      assert.equal(2, #entries)
+      assert.equal(4, (select(2, seal.open(helper.read(path_of(session.session_id))))))
+      assert.equal(3, (select(2, seal.open(helper.read(previous_of(session.session_id))))))
     end)
 
     it("bring updated_at up to date and keep started_at", function()
@@ -136,8 +156,8 @@ describe("state", function()
 
     it("refuses a torn file of any length", function()
       local session = assert(state.create_session(target, nil, nil, { a = { b = "c" } }))
-      local whole = helper.read(path_of(session.session_id)):gsub("\n$", "")
-      for length = 0, #whole - 1, 7 do
+      local whole = helper.read(path_of(session.session_id))
+      for length = 0, #whole - 1 do
         helper.write(path_of(session.session_id), whole:sub(1, length))
         refused("ESTATECORRUPTED", session.session_id)
       end
@@ -145,12 +165,126 @@ describe("state", function()
       assert.truthy(state.load_state(target, session.session_id))
     end)
 
+    it("refuses a file with any bit flipped", function()
+      local session = assert(state.create_session(target))
+      local path = path_of(session.session_id)
+      for byte = 1, #helper.read(path) do
+        for bit = 0, 7 do
+          flip(path, byte, bit)
+          refused("ESTATECORRUPTED", session.session_id)
+          assert.equal("ESTATECORRUPTED", state.list_active_sessions(target)[1].code)
+          flip(path, byte, bit)
+        end
+      end
+      assert.truthy(state.load_state(target, session.session_id))
+    end)
+
+    it("goes back to the generation before when the newest is damaged, and says so", function()
+      local id = two_generations()
+      local whole = helper.read(path_of(id))
+      for _, data in ipairs({ "", whole:sub(1, 100), (whole:gsub("waiting", "waitinG")) }) do
+        helper.write(path_of(id), data)
+        local session, warning = state.load_state(target, id)
+        assert.equal("in_progress", session.status)
+        assert.truthy(warning:find(path_of(id), 1, true))
+        assert.truthy(warning:find("the generation before it counts", 1, true))
+      end
+      assert.equal(id, state.list_active_sessions(target)[1].session_id)
+    end)
+
+    it("says nothing of a generation before that is damaged or gone", function()
+      local id = two_generations()
+      flip(previous_of(id), 100, 0)
+      local session, warning = state.load_state(target, id)
+      assert.equal("waiting", session.status)
+      assert.is_nil(warning)
+      assert(os.remove(previous_of(id)))
+      assert.equal("waiting", state.load_state(target, id).status)
+    end)
+
+    it("reads the generation before where the newest is not there", function()
+      local id = two_generations()
+      assert(os.remove(path_of(id)))
+      local session, warning = state.load_state(target, id)
+      assert.equal("in_progress", session.status)
+      assert.is_nil(warning)
+      assert.equal(id, state.list_active_sessions(target)[1].session_id)
+      assert.same({ id }, state.list_ids(target))
+    end)
+
+    it("takes the higher sequence, whichever file it is in", function()
+      local id = two_generations()
+      local newest, before = helper.read(path_of(id)), helper.read(previous_of(id))
+      helper.write(path_of(id), before)
+      helper.write(previous_of(id), newest)
+      assert.equal("waiting", state.load_state(target, id).status)
+    end)
+
+    it("refuses when both generations are damaged", function()
+      local id = two_generations()
+      flip(path_of(id), 100, 0)
+      flip(previous_of(id), 100, 0)
+      assert.truthy(refused("ESTATECORRUPTED", id):find(path_of(id), 1, true))
+    end)
+
+    it("never keeps a damaged file as the generation before", function()
+      local id = two_generations()
+      local session = state.load_state(target, id)
+      flip(path_of(id), 100, 0)
+      session.status = "rollback_failed"
+      assert(state.save_state(target, session))
+      assert.equal("rollback_failed", state.load_state(target, id).status)
+      local before, sequence = seal.open(helper.read(previous_of(id)))
+      assert.equal("in_progress", before.status)
+      assert.equal(1, sequence)
+      flip(path_of(id), 100, 0)
+      assert.equal("in_progress", state.load_state(target, id).status)
+    end)
+
+    it("never goes back to before a session was over", function()
+      local id = two_generations()
+      local session = state.load_state(target, id)
+      session.status = "completed"
+      assert(state.save_state(target, session))
+      for _, path in ipairs({ path_of(id), previous_of(id) }) do
+        flip(path, 100, 0)
+        assert.equal("completed", state.load_state(target, id).status)
+        flip(path, 100, 0)
+      end
+    end)
+
+    it("reads a file from before there were seals, and seals it from then on", function()
+      local session = assert(state.create_session(target))
+      local id = session.session_id
+      local dict = written(id)
+      dict.format_version = 1
+      helper.write(path_of(id), json.encode(dict, { pretty = true }) .. "\n")
+      local older, warning = state.load_state(target, id)
+      session.format_version = 2
+      assert.same(session, older)
+      assert.is_nil(warning)
+      assert(state.save_state(target, older))
+      assert.equal(1, (select(2, seal.open(helper.read(path_of(id))))))
+      assert.equal(1, json.decode(helper.read(previous_of(id))).format_version)
+    end)
+
+    it("tells what to do about a file that is there and cannot be read", function()
+      assert(require("lfs").mkdir(target .. "/.cache"))
+      assert(require("lfs").mkdir(target .. "/.cache/state"))
+      assert(require("lfs").mkdir(path_of(ID)))
+      local session, message, code = state.load_state(target, ID)
+      assert.is_nil(session)
+      assert.equal("ENOTREG", code)
+      assert.truthy(message:find("move it away", 1, true))
+    end)
+
     it("refuses a newer format, before judging what is in it", function()
       local session = assert(state.create_session(target))
+      assert(state.save_state(target, session))
       damage(session.session_id, function(dict)
-        dict.format_version, dict.unheard_of = 2, true
+        dict.format_version, dict.unheard_of = 3, true
       end)
-      assert.truthy(refused("EFORMAT", session.session_id):find("format 2", 1, true))
+      assert.truthy(refused("EFORMAT", session.session_id):find("format 3", 1, true))
     end)
 
     it("refuses contents that contradict themselves", function()
@@ -288,6 +422,14 @@ describe("state", function()
       assert.equal("EFORMAT", by_path[path_of(newer.session_id)].code)
     end)
 
+    it("reports a file whose name is no session's", function()
+      local session = assert(state.create_session(target))
+      helper.write(path_of("copy"), helper.read(path_of(session.session_id)))
+      local got = state.list_active_sessions(target)
+      assert.equal(2, #got)
+      assert.equal(path_of("copy"), got[2].path)
+    end)
+
     it("leaves out other workflows, temporary files and what is not JSON", function()
       helper.write(path_of(ID), json.encode({ workflow_type = "test_generation", any = 1 }))
       helper.write(target .. "/.cache/state/." .. ID .. ".json.px-1-1", "{")
@@ -297,7 +439,47 @@ describe("state", function()
     end)
   end)
 
+  describe("remove_state", function()
+    it("removes both generations, and nothing where there are none", function()
+      local id = two_generations()
+      assert(state.remove_state(target, id))
+      assert.same({}, assert(core.tree.list(target .. "/.cache/state")))
+      assert(state.remove_state(target, id))
+      assert.equal("EINVAL", (select(3, state.remove_state(target, "../x"))))
+    end)
+  end)
+
   describe("session", function()
+    it("comes back from a note, unless the note is damaged", function()
+      local session = state.session.new({ metadata = { n = 1759919400123456789 } })
+      assert.same(session, state.session.from_note(assert(state.session.to_note(session))))
+      local _, message, code = state.session.from_note("{")
+      assert.equal("EJSON", code, message)
+    end)
+
+    it("that is too large to be read again is never written", function()
+      local session = assert(state.create_session(target))
+      local before = helper.read(path_of(session.session_id))
+      local limit = state.MAX_BYTES
+      finally(function() state.MAX_BYTES = limit end)
+      state.MAX_BYTES = 65536
+      session.metadata.text = ("x"):rep(state.MAX_BYTES)
+      for _, write in ipairs({
+        function() return state.session.to_note(session) end,
+        function() return state.save_state(target, session) end,
+      }) do
+        local ok, message, code = write()
+        assert.is_nil(ok)
+        assert.equal("EFBIG", code)
+        assert.truthy(message:find("can be read again", 1, true), message)
+      end
+      assert.equal(before, helper.read(path_of(session.session_id)))
+      session.metadata.text = ("x"):rep(state.MAX_BYTES - 4096)
+      assert(state.save_state(target, session))
+      assert.truthy(state.load_state(target, session.session_id))
+      assert.truthy(state.session.from_note(assert(state.session.to_note(session))))
+    end)
+
     it("copies in to_dict, so that later changes stay apart", function()
       local session = state.session.new({ metadata = { options = { yes = true } } })
       local dict = assert(state.session.to_dict(session))

@@ -69,4 +69,18 @@ describe("text.head", function()
     assert.equal("a\n(and 2 more lines)", text.head("a\nb\nc\n", 1))
     assert.equal("a\n\n(and 1 more line)", text.head("a\n\nc", 2))
   end)
+
+  it("takes white space off the ends, in a time by the length even of many blanks", function()
+    assert.equal("a  b", text.trim(" \t\na  b\r\n "))
+    assert.equal(" a  b", text.trim_end(" a  b\r\n "))
+    for _, blank in ipairs({ "", " ", "\n\t" }) do
+      assert.equal("", text.trim(blank))
+      assert.equal("", text.trim_end(blank))
+    end
+    local long = "a" .. (" "):rep(1000000) .. "b"
+    local began = os.clock()
+    assert.equal(long, text.trim(long .. "\n"))
+    assert.equal(long, text.trim_end(long .. "\n"))
+    assert.is_true(os.clock() - began < 1)
+  end)
 end)

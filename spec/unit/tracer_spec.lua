@@ -26,6 +26,11 @@ describe("the tracer", function()
   local function read(name) return helper.read(root .. "/" .. name) end
   local function exists(name) return lfs.symlinkattributes(root .. "/" .. name) ~= nil end
 
+  -- The processes of the actor that are left.
+  local function running()
+    return helper.output_of("find /proc/[0-9]*/exe -lname %s 2>/dev/null", command.quote(actor))
+  end
+
   -- Each counted call as "name path path2", the paths without the root.
   local function said(result)
     local all = {}
@@ -52,7 +57,8 @@ describe("the tracer", function()
 
   describe("counts", function()
     it("each mutating call once, and reads, pipes and other places not at all", function()
-      local elsewhere = helper.tempdir()
+      local elsewhere = root .. "-too" -- no folder beneath the root, whatever its name begins with
+      lfs.mkdir(elsewhere)
       local result = act({ "put a hello", "say hello", "pipe", "how a", "cd " .. elsewhere,
         "put b world", "unlink b" })
       assert.same({ "openat a", "write a" }, said(result))
@@ -103,8 +109,8 @@ describe("the tracer", function()
     it("over all threads and children, however they were started", function()
       local result = act({ "threads 5 t", "vfork", "put v x", "spawn", "put s x", "fork",
         "put f x", "thread-exec", "put w x" })
-      assert.equal(18, result.count)
-      assert.equal(18, #result.calls)
+      assert.equal(19, result.count)
+      assert.equal(19, #result.calls)
       assert.equal(0, result.code)
       local pids, tids = {}, {}
       for _, call in ipairs(result.calls) do
@@ -125,7 +131,7 @@ describe("the tracer", function()
     end)
 
     it("only processes of the executable, or only the others", function()
-      helper.write(root .. "/run.sh", "touch one; " .. command.quote(actor) .. " 'put two x'\n")
+      helper.write(root .. "/run.sh", ": > one; exec " .. command.quote(actor) .. " 'put two x'\n")
       local function count(who)
         return tracer.run({
           argv = { "/bin/sh", root .. "/run.sh" }, root = root, directory = root, who = who,
@@ -211,12 +217,11 @@ describe("the tracer", function()
       assert.is_true(result.hit)
       local threads = act({ "threads 8 t", "sleep 10000" }, { mode = "after", at = 9 })
       assert.is_true(threads.hit)
-      assert.equal("", helper.output_of(
-        "find /proc/[0-9]*/exe -lname %s 2>/dev/null", command.quote(actor)))
+      assert.equal("", running())
     end)
 
     it("a process that is stopped, or waits in vfork", function()
-      local result = act({ "vfork", "put a x", "sleep 10000" }, { mode = "after", at = 2 })
+      local result = act({ "vfork", "put a x", "sleep 10000" }, { mode = "after", at = 1 })
       assert.same({ 9, true }, { result.signal, result.hit })
     end)
 
@@ -261,6 +266,14 @@ describe("the tracer", function()
       local result = act(ACTS, { mode = "error", at = 2, errno = "EIO", sticky = true })
       assert.equal("mkdir 0\nmkdir EIO\nmkdir EIO\n", result.stdout)
       assert.same({ true, false, false }, { exists("a"), exists("b"), exists("c") })
+    end)
+
+    it("and some that follow", function()
+      local result = act({ "mkdir a", "mkdir b", "mkdir c", "mkdir d" },
+        { mode = "error", at = 2, errno = "EIO", sticky = 2 })
+      assert.same({ true, false, false, true },
+        { exists("a"), exists("b"), exists("c"), exists("d") })
+      assert.equal(4, result.count)
     end)
 
     it("of any process", function()
@@ -308,10 +321,19 @@ describe("the tracer", function()
       assert.equal(0, result.code)
     end)
 
+    it("a thread that calls nothing", function()
+      local look = "cat /proc/$TRACER_PID/task/*/status | grep '^State'"
+      local result = act({ "spin", "put a x" },
+        { mode = "pause", at = 1, hook = { "sh", "-c", look } })
+      assert.equal(("State:\tt (tracing stop)\n"):rep(2), result.hook_output)
+    end)
+
     it("where a child of vfork is the caller, and where the process is stopped anyway", function()
-      for _, acts in ipairs({ { "vfork", "put a x" }, { "fork", "stop", "put a x" } }) do
-        local result = act(acts, { mode = "pause", hook = { "true" } })
-        assert.same({ 0, 2 }, { result.code, #result.hooks })
+      for count, acts in pairs({
+        [3] = { "vfork", "put a x" }, [2] = { "fork", "stop", "put a x" },
+      }) do
+        local result = act(acts, { mode = "pause", hook = { "true" }, timeout = 1 })
+        assert.same({ 0, count }, { result.code, #result.hooks })
       end
     end)
 
@@ -333,6 +355,7 @@ describe("the tracer", function()
     it("a process that is stopped and goes on", function()
       local result = act({ "put a x", "stop", "put b x" })
       assert.same({ 0, 4 }, { result.code, result.count })
+      assert.matches("stop 0\n", result.stdout, 1, true)
     end)
 
     it("the exit code, and a death by a signal", function()
@@ -370,6 +393,14 @@ describe("the tracer", function()
       result = act({ "put a x" },
         { timeout = 0.2, mode = "pause", hook = { "sh", "-c", "exec sleep 60" } })
       assert.is_true(result.timed_out)
+    end)
+
+    it("when somebody ends the tracer, and nothing of the program stays", function()
+      local ok, message = pcall(act, { "put a x", "sleep 60000" },
+        { mode = "pause", at = 1, hook = { "sh", "-c", "kill -9 $PPID" } })
+      assert.is_false(ok)
+      assert.matches("the tracer failed", message)
+      assert(command.until_true(function() return running() == "" end, 10))
     end)
 
     it("when it is asked for what it does not know", function()

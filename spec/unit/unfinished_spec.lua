@@ -1,5 +1,7 @@
 --- An upgrade that was killed: what the next command finds, and the two ways out of it.
+local core = require("praxlua.core")
 local helper = require("spec.support.helper")
+local seal = require("praxlua.seal")
 local tiny = require("spec.support.tiny")
 
 describe("An upgrade killed in phase 3", function()
@@ -173,21 +175,57 @@ describe("An upgrade killed in phase 3", function()
   end)
 
   it("a folder that is gone is refused: what it changed is not called undone", function()
-    assert(require("praxlua.core").tree.remove(s.target .. "/.upgrade"))
+    assert(core.tree.remove(s.target .. "/.upgrade"))
     only_the_backup_helps(".upgrade/" .. id)
     assert.is_true(tiny.is_settled(s))
     assert.equal("failed", tiny.sessions(s)[id].status)
     assert.equal(3, tiny.json(s, { "resume", id }).code)
   end)
 
+  it("is rolled back or resumed from its journal, whatever stands for its state file", function()
+    local stands = {
+      function(path) assert(os.remove(path)) end,
+      function(path) helper.write(path, "") end,
+      function(path)
+        assert(os.remove(path))
+        helper.write(path .. "/in the way", "mine")
+      end,
+    }
+    for word, exit in pairs({ rollback = 0, resume = 0 }) do
+      for i, stand in ipairs(stands) do
+        tiny.reset(s)
+        stand(state_file())
+        stand(state_file() .. ".previous")
+        local result = tiny.json(s, { word })
+        -- Where the file cannot be written, an upgrade cannot go on; its rollback can.
+        local expected = i == 3 and word == "resume" and 1 or exit
+        assert.equal(expected, result.code, result.stderr)
+        if i == 3 then -- the folder waits until the session can be marked
+          local warning = tiny.event(result, "warning").message
+          assert.truthy(warning:find("move it away", 1, true), warning)
+          assert.same(before, tiny.snapshot(s))
+          assert(core.tree.remove(state_file()))
+          assert(core.tree.remove(state_file() .. ".previous"))
+          assert.equal(0, tiny.json(s, { "rollback" }).code)
+        end
+        if word == "rollback" or i == 3 then
+          is_as_before()
+        else
+          is_upgraded()
+        end
+      end
+    end
+  end)
+
   it("a newer format is refused, never guessed", function()
-    local newer = tiny.read(s, ".cache/state/" .. id .. ".json")
-      :gsub('"format_version": 1', '"format_version": 2')
+    local session = tiny.sessions(s)[id]
+    session.format_version = 3
+    local newer = seal.encode(session, 99)
     helper.write(state_file(), newer)
     for word, code in pairs({ resume = 3, rollback = 5 }) do
       local result = tiny.json(s, { word })
       assert.equal(code, result.code)
-      assert.truthy(result.last.message:find("format 2", 1, true), result.last.message)
+      assert.truthy(result.last.message:find("format 3", 1, true), result.last.message)
     end
     assert.equal(newer, tiny.read(s, ".cache/state/" .. id .. ".json"))
     assert.truthy(helper.read(folder() .. "/journal"))

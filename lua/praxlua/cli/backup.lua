@@ -112,11 +112,16 @@ function commands.backup(args)
   if args.action == "restore" then return restore(args, v, target) end
   local r
   if LOCKED[args.action] then
+    core.system.catch_signals() -- what was begun is taken back
     r, result = run.open({ target = target }, { emit = v.emit })
     if not r then return v.finish(result) end
   end
-  result = actions[args.action](context(target, v), args, v)
+  result = core.cancel.within(math.huge, actions[args.action], context(target, v), args, v)
   if r then run.close(r) end
+  local signal = core.system.interrupted()
+  if signal and result.exit_code ~= 0 then
+    result.exit_code, result.status = run.SIGNAL_EXITS[signal], "interrupted"
+  end
   if not v.json and result.exit_code == 0 and args.action == "list" then return 0 end
   return v.finish(result)
 end

@@ -13,20 +13,17 @@ local SHOWN = 5
 
 local function sessions_of(target)
   local list = json.array()
-  for _, entry in ipairs(core.tree.list(target .. "/.cache/state") or {}) do
-    local id = entry.path:match("^([^/]+)%.json$")
-    if id and state.is_session_id(id) then
-      local session, problem, code = state.load_state(target, id)
-      if session then
-        list[#list + 1] = {
-          session_id = id, status = session.status, started_at = session.started_at,
-          updated_at = session.updated_at, current_phase = session.current_phase,
-          completed = session.completed, phases = session.metadata.phases,
-          running = session.status == "in_progress" and run.is_alive(session),
-        }
-      elseif code ~= "ESTATENOTFOUND" then -- the server keeps sessions of its own there
-        list[#list + 1] = { session_id = id, status = "unreadable", problem = problem }
-      end
+  for _, id in ipairs(state.list_ids(target) or {}) do
+    local session, problem, code = state.load_state(target, id)
+    if session then
+      list[#list + 1] = {
+        session_id = id, status = session.status, started_at = session.started_at,
+        updated_at = session.updated_at, current_phase = session.current_phase,
+        completed = session.completed, phases = session.metadata.phases,
+        running = session.status == "in_progress" and run.is_alive(session), problem = problem,
+      }
+    elseif code ~= "ESTATENOTFOUND" then -- the server keeps sessions of its own there
+      list[#list + 1] = { session_id = id, status = "unreadable", problem = problem }
     end
   end
   table.sort(list, function(a, b) return (a.started_at or "") > (b.started_at or "") end)
