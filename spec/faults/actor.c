@@ -15,11 +15,13 @@
 **   say TEXT             writes to standard output;  pipe: into a pipe
 **   threads N NAME       N threads at once, each puts a file NAME.I
 **   thread-exec          a second thread executes the program anew, with the acts that follow
-**   fork, vfork, spawn   a child does the acts that follow; it is waited for
+**   fork, vfork, spawn   a child does the acts that follow; it is waited for; that of vfork first
+**                        tries to remove a folder "none"
 **   orphan               a child does the acts that follow; it is not waited for
 **   death                asks to be killed when the parent dies
 **   handle NAME          SIGUSR1 shall put NAME;  raise: sends it
 **   stop                 stops the whole process; a child lets it go on 50 ms later
+**   spin                 a second thread computes for ever
 **   sleep MS
 **   ring                 io_uring_setup;  map NAME: a writable shared mapping
 **
@@ -45,6 +47,7 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -103,7 +106,7 @@ static int nameless(const char *name, const char *text) {
 }
 
 static int open_how(const char *name, uint64_t flags) {
-    struct open_how how = {.flags = flags | O_CLOEXEC, .mode = flags & O_CREAT ? 0600 : 0};
+    struct open_how how = {.flags = flags | O_CLOEXEC, .mode = (flags & O_CREAT) ? 0600 : 0};
     int fd = (int)syscall(SYS_openat2, AT_FDCWD, name, &how, sizeof how);
     return closed(fd, fd >= 0);
 }
@@ -179,6 +182,7 @@ static int child(const char *how, bool wait_for_it) {
     } else if (strcmp(how, "vfork") == 0) {
         pid = vfork();
         if (pid == 0) {
+            rmdir("none");
             execv(self, argv);
             _exit(127);
         }
@@ -202,6 +206,12 @@ static int handle(const char *name) {
     return sigaction(SIGUSR1, &action, NULL);
 }
 
+static int64_t milliseconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
 static int stop(void) {
     pid_t parent = getpid();
     pid_t pid = fork();
@@ -210,8 +220,21 @@ static int stop(void) {
         kill(parent, SIGCONT);
         _exit(0);
     }
-    raise(SIGSTOP);
-    return waitpid(pid, NULL, 0) == pid ? 0 : -1;
+    int64_t began = milliseconds();
+    kill(parent, SIGSTOP);
+    bool stopped = milliseconds() - began > 30;
+    return waitpid(pid, NULL, 0) == pid && stopped ? 0 : -1;
+}
+
+static void *spin(void *nothing) {
+    for (volatile long at = 0; at >= 0; at = 1 - at)
+        ;
+    return nothing;
+}
+
+static int start_spinning(void) {
+    pthread_t id;
+    return pthread_create(&id, NULL, spin, NULL) == 0 ? 0 : -1;
 }
 
 /* The acts of one kind: on names. 1 when the verb is another one. */
@@ -271,6 +294,8 @@ static int act_otherwise(const char *verb, char *a, char *b) {
         return raise(SIGUSR1);
     if (strcmp(verb, "stop") == 0)
         return stop();
+    if (strcmp(verb, "spin") == 0)
+        return start_spinning();
     if (strcmp(verb, "sleep") == 0)
         return usleep((useconds_t)atoi(a) * 1000);
     if (strcmp(verb, "ring") == 0)

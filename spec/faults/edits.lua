@@ -53,6 +53,20 @@ function edits.calls(memory, name)
   return counted.calls
 end
 
+--- Whether a call is about the files of the installation, or about what is kept of them.
+---@param call table of tracer.run
+---@return boolean
+function edits.is_near(call)
+  for _, path in ipairs({ call.path or "", call.path2 or "" }) do
+    if path:find("/undo/", 1, true) or path:find("/stage/", 1, true) then return true end
+    if path ~= "" and not path:find("/%.cache/") and not path:find("/%.backups")
+      and not path:find("/%.upgrade") then
+      return true
+    end
+  end
+  return false
+end
+
 -- Whatever came of it, what is unfinished is rolled back, and then nothing is left.
 local function settle(p, problems)
   if #nemesis.leftovers(p.s) == 0 then return end

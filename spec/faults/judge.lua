@@ -65,6 +65,12 @@ function judge.exact(s, keep)
   })
 end
 
+local function some_of(lines)
+  local shown = math.min(#lines, 4)
+  return table.concat(lines, "; ", 1, shown)
+    .. (#lines > shown and (" and %d more"):format(#lines - shown) or "")
+end
+
 --- Which of the scenario's two versions the installation is.
 ---@param s table
 ---@return string|nil version "old" or "new"; "old" too where both are the same; nil: neither
@@ -80,8 +86,7 @@ function judge.version(s)
   local text = {}
   for _, name in ipairs({ "old", "new" }) do
     local lines = found.different[name]
-    text[#text + 1] = ("not %s: %s%s"):format(name, table.concat(lines, "; ", 1, math.min(#lines, 4)),
-      #lines > 4 and (" and %d more"):format(#lines - 4) or "")
+    text[#text + 1] = ("not %s: %s"):format(name, some_of(lines))
   end
   return nil, table.concat(text, " | ")
 end
@@ -158,8 +163,8 @@ end
 --- Runs praxlua with --json in the scenario's project, to its end.
 ---@param s table
 ---@param argv string[] without the executable
----@return table result code, stdout, stderr, seconds, last (the last event), problems (of judge.ending,
----  and processes that are left)
+---@return table result code, stdout, stderr, seconds, last (the last event), problems (of
+---  judge.ending, and processes that are left)
 function judge.run(s, argv)
   local whole = { s.executable, table.unpack(argv) }
   whole[#whole + 1] = "--json"
@@ -217,12 +222,22 @@ local function sessions_agree(s, version)
       if session.kind == "restore" then restores = restores + 1 else upgrades = upgrades + 1 end
     end
   end
-  local complete = version == "new" and 1 or 0
-  if s.kind == "upgrade" and upgrades ~= complete or s.kind == "restore" and restores ~= complete then
+  local complete = s.kind == "restore" and restores or upgrades
+  if complete ~= (version == "new" and 1 or 0) then
     problems[#problems + 1] = ("the installation is %s, but %d upgrades and %d restores are said "
       .. "to be complete"):format(version, upgrades, restores)
   end
   return problems
+end
+
+-- The project's own commits: those from before, and one more after an upgrade, unless git refused
+-- (a git that was killed leaves its locks).
+local function commit_is_right(s, version)
+  local result = judge.ask("run", {
+    argv = { "git", "rev-list", "--left-right", "--count", s.head .. "...HEAD" },
+    directory = s.project, environment = s.environment,
+  })
+  return result.stdout == "0\t0\n" or version == "new" and result.stdout == "0\t1\n"
 end
 
 --- What may not be there once no session is open: files, processes, sessions that say otherwise.
@@ -239,6 +254,9 @@ function judge.settled(s, version)
     wrong("left a process: %s", table.concat(process.command, " "))
   end
   append(problems, sessions_agree(s, version))
+  if s.head and not commit_is_right(s, version) then
+    wrong("the project's commits are not those of the %s version", version)
+  end
   for path, time in pairs(judge.ask("times", { root = s.project, paths = s.user })) do
     if s.user_times[path] ~= time then wrong("the user's file %s was written", path) end
   end
@@ -270,8 +288,7 @@ local function again(s, argv, problems)
   end
   local changed = judge.ask("compare", { a = "exact", b = judge.exact(s) })
   if #changed > 0 then
-    problems[#problems + 1] = ("second %s changed %s"):format(command(argv),
-      table.concat(changed, "; ", 1, math.min(#changed, 4)))
+    problems[#problems + 1] = ("second %s changed %s"):format(command(argv), some_of(changed))
   end
 end
 
@@ -287,8 +304,8 @@ local function second_of(verb, open, version)
   return verb == "rollback" and version == "old" and { "rollback", open } or { "resume" }
 end
 
--- Which versions a verb may lead to. A rollback leads back; a resume leads on, but for a session that
--- had changed nothing yet, or that was on its way back: those end as they were.
+-- Which versions a verb may lead to. A rollback leads back; a resume leads on, but for a session
+-- that had changed nothing yet, or that was on its way back: those end as they were.
 local function may_be(s, verb, before, goes_back)
   if verb == "rollback" then return { old = true, new = s.kind == "restore" } end
   return { new = true, old = before == "old" or goes_back }
@@ -306,8 +323,8 @@ local function wrong_end(s, verb, may, result, version, difference)
   end
 end
 
--- No session is open: the installation is one of the two versions, and stays it. What a session that
--- is over has left is swept by whatever command comes first.
+-- No session is open: the installation is one of the two versions, and stays it. What a session
+-- that is over has left is swept by whatever command comes first.
 local function nothing_open(s, version, problems)
   local first = judge.run(s, { "resume" })
   append(problems, first.problems, "`praxlua resume`: ")
@@ -336,9 +353,9 @@ end
 --- installation, a second call, leftovers, the session's file, the user's files, processes.
 ---@param s table
 ---@param verb string "resume" or "rollback"
----@param options { again: boolean?, goes_back: boolean? }? again: where the installation is old in the
----  end, the command is begun again (nil: unless that was the verb's work); goes_back: a rollback had
----  begun
+---@param options { again: boolean?, goes_back: boolean? }? again: where the installation is old in
+---  the end, the command is begun again (nil: unless that was the verb's work); goes_back: a
+---  rollback had begun
 ---@return string[] problems
 ---@return string outcome "nothing", "old", "new" or "neither": what was found
 function judge.recover(s, verb, options)

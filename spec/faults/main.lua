@@ -1,13 +1,15 @@
---- The fault campaigns: runs the families of spec/faults/families, prints a line for each, and writes
--- $B/reliability.json. Exits with 1 when a case is bad, or a family has done less than its floor.
+--- The fault campaigns: runs the families of spec/faults/families, prints a line for each, and
+-- writes $B/reliability.json. Exits with 1 when a case is bad, or a family has done less than its
+-- floor.
 --
--- Environment: B (the build directory), FAMILY (one or some of them; all when empty), CASE (only this
--- case), SHARE (full, sample, or all: more than full where a family has it), SEED, JOBS (processes), PRAXLUA_HOST (the executable under test).
--- With --work FILE NUMBER it is one of the processes of another run.
+-- Environment: B (the build directory), FAMILY (one or some of them; all when empty), CASE (only
+-- this case, or with a "*" at its end all that begin like it), SHARE (full, sample, or all: more
+-- than full where a family has it), SEED, JOBS (processes), PRAXLUA_HOST (the executable under
+-- test). With --work FILE NUMBER it is one of the processes of another run.
 --
--- A family is a table { name, needs?, floor = { full = { cases, states? }, sample = { cases } }, run },
--- and run(c) returns { cases, states?, bad = { { case, why } }, skipped?, details? }. What c has is
--- made below, in `context_of`.
+-- A family is a table { name, needs?, floor = { full = { cases, states? }, sample = { cases } },
+-- run }, and run(c) returns { cases, states?, bad = { { case, why } }, skipped?, details? }. What
+-- c has is made below, in `context_of`.
 local cjson = require("cjson")
 local lfs = require("lfs")
 
@@ -16,6 +18,8 @@ local BUILD = os.getenv("B") or "build"
 -- The order in which they run; further ones follow by name.
 local ORDER = { "kill", "errno", "double", "cut_model", "cut_real", "full_disk", "concurrency",
   "corruption", "allocation", "mutation" }
+
+local SHARES = { full = true, sample = true, all = true }
 
 local function quote(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
 
@@ -73,10 +77,10 @@ local function some(c, list, count)
 end
 
 -- Everything a family may use: share, seed, jobs, directory (empty, its own), only, say(text),
--- random(n) (1 to n) and some(list, count), by the seed, reseed(text), map(items, name), claim(name),
--- each_scenario(names, name) (a map that CASE does not narrow), memory (a table of this process),
--- scenario(name), which opens one only once in a process and hands it to the families after this one:
--- begin with s.reset().
+-- random(n) (1 to n) and some(list, count), by the seed, reseed(text), map(items, name),
+-- claim(name), each_scenario(names, name) (a map that CASE does not narrow), memory (a table of
+-- this process), scenario(name), which opens one only once in a process and hands it to the
+-- families after this one: begin with s.reset().
 local function context_of(family, given)
   local c = { memory = {}, family = family.name, say = function(text) say("    %s", text) end }
   for name, value in pairs(given) do c[name] = value end
@@ -127,18 +131,25 @@ local function work(path, number)
   out:close()
 end
 
+-- Whether CASE is this one, or the beginning of its name followed by "*".
+local function is_chosen(item, only)
+  if not only then return true end
+  local beginning = only:match("^(.*)%*$")
+  return item.case == only or beginning and item.case:sub(1, #beginning) == beginning
+end
+
 local maps = 0
 
--- Runs family[code](c, item) for each item, in c.jobs processes. Items and results are data; a case
--- that raised gives { crashed = text }. `only`: the items of that `case` are run; the others have no
--- result.
+-- Runs family[code](c, item) for each item, in c.jobs processes. Items and results are data; a
+-- case that raised gives { crashed = text }. `only`: the items of that `case` are run; the others
+-- have no result.
 local function map(c, items, code, only)
   maps = maps + 1
   local path = ("%s/map-%d"):format(c.base, maps)
   lfs.mkdir(path .. ".taken")
   local chosen = {}
   for i, item in ipairs(items) do
-    if not only or item.case == only then chosen[#chosen + 1] = item end
+    if is_chosen(item, only) then chosen[#chosen + 1] = item end
     item.index = i
   end
   local given = { share = c.share, seed = c.seed, jobs = c.jobs, base = c.base, only = c.only,
@@ -191,7 +202,8 @@ end
 
 local function reproduction(family, case, options)
   local share = options.share == "full" and "" or " SHARE=" .. options.share
-  return ("make faults FAMILY=%s CASE=%s SEED=%d%s"):format(family, quote(case), options.seed, share)
+  return ("make faults FAMILY=%s CASE=%s SEED=%d%s"):format(family, quote(case), options.seed,
+    share)
 end
 
 local function run_family(name, options, scratch)
@@ -202,8 +214,8 @@ local function run_family(name, options, scratch)
   lfs.mkdir(base .. "/main")
   lfs.mkdir(scratch .. "/scenarios")
   local c = context_of(family, {
-    share = options.share, seed = options.seed, jobs = options.jobs, only = options.only, base = base,
-    directory = base .. "/main", scratch = scratch, shared = scratch .. "/scenarios",
+    share = options.share, seed = options.seed, jobs = options.jobs, only = options.only,
+    base = base, directory = base .. "/main", scratch = scratch, shared = scratch .. "/scenarios",
   })
   c.map = function(items, code) return map(c, items, code, c.only) end
   c.each_scenario = function(names, code) return each_scenario(c, names, code) end
@@ -301,7 +313,7 @@ local function main()
     share = variable("SHARE") or "full", seed = math.tointeger(variable("SEED") or 1),
     jobs = math.tointeger(variable("JOBS") or output_of("nproc")), only = variable("CASE"),
   }
-  assert(({ full = true, sample = true, all = true })[options.share], "SHARE is full, sample or all")
+  assert(SHARES[options.share], "SHARE is full, sample or all")
   local names = families(variable("FAMILY") or "")
   assert(not options.only or #names == 1, "a CASE is of one FAMILY")
   local scratch = output_of("mktemp -d ${TMPDIR:-/tmp}/praxlua-faults-XXXXXX")

@@ -25,13 +25,16 @@ local function text_of(name, first)
   return table.concat(lines, "\n") .. "\n"
 end
 
--- Shipped files long enough for a person's line at the end and a new first line to merge.
+-- Shipped files long enough for a person's line at the end and a new first line to merge; and what
+-- makes pip install.
 local FIRST = {
+  ["mcp_server/requirements.txt"] = "mcp==1\n",
   ["universal/standards/testing/long.md"] = text_of("long", "release 1"),
   ["universal/standards/testing/log.md"] = text_of("log", "release 1"),
   ["universal/standards/testing/steady.md"] = text_of("steady", "the same in both"),
 }
 local SECOND = {
+  ["mcp_server/requirements.txt"] = "mcp==2\n",
   ["universal/standards/testing/long.md"] = text_of("long", "release 2"),
   ["universal/standards/testing/log.md"] = text_of("log", "release 2"),
   ["universal/standards/testing/fresh.md"] = text_of("fresh", "new in 2"),
@@ -120,6 +123,10 @@ function nemesis.run(s, argv, more) return nemesis.finish(nemesis.start(s, argv,
 --- The words of an upgrade.
 ---@return string[]
 function nemesis.upgrade(s, ...) return { "upgrade", "--source", s.source, ... } end
+
+--- Whether a started command has ended.
+---@return boolean
+function nemesis.has_ended(run) return helper.read(run.at.code) ~= nil end
 
 --- Kills praxlua, and nothing else.
 function nemesis.kill(run)

@@ -162,7 +162,7 @@ function power.open(u, name, kind)
   volume.make(kind, u.start)
   volume.mount(kind, u.start, u.point)
   local s = scenarios.open(name, u.point)
-  judge.ask("remove", { path = s.root .. "/saved" })
+  judge.ask("remove", { path = s.saved })
   u.s = s
   volume.unmount(u.point)
   return s

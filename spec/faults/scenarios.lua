@@ -1,8 +1,8 @@
---- The start states of the fault campaigns: a source, an installation and one command of praxlua, all
--- so small that the command takes less than half a second.
+--- The start states of the fault campaigns: a source, an installation and one command of praxlua,
+-- all so small that the command takes less than half a second.
 --
 --   upgrade    an installation whose base is recorded, to the next release
---   custom     the same with a phase of its own and conflicts that --on-conflict decides
+--   custom     the same with a phase of its own, conflicts that --on-conflict decides, --git-commit
 --   first      an installation without a recorded base
 --   failing    an upgrade whose phase 4 fails: it ends rolled back
 --   resume     of an upgrade that was killed in phase 3
@@ -10,10 +10,12 @@
 --   undo       the rollback of a completed upgrade
 --   restore    of a whole backup, after changes by hand
 --
--- A scenario s has: name, root, project, target, installation (its folder's name), source, executable, environment, argv (the command under fault, without the executable), old, new (listings),
--- kind ("upgrade" or "restore"), code (the exit code of the command when nothing goes wrong),
--- goes_back (it ends as the old version), user (files that are a person's, relative to the project),
--- known (sessions that were there), reset().
+-- A scenario s has: name, root, project, target, installation (its folder's name), source,
+-- executable, environment, argv (the command under fault, without the executable), old, new
+-- (listings), kind ("upgrade" or "restore"), code (the exit code of the command when nothing goes
+-- wrong), goes_back (it ends as the old version), user (files that are a person's, relative to the
+-- project), known (sessions that were there), head (the commit of the project, where it is in
+-- git), reset().
 local cjson = require("cjson")
 local judge = require("spec.faults.judge")
 local lfs = require("lfs")
@@ -22,10 +24,12 @@ local tracer = require("spec.faults.tracer")
 local scenarios = {}
 
 --- In the order in which campaigns run them.
-scenarios.NAMES = { "upgrade", "custom", "first", "failing", "resume", "rollback", "undo", "restore" }
+scenarios.NAMES = {
+  "upgrade", "custom", "first", "failing", "resume", "rollback", "undo", "restore",
+}
 
 local NAME = ".praxis-os"
-local COPIED = { "project", "source" }
+local GIT_DIRECTORY = "project.git" -- beside the project: its content is not the installation's
 local RECORDS = {
   NAME .. "/VERSION.txt", NAME .. "/UPDATE_LOG.txt", NAME .. "/INSTALLATION_SUMMARY.md",
   NAME .. "/.installed-manifest.json",
@@ -165,25 +169,32 @@ local function ready(s)
   s.argv = { "upgrade", "--source", s.source, "--keep-backups", "1" }
 end
 
--- The call of the upgrade that makes what `resume` and `rollback` find: in phase 3, and the same each
--- time.
+--- Runs praxlua under the tracer, in the project of a scenario.
+---@param s table
+---@param argv string[] without the executable
+---@param options table of tracer.run; `root` is the project where none is named
+---@return table result of tracer.run
+function scenarios.trace(s, argv, options)
+  options.argv = { s.executable, table.unpack(argv) }
+  options.environment, options.directory = s.environment, s.project
+  options.root, options.executable = options.root or s.project, s.executable
+  return tracer.run(options)
+end
+
+-- The call of the upgrade that makes what `resume` and `rollback` find: in phase 3, and the same
+-- each time.
 local function point_of_wreck(s)
-  local counted = tracer.run({ argv = { s.executable, table.unpack(s.argv) }, mode = "count",
-    environment = s.environment, directory = s.project, root = s.project,
-    executable = s.executable, log = true })
   local at
-  for _, call in ipairs(counted.calls) do
+  for _, call in ipairs(scenarios.trace(s, s.argv, { mode = "count", log = true }).calls) do
     if (call.path2 or ""):find("mcp_server/requirements%.txt$") then at = call.n end
   end
   return assert(at, "the upgrade does not replace mcp_server/requirements.txt")
 end
 
--- The journal knows the inodes of the files, so that a copy of a wreck is not that wreck: it is made
--- anew each time.
+-- The journal knows the inodes of the files, so that a copy of a wreck is not that wreck: it is
+-- made anew each time.
 local function wreck(s)
-  local killed = tracer.run({ argv = { s.executable, table.unpack(s.wrecked) }, mode = "after",
-    at = s.wrecked_at, environment = s.environment, directory = s.project, root = s.project,
-    executable = s.executable })
+  local killed = scenarios.trace(s, s.wrecked, { mode = "after", at = s.wrecked_at })
   assert(killed.hit, "the upgrade was not killed")
 end
 
@@ -200,11 +211,19 @@ end
 function makers.custom(s)
   ready(s)
   commit(s, { ["universal/standards/testing/pyramid.md"] = "pyramid 3\n" })
+  s.decided = {
+    ["standards/universal/testing/pyramid.md"] = "universal/standards/testing/pyramid.md",
+    ["standards/universal/ai-assistant/guide.md"] = "universal/standards/ai-assistant/guide.md",
+  }
   write(s.root .. "/phases/rewrite.lua", PHASE)
   write(s.target .. "/specs/old-name.md", "to be renamed\n")
   write(s.target .. "/specs/obsolete.md", "to be removed\n")
   write(s.target .. "/standards/universal/ai-assistant/guide.md", "my guide\n")
-  s.argv = { "upgrade", "--source", s.source, "--on-conflict", "theirs", "--phases",
+  succeed(s, { "sh", "-ec", "git init -q --template= --separate-git-dir=../" .. GIT_DIRECTORY
+    .. " && git add -A && git commit -q -m begin" }, s.project)
+  s.head = succeed(s, { "git", "rev-parse", "HEAD" }, s.project)
+  s.copied[#s.copied + 1] = GIT_DIRECTORY
+  s.argv = { "upgrade", "--source", s.source, "--on-conflict", "theirs", "--git-commit", "--phases",
     s.root .. "/phases" }
   s.user = { "app.py", NAME .. "/standards/development/rules.md" }
 end
@@ -256,15 +275,40 @@ local function known_sessions(s)
   return known
 end
 
--- What the command leads to: it is run once, and for an upgrade the oracle says what is right.
+-- What a right upgrade leads to is the oracle's word, not praxlua's; its own records apart.
+local MAPPING = { "universal/standards=standards/universal", "universal/workflows=workflows",
+  "mcp_server=mcp_server" }
+
+local function check_new(s)
+  local expected = judge.ask("expect", {
+    before = s.root .. ":old", repository = s.source, old = s.commits[#s.commits - 1],
+    new = s.commits[#s.commits], map = MAPPING,
+  })
+  local wrong = judge.ask("compare", {
+    a = expected, b = s.root .. ":new", part = "tree",
+    ignore = { ".gitignore", table.unpack(s.records) },
+  })
+  assert(#wrong == 0, "the upgrade itself is wrong: " .. table.concat(wrong, "\n"))
+end
+
+-- In custom the conflicts were decided for the source.
+local function check_decided(s)
+  for path, from in pairs(s.decided) do
+    assert(read(s.target .. "/" .. path) == read(s.source .. "/" .. from), path .. " is wrong")
+  end
+end
+
+-- What the command leads to: it is run once.
 local function learn_new(s)
   local result = judge.run(s, s.argv)
   if result.code ~= s.code or #result.problems > 0 then
     error(("the scenario's own command: exit %s\n%s%s"):format(tostring(result.code),
       table.concat(result.problems, "\n"), result.stderr), 2)
   end
-  s.exact = s.goes_back and { "old", "new" } or { "old" }
-  s.new = judge.listing(s, "new", s.goes_back)
+  s.exact = { "old" }
+  s.new = judge.listing(s, "new")
+  if s.decided then return check_decided(s) end
+  if s.kind == "upgrade" and s.code == 0 then check_new(s) end
 end
 
 --- The executable under test, from PRAXLUA_HOST.
@@ -279,13 +323,13 @@ local function make(name, root)
     name = name, installation = NAME, root = root, project = root .. "/project",
     target = root .. "/project/" .. NAME, source = root .. "/source", home = root .. "/home",
     saved = root .. "/saved", executable = scenarios.executable(), records = RECORDS,
-    kind = "upgrade", code = 0, known = {}, commits = {},
+    kind = "upgrade", code = 0, known = {}, commits = {}, copied = { "project", "source" },
   }
   s.environment = environment_of(s)
   lfs.mkdir(root)
   makers[name](s)
   lfs.mkdir(s.saved)
-  judge.ask("copy", { source = root, destination = s.saved, names = COPIED })
+  judge.ask("copy", { source = root, destination = s.saved, names = s.copied })
   s.known = known_sessions(s)
   s.user_times = judge.ask("times", { root = s.project, paths = s.user })
   s.old = judge.listing(s, "old", true)
@@ -295,7 +339,7 @@ end
 
 local function with_reset(s)
   function s.reset()
-    judge.ask("copy", { source = s.saved, destination = s.root, names = COPIED })
+    judge.ask("copy", { source = s.saved, destination = s.root, names = s.copied })
     if s.wrecked_at then wreck(s) end
   end
   s.reset()
@@ -323,7 +367,7 @@ function scenarios.open(name, directory)
   if not s then
     s = make(name, root)
     if s.wrecked then
-      judge.ask("copy", { source = s.saved, destination = root, names = COPIED })
+      judge.ask("copy", { source = s.saved, destination = root, names = s.copied })
       s.wrecked_at = point_of_wreck(s)
       s.argv = s.after
     end

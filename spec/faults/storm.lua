@@ -35,6 +35,7 @@ end
 
 -- While pip installs, nobody else may: the folder is a lock of our own.
 local TAKE_TURNS = [[
+touch "$venv/../../pip-was-here"
 mkdir "$venv/../../only-one" || echo "two at once: $$" >> "$venv/../../two-at-once"
 %s
 rmdir "$venv/../../only-one"
@@ -42,6 +43,8 @@ rmdir "$venv/../../only-one"
 
 local function two_at_once(s)
   local said = helper.read(s.project .. "/two-at-once")
+  local was_here = os.remove(s.project .. "/pip-was-here")
+  if not was_here then return { "nobody installed anything" } end
   return said and { "two owners at once: " .. said:gsub("%s+", " ") } or {}
 end
 

@@ -60,10 +60,10 @@ static struct {
     char **program;
     Mode mode;
     Who who;
-    long at;
+    long at, sticky; /* the call, and how many from there on fail */
     int error;
     double timeout, linger; /* seconds */
-    bool sticky, leader_only, data, list;
+    bool leader_only, data, list;
 } options = {.timeout = 60, .linger = 600, .executable = ""};
 
 /* One counted call, from its entry to its exit. */
@@ -746,7 +746,8 @@ static bool is_due(long n) {
         return false;
     if (options.mode == PAUSE)
         return options.at == 0 || n == options.at;
-    return n == options.at || (options.mode == FAIL && options.sticky && n > options.at);
+    return n == options.at ||
+           (options.mode == FAIL && n > options.at && n - options.at < options.sticky);
 }
 
 /* A call that is counted has just been entered. */
@@ -1226,7 +1227,7 @@ static void read_option(int option) {
         options.hook_output = optarg;
         break;
     case 's':
-        options.sticky = true;
+        options.sticky = strtol(optarg, NULL, 10);
         break;
     case 'O':
         options.leader_only = true;
@@ -1255,7 +1256,7 @@ static void read_command_line(int argc, char **argv) {
                                           {"linger", required_argument, NULL, 'L'},
                                           {"hook", required_argument, NULL, 'H'},
                                           {"hook-output", required_argument, NULL, 'o'},
-                                          {"sticky", no_argument, NULL, 's'},
+                                          {"sticky", required_argument, NULL, 's'},
                                           {"leader-only", no_argument, NULL, 'O'},
                                           {"data", no_argument, NULL, 'd'},
                                           {"list", no_argument, NULL, 'v'},

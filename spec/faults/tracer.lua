@@ -110,9 +110,10 @@ local VALUES = {
   mode = "--mode", at = "--at", errno = "--errno", timeout = "--timeout", linger = "--linger",
   directory = "--directory", who = "--who", executable = "--executable",
 }
-local SWITCHES = { sticky = "--sticky", leader_only = "--leader-only", data = "--data" }
+local SWITCHES = { leader_only = "--leader-only", data = "--data" }
 local KNOWN = {
   argv = true, environment = true, root = true, hook = true, log = true, stdin = true,
+  sticky = true,
 }
 
 local function words_of(o, log)
@@ -132,6 +133,7 @@ local function words_of(o, log)
     assert(VALUES[name] or SWITCHES[name] or KNOWN[name], "tracer.run knows no " .. name)
   end
   if not o.who then add("--who", o.executable and "host" or "all") end
+  if o.sticky then add("--sticky", math.type(o.sticky) and o.sticky or math.maxinteger) end
   if o.log or o.data then add("--list") end
   if o.hook then add("--hook-output", log .. ".hook") end
   for _, word in ipairs(o.hook or {}) do add("--hook", word) end
@@ -167,6 +169,7 @@ end
 -- * torn: a write of more than one byte is executed by half, then everything is killed
 -- * short: a write of more than one byte is executed by half, and the program goes on
 -- * error: the call fails with `errno` and is not executed; with `sticky` all later ones do, too
+--   (a number: so many in all)
 -- * pause: everything traced is stopped while the program `hook` runs, with the number and the name
 --   of the call as last arguments and TRACER_PID, TRACER_LEADER in its environment; at every call
 --   when `at` is nil

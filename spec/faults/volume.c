@@ -13,6 +13,7 @@
 **   volume cut FROM DIRECTORY NUMBER NAME     the same, to DIRECTORY/DIGEST unless that is there, and
 **                                             adds "NUMBER NAME DIGEST" to DIRECTORY/cuts
 **   volume fill POINT BYTES [INODES]          leaves BYTES free (and INODES), see fill()
+**   volume free POINT                         prints the bytes and inodes that are left
 **   volume replay POINT PLAN                  carries out a list of changes, see replay()
 **   volume list POINT                         every path with what is there, see list()
 **   volume digest POINT                       a digest of that list
@@ -205,11 +206,11 @@ static int cut(const char *image, const char *directory, const char *number, con
     if (out >= 0 && (go_through(in, out, &m) != 0 || close(out) != 0))
         return failed("copy", path);
     snprintf(path, sizeof path, "%s/cuts", directory);
-    FILE *list = fopen(path, "ae");
-    if (!list)
+    FILE *cuts = fopen(path, "ae");
+    if (!cuts)
         return failed("open", path);
-    fprintf(list, "%s %s %s\n", number, name, digest);
-    return fclose(list) == 0 ? 0 : failed("write", path);
+    fprintf(cuts, "%s %s %s\n", number, name, digest);
+    return fclose(cuts) == 0 ? 0 : failed("write", path);
 }
 
 /* ======================= A full disk ======================= */
@@ -274,6 +275,15 @@ static int fill(const char *point, unsigned long long bytes, long inodes) {
     syncfs(dir);
     printf("%llu\n", free_bytes(dir));
     close(dir);
+    return 0;
+}
+
+static int print_free(int fd) {
+    struct statvfs s;
+    if (fstatvfs(fd, &s) != 0)
+        return -1;
+    printf("%llu %llu\n", (unsigned long long)s.f_bavail * s.f_frsize,
+           (unsigned long long)s.f_favail);
     return 0;
 }
 
@@ -383,13 +393,13 @@ static int change(int dir, char **word, const size_t *size) {
 **   chmod P OCTAL · truncate P SIZE · write P OFFSET DATA */
 static int replay(const char *point, const char *plan) {
     int dir = open(point, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    FILE *list = fopen(plan, "re");
+    FILE *lines = fopen(plan, "re");
     char *line = NULL;
     size_t room = 0;
     int number = 0, rc = 0;
-    if (dir < 0 || !list)
+    if (dir < 0 || !lines)
         return failed("open", dir < 0 ? point : plan);
-    for (ssize_t n; rc == 0 && (n = getline(&line, &room, list)) > 0;) {
+    for (ssize_t n; rc == 0 && (n = getline(&line, &room, lines)) > 0;) {
         char *word[4] = {"", "", "", ""}, *state = NULL;
         size_t size[4] = {0};
         number++;
@@ -406,7 +416,7 @@ static int replay(const char *point, const char *plan) {
         }
     }
     free(line);
-    fclose(list);
+    fclose(lines);
     close(dir);
     return rc;
 }
@@ -527,6 +537,8 @@ int main(int argc, char **argv) {
         return cut(argv[2], argv[3], argv[4], argv[5]);
     if (strcmp(verb, "fill") == 0 && argc >= 4)
         return fill(argv[2], strtoull(argv[3], NULL, 10), argc > 4 ? atol(argv[4]) : -1);
+    if (strcmp(verb, "free") == 0 && argc >= 3)
+        return on_open(argv[2], print_free);
     if (strcmp(verb, "replay") == 0 && argc == 4)
         return replay(argv[2], argv[3]);
     if (strcmp(verb, "list") == 0 && argc == 3)

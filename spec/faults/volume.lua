@@ -13,7 +13,7 @@ local volume = {}
 local TYPES = {
   ext4 = {
     size = "24m", options = "noauto_da_alloc,commit=900",
-    mkfs = { "mkfs.ext4 -q -F -b 4096 -N 4096 -J size=4" },
+    mkfs = { "mkfs.ext4 -q -F -b 4096 -N 4096 -J size=4 -m 0" },
   },
   xfs = {
     size = "64m", options = "nouuid",
@@ -81,6 +81,15 @@ function volume.unmount(point) volume.run("unmount", point) end
 
 --- Makes a copy of an image, with its holes.
 function volume.copy(image, to) volume.run("copy", image, to) end
+
+--- What is left on a mounted file system.
+---@param point string
+---@return integer bytes
+---@return integer inodes
+function volume.free(point)
+  local bytes, inodes = volume.run("free", point):match("(%d+) (%d+)")
+  return math.tointeger(tonumber(bytes)), math.tointeger(tonumber(inodes))
+end
 
 local LETTERS = { d = "directory", f = "file", l = "link", o = "other" }
 

@@ -47,8 +47,8 @@ local function add(results, word)
 end
 
 local function build_variant(directory, variables)
-  return os.execute(("env -u MAKEFLAGS -u MFLAGS make -s -j%s B=%s %s all"):format(jobs,
-    quote(directory), variables))
+  return os.execute(("env -u MAKEFLAGS -u MFLAGS make -s -j%s B=%s %s all fault-tools"):format(
+    jobs, quote(directory), variables))
 end
 
 -- What the samples of the integration tests are made from is built once a run.
@@ -96,12 +96,13 @@ local function run_specs(roots, directory, results, extra)
   count_results(results_directory, results)
 end
 
--- Runs a command that prints "ok - ..." and "not ok - ..." lines.
+-- Runs a command that prints "ok - ...", "not ok - ..." and "skipped - ..." lines.
 local function run_checks(command, results)
   local pipe = assert(io.popen(command .. " 2>&1"))
   local failed = results.failed
   for line in pipe:lines() do
     local word = line:match("^not ok ") and "failed" or line:match("^ok ") and "passed"
+      or line:match("^skipped %- ") and "skipped"
     if word then add(results, word) end
     say("  ", line)
   end
@@ -138,6 +139,12 @@ end
 
 function stages.integration(results)
   run_specs("spec/integration", build, results)
+end
+
+-- A part of the cases of each family of faults, drawn by a seed; a family is one line.
+function stages.faults(results)
+  run_checks(("env -u MAKEFLAGS -u MFLAGS make -s B=%s JOBS=%s SHARE=sample faults"):format(
+    quote(build), jobs), results)
 end
 
 -- The specs that are about C, or drive much of it.

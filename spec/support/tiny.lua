@@ -8,6 +8,7 @@ local events = require("praxlua.events")
 local helper = require("spec.support.helper")
 local json = require("praxlua.json")
 local lfs = require("lfs")
+local seal = require("praxlua.seal")
 
 local tiny = {}
 
@@ -304,7 +305,7 @@ function tiny.sessions(s)
   local found = {}
   for _, name in ipairs(tiny.names(s, ".cache/state")) do
     local id = name:match("^(.*)%.json$")
-    if id then found[id] = assert(json.decode(tiny.read(s, ".cache/state/" .. name))) end
+    if id then found[id] = assert(seal.open(tiny.read(s, ".cache/state/" .. name))) end
   end
   return found
 end

@@ -45,11 +45,6 @@ end
 -- ---------------------------------------------------------------------------------------------
 -- From the log to models
 
-local UMASK = 18 -- 022
-
-local MAKES = { open = true, openat = true, openat2 = true, creat = true, mkdir = true,
-  mkdirat = true }
-
 -- A call of the tracer's log as the model wants it; nil for one outside the volume.
 local function translated(call, point)
   local function inside(path)
@@ -60,7 +55,7 @@ local function translated(call, point)
   if not path then return nil end
   return {
     n = call.n, name = call.name, path = path, path2 = inside(call.path2), flags = call.flags,
-    mode = call.mode and (MAKES[call.name] and call.mode & ~UMASK or call.mode), size = call.size,
+    mode = call.mode, size = call.size,
     offset = call.offset and call.offset >= 0 and call.offset or nil, data = call.data,
     target = call.text, inode = call.inode, result = call.result,
   }

@@ -1,6 +1,6 @@
---- An error of the system at every mutating call of praxlua: ENOSPC, EIO and others, once or from then
--- on, and writes that write only a part. What the command says with its exit code has to be what the
--- installation is; and once the fault is gone, resume or rollback bring it to its end.
+--- An error of the system at every mutating call of praxlua: ENOSPC, EIO and others, once or from
+-- then on, and writes that write only a part. What the command says with its exit code has to be
+-- what the installation is; and once the fault is gone, resume or rollback bring it to its end.
 --
 -- A case is SCENARIO:N:ERRNO:once, SCENARIO:N:ERRNO:sticky or SCENARIO:N:short.
 --
@@ -9,7 +9,6 @@
 -- place gets all of them, both ways. SHARE=all takes every call with every errno instead.
 local judge = require("spec.faults.judge")
 local scenarios = require("spec.faults.scenarios")
-local tracer = require("spec.faults.tracer")
 
 local errno = {
   name = "errno",
@@ -20,17 +19,15 @@ local errno = {
 local ERRNOS = { "ENOSPC", "EIO", "EDQUOT", "EROFS", "EACCES", "EMFILE", "ENOMEM", "EINTR" }
 local SAMPLE = 44 -- cases
 
-local function traced(s, options)
-  options.argv = { s.executable, table.unpack(s.argv) }
-  table.insert(options.argv, "--json")
-  options.environment, options.directory, options.root = s.environment, s.project, s.project
-  options.executable = s.executable
-  return tracer.run(options)
+local function trace(s, options)
+  local argv = { table.unpack(s.argv) }
+  argv[#argv + 1] = "--json"
+  return scenarios.trace(s, argv, options)
 end
 
 -- A path without what differs from run to run, and without the number of a file of many.
 local function place_of(s, call)
-  local path = call.path or ""
+  local path = call.path or call.fd_path or ""
   if path:sub(1, #s.project) == s.project then path = path:sub(#s.project + 1) end
   path = path:gsub("%x+%-%x+%-%x+%-%x+%-%x+", "ID"):gsub("%.px%-%d+%-%d+", ".px")
     :gsub("%d%d%d%d%-[%d-]+", "TIME"):gsub("/%d+$", "/N")
@@ -40,15 +37,15 @@ end
 --- The calls of one run of a scenario's command.
 ---@param c table
 ---@param item { scenario: string }
----@return { kind: string, size: integer?, place: string }[]
+---@return { kind: string, result: integer, place: string }[]
 function errno.count(c, item)
   local s = c.scenario(item.scenario)
   s.reset()
-  local counted = traced(s, { mode = "count", log = true })
+  local counted = trace(s, { mode = "count", log = true })
   assert(counted.code == s.code, counted.stderr)
   local calls = {}
   for i, call in ipairs(counted.calls) do
-    calls[i] = { kind = call.kind, size = call.size, place = place_of(s, call) }
+    calls[i] = { kind = call.kind, result = call.result, place = place_of(s, call) }
   end
   return calls
 end
@@ -64,11 +61,13 @@ local function synced_again(calls, n)
     local folder = (call.path or ""):match("^(.*)/")
     if folder then folders[folder] = true end
   end
-  if folders[failed.path] then return nil end -- a folder has no content of its own
+  local path = failed.path or failed.fd_path
+  if folders[path] then return nil end -- a folder has no content of its own
   for i = n + 1, #calls do
     local call = calls[i]
-    if call.kind == "sync" and call.path == failed.path and call.inode == failed.inode then
-      return ("%s was synced again after its sync had failed"):format(failed.path)
+    local same = (call.path or call.fd_path) == path and call.inode == failed.inode
+    if call.kind == "sync" and same then
+      return ("%s was synced again after its sync had failed"):format(path)
     end
   end
 end
@@ -104,7 +103,7 @@ function errno.one(c, item)
   local s = c.scenario(item.scenario)
   local n = math.tointeger(item.n)
   s.reset()
-  local result = traced(s, {
+  local result = trace(s, {
     mode = item.errno and "error" or "short", at = n, errno = item.errno, log = true,
     sticky = item.sticky and (true) or nil, timeout = 30,
   })
@@ -153,7 +152,7 @@ local function cases_of(c, counted)
       else
         add(items, scenario, n, ERRNOS[n % #ERRNOS + 1], n // #ERRNOS % 2 == 1)
       end
-      if call.kind == "write" and (call.size or 0) > 1 and (is_new or n % 4 == 0 or c.only) then
+      if call.kind == "write" and call.result > 1 and (is_new or n % 4 == 0 or c.only) then
         add(items, scenario, n)
       end
     end

@@ -1,15 +1,15 @@
 --- SIGKILL before, inside and after every mutating call of praxlua; then resume or rollback, and
 -- everything the judge can say. Each case is a run of its own, killed for real.
 --
--- A case is SCENARIO:WHO:N:MODE:VERB, such as upgrade:host:123:torn:resume. WHO is host, or tools for
--- the calls of what praxlua starts (git, pip, the server), of which a part is taken.
+-- A case is SCENARIO:WHO:N:MODE:VERB, such as upgrade:host:123:torn:resume. WHO is host, or tools
+-- for the calls of what praxlua starts (git, pip, the server), of which a part is taken.
 --
--- Two moments are one state of the disk, and one case is run for both, where one call's end and the
--- next one's beginning have nothing between them, and before and after a call that changes no file
--- (fsync, flock). Of moments that lead to the same state by the judge's digest, the first is judged.
+-- Two moments are one state of the disk, and one case is run for both, where one call's end and
+-- the next one's beginning have nothing between them, and before and after a call that changes no
+-- file (fsync, flock). Of moments that lead to the same state by the judge's digest, the first is
+-- judged.
 local judge = require("spec.faults.judge")
 local scenarios = require("spec.faults.scenarios")
-local tracer = require("spec.faults.tracer")
 
 local kill = {
   name = "kill",
@@ -20,21 +20,20 @@ local VERBS = { "resume", "rollback" }
 local SAMPLE = 60 -- cases
 local TOOLS_SAMPLE = 40 -- calls of tools, a scenario
 
-local function traced(s, options)
-  options.argv = { s.executable, table.unpack(s.argv) }
-  options.environment, options.directory, options.root = s.environment, s.project, s.project
-  options.executable = s.executable
-  return tracer.run(options)
+-- Tools write beside the project as well: git into its repository.
+local function trace(s, options)
+  options.root = options.who == "host" and s.project or s.root
+  return scenarios.trace(s, s.argv, options)
 end
 
 -- What a run does to the disk: its calls, as far as it matters here.
 local function calls_of(s, who)
   s.reset()
-  local counted = traced(s, { mode = "count", log = true, who = who })
+  local counted = trace(s, { mode = "count", log = true, who = who })
   assert(counted.code == s.code, counted.stderr)
   local calls = {}
   for i, call in ipairs(counted.calls) do
-    calls[i] = { kind = call.kind, size = call.size, role = call.role }
+    calls[i] = { kind = call.kind, result = call.result, role = call.role }
   end
   return calls
 end
@@ -42,7 +41,7 @@ end
 --- The calls of one run of a scenario's command.
 ---@param c table
 ---@param item { scenario: string }
----@return table calls host, tools and all, each an array of { kind, size, role }
+---@return table calls host, tools and all, each an array of { kind, result, role }
 function kill.count(c, item)
   local s = c.scenario(item.scenario)
   return { host = calls_of(s, "host"), tools = calls_of(s, "tools"), all = calls_of(s, "all") }
@@ -55,7 +54,7 @@ end
 function kill.one(c, item)
   local s = c.scenario(item.scenario)
   s.reset()
-  local killed = traced(s, { mode = item.mode, at = math.tointeger(item.n), who = item.who })
+  local killed = trace(s, { mode = item.mode, at = math.tointeger(item.n), who = item.who })
   if not killed.hit then return { problems = { "the call was not reached" }, outcome = "missed" } end
   local state = judge.digest(s)
   if not c.claim(table.concat({ item.scenario, item.verb, state }, "-")) then
@@ -83,8 +82,12 @@ local function interrupted(all)
   return found
 end
 
--- The moments at which a run is killed, { n, mode }, and how many more they stand for.
-local function moments(calls, followed)
+--- The moments at which a run is killed, and how many more they stand for.
+---@param calls { kind: string, result: integer }[]
+---@param followed table<integer, boolean> calls after which a tool acts
+---@return { n: integer, mode: string }[] moments
+---@return integer folded
+function kill.moments(calls, followed)
   local found, folded = {}, 0
   for n, call in ipairs(calls) do
     local previous = calls[n - 1]
@@ -93,7 +96,7 @@ local function moments(calls, followed)
     else
       found[#found + 1] = { n = n, mode = "before" }
     end
-    if call.kind == "write" and (call.size or 0) > 1 then
+    if call.kind == "write" and call.result > 1 then
       found[#found + 1] = { n = n, mode = "torn" }
     end
     if n == #calls or followed[n] then
@@ -119,10 +122,10 @@ local function cases_of(c, counted)
   for i, name in ipairs(scenarios.NAMES) do
     local calls = counted[i]
     details.calls[name], details.calls_of_tools[name] = #calls.host, #calls.tools
-    local list, folded = moments(calls.host, interrupted(calls.all))
+    local list, folded = kill.moments(calls.host, interrupted(calls.all))
     for _, moment in ipairs(list) do add_cases(items, name, "host", moment) end
     details.folded = details.folded + #VERBS * folded
-    list = moments(calls.tools, {})
+    list = kill.moments(calls.tools, {})
     for _, moment in ipairs(c.only and list or c.some(list, TOOLS_SAMPLE)) do add_cases(items, name, "tools", moment) end
   end
   return items, details

@@ -1,0 +1,213 @@
+--- More than one at a time: many starters, an owner that stands still or is dead, tools that outlive
+-- it, numbers of processes that mean another one, and a person who saves files all the while.
+--
+-- A case is one of
+--   starters:NUMBER              so many upgrades at the same moment
+--   mixed:SEED                   all kinds of commands at the same moment
+--   frozen:SCENARIO:STRIDE:OFFSET  others come while praxlua stands still, at each call of that class
+--   taken:SCENARIO:N:MODE:WHO    killed at a call, and somebody takes over at once
+--   orphan:TOOL:SHAPE:KILLER:WHEN  killed while a tool works
+--   reused:WHAT                  the same number, another process
+--   edit:SCENE:N                 a person saves every file exactly at a call
+--   person:STORY:SEED            a person saves all the time
+--   stopped:SEED                 the owner is stopped for a while and goes on
+local edits = require("spec.faults.edits")
+local frozen = require("spec.faults.frozen")
+local helper = require("spec.support.helper")
+local nemesis = require("spec.faults.nemesis")
+local orphans = require("spec.faults.orphans")
+local person = require("spec.faults.person")
+local reused = require("spec.faults.reused")
+local stopped = require("spec.faults.stopped")
+local storm = require("spec.faults.storm")
+
+local concurrency = {
+  name = "concurrency",
+  floor = { full = { cases = 900 }, sample = { cases = 30 } },
+}
+
+-- ---------------------------------------------------------------------------------------------
+-- One case
+
+local kinds = {}
+
+function kinds.starters(_, number) return storm.starters(tonumber(number)) end
+
+function kinds.mixed(c) return storm.mixed(c.random, 16, 3) end
+
+-- Counts how often somebody came.
+function kinds.frozen(c, scenario, stride, offset)
+  return frozen.others_come(c.scenario(scenario), c.directory, math.tointeger(stride),
+    math.tointeger(offset))
+end
+
+function kinds.taken(c, scenario, n, mode, who)
+  return frozen.taken_over(c.scenario(scenario), math.tointeger(n), mode, who == "leader")
+end
+
+function kinds.orphan(_, tool, shape, killer, when)
+  return orphans.one({ tool = tool, shape = shape, killer = killer ~= "none" and killer or nil,
+    late = when == "late" })
+end
+
+function kinds.reused(_, what) return reused.run(what) end
+
+function kinds.edit(c, scene, n) return edits.at(c.memory, scene, math.tointeger(n)) end
+
+function kinds.person(c, story, seed)
+  return person.story(story, c.random, math.tointeger(seed))
+end
+
+function kinds.stopped(c) return stopped.one(c.random) end
+
+--- Runs one case.
+---@param c table
+---@param item { case: string }
+---@return { problems: string[], count: integer } count: of looks or saves, where there are any
+function concurrency.one(c, item)
+  local words = {}
+  for word in item.case:gmatch("[^:]+") do words[#words + 1] = word end
+  local problems, count = kinds[words[1]](c, table.unpack(words, 2))
+  -- The scenes of edits.lua live as long as the process.
+  if words[1] ~= "edit" then helper.clean() end
+  return { problems = problems, count = count or 0 }
+end
+
+-- ---------------------------------------------------------------------------------------------
+-- Which cases
+
+--- The calls of one scene or scenario.
+---@param c table
+---@param item { what: "scene"|"scenario", name: string }
+---@return table calls for a scene: true for those at the installation's own files; for a scenario
+---  their number
+function concurrency.count(c, item)
+  if item.what == "scenario" then return { count = frozen.calls(c.scenario(item.name)) } end
+  local near = {}
+  for i, call in ipairs(edits.calls(c.memory, item.name)) do near[i] = edits.is_near(call) end
+  return { near = near }
+end
+
+local function add(items, ...) items[#items + 1] = { case = table.concat({ ... }, ":") } end
+
+-- Every call near the files of the installation, and some of the others.
+local function add_edits(items, c, counted)
+  for i, scene in ipairs(edits.SCENES) do
+    for n, near in ipairs(counted[i].near) do
+      local chosen = c.share == "full" and (near or n % 8 == 0)
+      if chosen or c.share == "sample" and near and c.random(40) == 1 then
+        add(items, "edit", scene, n)
+      end
+    end
+  end
+end
+
+local TAKEN = { "upgrade", "custom", "first" }
+
+local function add_taken(items, c, counted)
+  for i, scenario in ipairs(TAKEN) do
+    local count = counted[#edits.SCENES + i].count
+    for _ = 1, c.share == "full" and 14 or 1 do
+      add(items, "taken", scenario, c.random(count), c.random(2) == 1 and "before" or "after",
+        c.random(2) == 1 and "leader" or "all")
+    end
+  end
+end
+
+-- A descendant that left both session and parent behind cannot be told from anybody's process once
+-- praxlua and the watcher are both dead, unless its environment still says so.
+local HOPELESS = { ["stranger:all"] = true }
+
+local function add_orphans(items, c)
+  for _, tool in ipairs(orphans.TOOLS) do
+    for _, shape in ipairs(orphans.SHAPES) do
+      add(items, "orphan", tool, shape, "none", "now")
+      for _, killer in ipairs(orphans.KILLERS) do
+        for _, when in ipairs({ "now", "late" }) do
+          if not HOPELESS[shape .. ":" .. killer] then
+            add(items, "orphan", tool, shape, killer, when)
+          end
+        end
+      end
+    end
+  end
+  if c.share == "full" then return end
+  for _ = 1, #items - 4 do table.remove(items, c.random(#items)) end
+end
+
+local function add_all(items, more) table.move(more, 1, #more, #items + 1, items) end
+
+local FROZEN = {
+  full = { upgrade = 2, custom = 6, failing = 6, resume = 6, rollback = 6, undo = 6, restore = 6 },
+  sample = { upgrade = 24 },
+}
+
+local function add_frozen(items, c)
+  for scenario, stride in pairs(FROZEN[c.share]) do
+    -- All of one scenario's calls where the stride is short, one class of them elsewhere.
+    local offsets = stride == 2 and { 0, 1 } or { c.random(stride) - 1 }
+    for _, offset in ipairs(offsets) do add(items, "frozen", scenario, stride, offset) end
+  end
+end
+
+local function cases_of(c, counted)
+  local items, some = {}, {}
+  local full = c.share == "full"
+  add(items, "starters", 50)
+  add_frozen(items, c)
+  for _ = 1, full and 10 or 1 do add(items, "mixed", c.random(1 << 20)) end
+  add_edits(items, c, counted)
+  add_taken(items, c, counted)
+  add_orphans(some, c)
+  add_all(items, some)
+  for _ = 1, full and 12 or 1 do
+    for _, story in ipairs(person.STORIES) do add(items, "person", story, c.random(1 << 20)) end
+  end
+  for _ = 1, full and 6 or 1 do add(items, "stopped", c.random(1 << 20)) end
+  if reused.is_possible() then
+    for _, what in ipairs(full and reused.CASES or { reused.CASES[c.random(3)] }) do
+      add(items, "reused", what)
+    end
+  end
+  return items
+end
+
+local function counted_calls(c)
+  local wanted = {}
+  for i, name in ipairs(edits.SCENES) do wanted[i] = { what = "scene", name = name } end
+  for _, name in ipairs(TAKEN) do wanted[#wanted + 1] = { what = "scenario", name = name } end
+  local only = c.only
+  c.only = nil
+  local counted = c.map(wanted, "count")
+  c.only = only
+  return counted
+end
+
+--- The family.
+---@param c table
+---@return table result
+function concurrency.run(c)
+  local items
+  if c.only then
+    items = { { case = c.only } }
+  else
+    local counted = counted_calls(c)
+    for _, one in ipairs(counted) do assert(not one.crashed, one.crashed) end
+    items = cases_of(c, counted)
+  end
+  local bad, totals = {}, { looks = 0, saves = 0 }
+  local unable = not reused.is_possible() and "no namespaces of our own: reused numbers not tried"
+  for i, result in pairs(c.map(items, "one")) do
+    local case = items[i].case
+    local problems = result.problems or { result.crashed }
+    if #problems > 0 then bad[#bad + 1] = { case = case, why = table.concat(problems, "\n") } end
+    local kind = case:match("^%a+")
+    local total = kind == "frozen" and "looks" or (kind == "edit" or kind == "person") and "saves"
+    if total then totals[total] = totals[total] + math.tointeger(result.count or 0) end
+  end
+  table.sort(bad, function(a, b) return a.case < b.case end)
+  return { cases = #items + totals.looks, bad = bad, details = { looks_while_frozen = totals.looks,
+    saves_found = totals.saves, not_tried = unable or nil } }
+end
+
+return concurrency
