@@ -5,6 +5,8 @@
 #   make demo         an upgrade before your eyes
 #   make test         every check there is; ends with "N passed, N failed, N skipped"
 #   make unit         spec/unit alone; likewise integration, lint, rock and docs
+#   make fuzz         every parser under libFuzzer (clang); TARGET=, SECONDS_EACH=600, JOBS=
+#   make replay       the inputs it found and mutations of them, in seconds, without clang
 #   make asan         the specs under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make coverage     tests and line coverage of each module, Lua and C
 #   make faults       kills, errors and power cuts at every step; FAMILY=, CASE=, SHARE=, SEED=
@@ -188,7 +190,7 @@ doctor: all
 
 # The runner builds what a stage needs by calling make again. STAGES are run in this order; the rock
 # is built and tried by a spec of integration/ too, so "make test" has no stage for it.
-STAGES := lint unit integration faults asan docs
+STAGES := lint unit integration faults asan replay docs
 run_stages = B=$(B) LUA=$(LUA) JOBS=$(JOBS) $(LUA) spec/support/test.lua
 .PHONY: test coverage rock $(STAGES)
 test: test-deps
@@ -215,19 +217,22 @@ faults:
 
 # The tools of spec/faults, which are no part of the product; each is built of what it depends on,
 # and never with sanitizers: a leak checker, for one, does not work in what is traced.
-FAULT_TOOLS := $(patsubst %,$(B)/faults/%,tracer actor volume)
+FAULT_TOOLS := $(patsubst %,$(B)/faults/%,tracer actor volume flips)
 .PHONY: fault-tools
 fault-tools: $(FAULT_TOOLS)
 $(B)/faults/tracer: $(patsubst %,spec/faults/%,tracer.c mutating.c mutating.h)
 $(B)/faults/actor: spec/faults/actor.c
 $(B)/faults/volume: spec/faults/volume.c
+$(B)/faults/flips: spec/faults/flips.c $(patsubst %,runtime/%.c,journal_read payload digest cancel)
 $(FAULT_TOOLS): $(B)/generated/flags | $(GENERATED)
 	mkdir -p $(@D)
 	echo "LD $@"
-	$(CC) $(CFLAGS) $(filter-out -fsanitize=% --coverage,$(FLAGS)) $(LDFLAGS) -o $@ $(filter %.c,$^)
+	$(CC) $(CFLAGS) $(filter-out -fsanitize=% --coverage,$(FLAGS)) $(LDFLAGS) -o $@ $(filter %.c,$^) \
+	  $(if $(filter runtime/%,$^),$(PKG_LIBS))
 
 # Fuzzing. One program for all targets of spec/faults/fuzz: "fuzzer", by clang with libFuzzer, and
-# "replay", by any compiler, which runs the committed inputs. frame.c takes worker.c into itself.
+# "replay", by any compiler, which runs the committed inputs (a stage of "make test"). frame.c takes
+# worker.c into itself.
 FUZZ := $(B)/faults/fuzz
 FUZZ_OBJECTS := $(patsubst spec/faults/fuzz/%.c,$(FUZZ)/%.o,$(wildcard spec/faults/fuzz/*.c))
 FUZZ_PARTS := $(filter-out $(FUZZ)/replay.o,$(FUZZ_OBJECTS)) $(B)/objects/embedded.o \
@@ -244,11 +249,12 @@ $(FUZZ)/fuzzer: $(FUZZ_PARTS)
 	$(CC) $(CFLAGS) $(FLAGS) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(FUZZ_LIBS)
 -include $(wildcard $(FUZZ)/*.d)
 
-#   make fuzz [TARGET=name] [SECONDS_EACH=600] [JOBS=n]
 .PHONY: fuzz
 TARGET ?=
 SECONDS_EACH ?= 600
 fuzz:
+	command -v clang > /dev/null || { echo "make fuzz needs clang and its libFuzzer" \
+	  "(Debian: clang, libclang-rt-dev)"; exit 1; }
 	$(MAKE) -j$(JOBS) B=$(B)/fuzz CC=clang SANITIZE=address,undefined,fuzzer-no-link \
 	  $(B)/fuzz/faults/fuzz/fuzzer
 	JOBS=$(JOBS) $(LUA) spec/faults/fuzz/run.lua $(B)/fuzz/faults/fuzz $(SECONDS_EACH) $(TARGET)

@@ -11,8 +11,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -101,6 +103,42 @@ static int lock_test(lua_State *L) {
     return 1;
 }
 
+/* The process that the kernel names in one line of /proc/locks as the owner of an exclusive flock on
+** the file of `st`, or 0. A line that begins with an arrow after its number waits for a lock. */
+static long owner_in(const char *line, const struct stat *st) {
+    long pid;
+    unsigned major_number, minor_number;
+    unsigned long inode;
+    if (sscanf(line, "%*u: FLOCK ADVISORY WRITE %ld %x:%x:%lu", &pid, &major_number, &minor_number,
+               &inode) != 4)
+        return 0;
+    bool same = inode == st->st_ino && major_number == major(st->st_dev) &&
+                minor_number == minor(st->st_dev);
+    return same && pid > 0 ? pid : 0;
+}
+
+/* holder(directory) -> pid of the process that took the lock
+** | nil, message, code: "ESRCH" when nobody is named: it is free, its holder is of another machine
+** or another pid namespace, or /proc is not there (and on file systems whose files have another
+** device number than their lock, as on btrfs). */
+static int lock_holder(lua_State *L) {
+    const char *path = core_check_path(L, 1);
+    char line[256];
+    struct stat st;
+    long pid = 0;
+    if (stat(path, &st) != 0)
+        return core_errno(L, errno, "look at", path);
+    FILE *locks = fopen("/proc/locks", "re");
+    while (locks && pid == 0 && fgets(line, sizeof line, locks))
+        pid = owner_in(line, &st);
+    if (locks)
+        fclose(locks);
+    if (pid == 0)
+        return core_fail(L, "ESRCH", "look who has locked %s: nobody is named", path);
+    lua_pushinteger(L, pid);
+    return 1;
+}
+
 /* handle:release(): gives the lock up; does nothing the second time. */
 static int handle_release(lua_State *L) {
     int *lock = luaL_checkudata(L, 1, LOCK);
@@ -127,6 +165,7 @@ static const luaL_Reg handle_methods[] = {
 static const luaL_Reg functions[] = {
     {"acquire", lock_acquire},
     {"test", lock_test},
+    {"holder", lock_holder},
     {NULL, NULL},
 };
 

@@ -3,9 +3,11 @@
 --
 -- While a tool runs there is a symbolic link child-PID in its session's folder (in .cache before there
 -- is one), whose target "START WATCHER START-OF-WATCHER BOOT" tells this process from any later one
--- of that number. Normally nothing of a tool outlives praxlua: its watcher sees to that, and removes
--- the link. When the watcher was killed as well, the next run finds the link, looks, and refuses as
--- long as something of the tool lives. It ends no process: what it is about, people know better.
+-- of that number; and it has a variable that names the installation. Normally nothing of a tool
+-- outlives praxlua: its watcher sees to that, and removes the link. When the watcher was killed or
+-- stopped as well, the next run finds the link, looks, and refuses as long as something of the tool
+-- lives: the process itself, one of its session, one with its mark. Nothing is ended here: what
+-- it is about, people know better.
 local lfs = require("lfs")
 local core = require("praxlua.core")
 local process = require("praxlua.process")
@@ -13,14 +15,14 @@ local text = require("praxlua.text")
 
 local children = {}
 
-local PREFIX = "child-"
+local NAME = "^child%-(%d+)$"
 local TARGET = "^(%d+) (%d+) (%d+) ([%x-]+)$"
 local WATCHER_SECONDS = 3 -- what a watcher may take to end a tool whose praxlua was killed
 local POLL = 0.01
 
 -- The record of that name in a folder, or nil for what is none.
 local function read(folder, name)
-  local pid = math.tointeger(tonumber(name:match("^" .. PREFIX .. "(%d+)$")))
+  local pid = math.tointeger(tonumber(name:match(NAME)))
   local path = folder .. "/" .. name
   local target = pid and core.file.readlink(path)
   local start, watcher, watcher_start, boot = (target or ""):match(TARGET)
@@ -57,33 +59,50 @@ function children.records(target)
   return found
 end
 
+local function lives(pid, since)
+  local found = core.system.process(pid)
+  return found and found.start_time >= since and found.state ~= "Z" and found.state ~= "X"
+end
+
 -- A process of the session that a tool began, when the tool itself is gone. As long as there is
 -- one, the kernel gives the session's number to nobody else.
-local function survivor(record)
+local function of_session(record)
   local leader = core.system.process(record.pid)
   if leader and leader.start_time ~= record.start_time then return nil end
   for _, pid in ipairs(core.system.session(record.pid) or {}) do
-    local found = core.system.process(pid)
-    if found and found.start_time >= record.start_time and found.state ~= "Z" then return pid end
+    if lives(pid, record.start_time) then return pid end
   end
 end
 
---- A process that a record stands for and that is still alive: the tool, what it left in its
---- session, or the watcher that is about to end them.
+-- A process that has the mark of the installation. Those of other users cannot be looked into.
+local function marked(record, target)
+  local mark = ("\0%s=%s\0"):format(process.MARK, target)
+  for name in lfs.dir("/proc") do
+    local pid = math.tointeger(tonumber(name:match("^%d+$")))
+    local variables = pid and pid ~= core.system.pid() and core.file.read("/proc/" .. name .. "/environ")
+    if variables and ("\0" .. variables):find(mark, 1, true) and lives(pid, record.start_time) then
+      return pid
+    end
+  end
+end
+
+--- A process that a record stands for and that is still alive: the tool, what descends from it, or
+--- the watcher that is about to end them.
 ---@param record table of children.records
+---@param target string
 ---@return integer|nil pid
-function children.alive(record)
+function children.alive(record, target)
   if record.boot_id ~= core.system.boot_id() then return nil end
   if process.same(record) then return record.pid end
   if process.same(record.watcher) then return record.watcher.pid end
-  return survivor(record)
+  return of_session(record) or marked(record, target)
 end
 
 -- The records whose processes live.
 local function living(target)
   local found = {}
   for _, record in ipairs(children.records(target)) do
-    local pid = children.alive(record)
+    local pid = children.alive(record, target)
     if pid then
       local known = core.system.process(pid)
       found[#found + 1] = { pid = pid, record = record.path,
@@ -127,7 +146,7 @@ end
 ---@param target string
 function children.sweep(target)
   for _, record in ipairs(children.records(target)) do
-    if not children.alive(record) then core.file.remove(record.path) end
+    if not children.alive(record, target) then core.file.remove(record.path) end
   end
 end
 

@@ -19,7 +19,15 @@ local engine = {}
 -- ---------------------------------------------------------------------------------------------
 -- Results
 
+-- What to do next, where the message itself says what to mend.
+local NEXT = {
+  [1] = "mend the cause and run the same command again",
+  [3] = "mend what the message names and run the same command again",
+  [5] = "mend the cause and run the same command again",
+}
+
 local function finish(r, result)
+  result.next = result.next or NEXT[result.exit_code]
   result.session_id = result.session_id or (r.session and r.session.session_id)
   r.emit({ event = "finished", exit_code = result.exit_code, status = result.status,
     message = result.message, next = result.next, session_id = result.session_id })
@@ -42,10 +50,11 @@ local function refuse_unfinished(found)
     next = "finish it with: praxlua resume " .. id .. "\nor undo it with: praxlua rollback " .. id }
 end
 
--- Ends the loaded session if that only means clearing up: its changes are final, or all undone.
+-- Ends the loaded session if that only means clearing up: its changes are final, or all undone. A
+-- rollback that failed is somebody's to look at.
 local function end_over(r)
   local transaction = r.transaction
-  if not transaction then return end
+  if not transaction or r.session.status == "rollback_failed" then return end
   if transaction:status() == "committed" then
     (restore.is_restore(r.session) and restore or execution).settle(r)
     r.done = nil
@@ -238,7 +247,7 @@ local function with_run(options, ui, action)
   local ok, outcome = xpcall(action, debug.traceback, r)
   if not ok then outcome = after_internal_error(r, outcome) end
   local signal = core.system.interrupted()
-  if signal and outcome.exit_code == 3 then -- what was refused was the work of the signal
+  if signal and (outcome.exit_code == 3 or outcome.exit_code == 4) then -- it is why
     outcome.exit_code, outcome.status = run.SIGNAL_EXITS[signal], "interrupted"
   end
   run.close(r)
@@ -308,7 +317,7 @@ end
 
 -- Loads a session, unless it is loaded: doing that clears up what was never begun.
 local function load(r, session_id)
-  if r.loaded == state.typed_id(session_id) then return true end
+  if r.loaded and r.loaded == state.typed_id(session_id) then return true end
   return run.load(r, session_id)
 end
 

@@ -150,7 +150,8 @@ local function fail(r, phase, outcome)
     end
     run.forget(r)
     return { exit_code = run.SIGNAL_EXITS[signal] or 3,
-      status = signal and "interrupted" or "refused", message = outcome.message }
+      status = signal and "interrupted" or "refused", message = outcome.message,
+      next = signal and "run the upgrade again" or nil }
   end
   local undone = rollback.open_session(r, "phase " .. phase.id .. " failed")
   if not undone.success then return undone end

@@ -125,20 +125,30 @@ local function resolve(argv, environment)
   return table.move(argv, 2, #argv, 2, { path })
 end
 
-local record_folder -- where tools are recorded while they run; nil: nowhere
+--- The variable that tells a tool, and what descends from it, which installation it works for.
+process.MARK = "PRAXLUA_TARGET"
 
---- Where tools are recorded from now on (praxlua.children). Says nothing to disk by itself.
----@param directory string|nil absolute path; nil: they are not
-function process.record_in(directory) record_folder = directory end
+local recorded = {} -- of the tools started from now on: { folder, target }
 
---- core.spawn.start, with a record.
+--- Where tools are recorded from now on while they run, and what marks them (praxlua.children).
+---@param folder string|nil absolute path; nil: they are not
+---@param target string|nil of the installation
+function process.record_in(folder, target) recorded = { folder = folder, target = target } end
+
+--- core.spawn.start for a tool: what may not outlive us, recorded and marked.
 ---@param options table as for core.spawn.start
 ---@return userdata|nil child
 ---@return string|nil message
 ---@return string|nil code
 function process.start(options)
-  options.record = not options.detach and record_folder or nil
-  return core.spawn.start(options)
+  assert(not options.detach, "process.start: what may outlive us is no tool")
+  if not recorded.folder then return core.spawn.start(options) end
+  local marked, environment = {}, {}
+  for name, value in pairs(options) do marked[name] = value end
+  for name, value in pairs(options.environment or {}) do environment[name] = value end
+  environment[process.MARK] = recorded.target
+  marked.environment, marked.record = environment, recorded.folder
+  return core.spawn.start(marked)
 end
 
 --- Runs a program and waits for its end. A nonzero exit is a result, not a failure.

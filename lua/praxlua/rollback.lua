@@ -98,7 +98,7 @@ function rollback.open_session(r, reason)
   r.ctx.emit({ event = "rollback_started", reason = reason })
   local ok, message = stop_new_server(r)
   if not ok then return failed(r, began, "stopping the new server", message) end
-  if r.options.git_commit and r.transaction then commit.undo(r.ctx) end
+  local undo_commit = r.options.git_commit and r.transaction and commit.undo(r.ctx)
   local kept, code, missing
   if r.transaction then
     kept, message, code = r.transaction:rollback()
@@ -111,6 +111,7 @@ function rollback.open_session(r, reason)
   if missing then return lost(r, began, missing) end
   if not brought then return failed(r, began, "starting the old server", message) end
   clear_up(r, reason)
+  if undo_commit then undo_commit() end -- there is room now that the undo data is gone
   local healthy
   if brought.health then healthy = brought.health.responding end
   local seconds = core.system.monotonic() - began

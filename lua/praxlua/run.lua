@@ -107,7 +107,8 @@ local function holder(target)
     return string.format("session %s, process %d on %s, since %s", tostring(found.session_id), pid,
       tostring(found.host), tostring(found.started_at))
   end
-  return "another process"
+  pid = core.lock.holder(target)
+  return pid and "process " .. pid or "another process"
 end
 
 -- Where we write by ourselves, beside the transaction: a link there would lead us elsewhere, and a
@@ -209,7 +210,7 @@ local FILES = { put = true, symlink = true, remove = true }
 -- nowhere.
 local function record_tools(r)
   local folder = r.transaction and r.folder or r.target .. "/.cache"
-  process.record_in(not r.dry_run and folder or nil)
+  process.record_in(not r.dry_run and folder or nil, r.target)
 end
 
 --- The context of a session for phases and services (see the table in docs/architecture.md).

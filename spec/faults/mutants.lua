@@ -1,16 +1,16 @@
 --- Every guard of the product taken out in turn, and what notices.
 --
 -- A guard is a function whose calls protect something: a sync, a journal write, a verification, a
--- second look, a lock. `guards` says what a call of each becomes; `rows` names each call (a site, see
--- sites.lua) with its catchers (families/mutation.lua). A call without a row is an error
+-- second look, a lock. `c_guards` and `lua_guards` say what a call of each becomes; `rows` names each
+-- call (a site, see sites.lua) with its catchers (families/mutation.lua). A call without a row is an error
 -- (mutants.missing), so no new one is forgotten. Further mutants replace a piece of text.
 local sites = require("spec.faults.sites")
 local sources = require("spec.support.sources")
 
 local mutants = {}
 
---- What a call becomes, by the guard's name.
-mutants.guards = {
+-- What a call becomes, by the guard's name.
+local c_guards = {
   -- syncs
   durable_sync = "0", durable_sync_all = "0", sync_directory = "0", journal_sync = "0",
   transaction_sync = "0",
@@ -28,29 +28,220 @@ mutants.guards = {
   flock = "0", is_current = "1",
 }
 
-local rows = {}
+local lua_guards = {
+  -- locks
+  ["core.lock.acquire"] = "{ release = function() end, held = function() return true end }",
+  -- verifications
+  ["store.verify"] = "store.read_manifest(directory)", compare_with_live = "true",
+  ["scope.compare"] = "true", check_scope = "true", check_archive = "true",
+  check_requirements = "true", ["backup.verify_backup_integrity"] = "true",
+  ["seal.check"] = "true", ["process.same"] = "true",
+  -- second looks
+  ["run.rescue"] = "true",
+}
 
+-- Calls that no mutant is made of, and why.
+local without = {}
+
+-- Each call of a guard, and who notices when it is gone.
+local rows = {
+  { "apply.c/exchange_back/transaction_is" },
+  { "apply.c/out_and_in/transaction_is" },
+  { "apply.c/prepare/journal_append" },
+  { "apply.c/prepare/journal_reserve" },
+  { "apply.c/prepare/transaction_reserve" },
+  { "apply.c/prepare/transaction_sync" },
+  { "apply.c/replace_file/transaction_is" },
+  { "apply.c/switch_change/still_as_before" },
+  { "apply.c/take_directory/transaction_is_empty" },
+  { "apply.c/take_directory/transaction_is_empty2" },
+  { "apply.c/transaction_apply/transaction_ready" },
+  { "backup/compare_with_live/scope.compare" },
+  { "backup/describe/store.verify" },
+  { "backup/prove/compare_with_live" },
+  { "backup/prove/store.verify" },
+  { "backup/store/check_archive/scope.compare" },
+  { "backup/store/store.open/store.verify" },
+  { "backup/store/store.verify/check_archive" },
+  { "backup/store/store.verify/check_requirements" },
+  { "backup/store/store.verify/check_scope" },
+  { "change.c/state_equal/state_same_content" },
+  { "children/children.alive/process.same" },
+  { "children/children.alive/process.same2" },
+  { "children/living/process.same" },
+  { "cli/backup/actions.verify/backup.verify_backup_integrity" },
+  { "cli/doctor/check_target/core.lock.acquire" },
+  { "file.c/file_link/sync_directory" },
+  { "file.c/file_remove/sync_directory" },
+  { "file.c/file_rename/sync_directory" },
+  { "file.c/file_rename/sync_directory2" },
+  { "file.c/fill_temp/durable_sync" },
+  { "file.c/make_directory/sync_directory" },
+  { "file.c/replace/sync_directory" },
+  { "file.c/sync_directory/durable_sync" },
+  { "journal.c/give_up/durable_sync" },
+  { "journal.c/journal_append/journal_check" },
+  { "journal.c/journal_sync/durable_sync" },
+  { "journal.c/renew/durable_sync" },
+  { "journal.c/write_anew/durable_sync" },
+  { "journal.c/write_old/durable_sync" },
+  { "journal_read.c/record_at/journal_check" },
+  { "keep.c/is_known/has_writer" },
+  { "keep.c/is_known/state_same_content" },
+  { "keep.c/is_known/state_same_content2" },
+  { "keep.c/rescue/rescue_directory" },
+  { "keep.c/rescue/rescue_file" },
+  { "keep.c/rescue/rescue_file2" },
+  { "keep.c/rescue/rescue_file3" },
+  { "keep.c/rescue_directory/transaction_is_empty" },
+  { "keep.c/transaction_rescue/transaction_sync" },
+  { "lock.c/handle_release/flock" },
+  { "lock.c/lock_acquire/is_current" },
+  { "lock.c/try_lock/flock" },
+  { "pack.c/finish/durable_sync" },
+  { "pack.c/finish/durable_sync2" },
+  { "record.c/begin/journal_append" },
+  { "record.c/begin/transaction_reserve" },
+  { "record.c/seal/journal_append" },
+  { "record.c/seal/journal_sync" },
+  { "record.c/seal/transaction_ready" },
+  { "record.c/seal/transaction_sync" },
+  { "record.c/transaction_checkpoint/transaction_reserve" },
+  { "record.c/transaction_note_kept/journal_append" },
+  { "record.c/transaction_note_kept/journal_sync" },
+  { "record.c/transaction_sync/durable_sync_all" },
+  { "restore/restore.backup/backup.verify_backup_integrity" },
+  { "run/run.is_alive/process.same" },
+  { "run/run.open/core.lock.acquire" },
+  { "seal/seal.open/seal.check" },
+  { "server/owned/end_leftovers/process.same" },
+  { "server/owned/find_by/process.same" },
+  { "server/owned/send/process.same" },
+  { "server/owned/wait_gone/process.same" },
+  { "stage.c/enqueue/transaction_ready" },
+  { "state/sequence_of/seal.check" },
+  { "transaction.c/l_rescue/transaction_rescue" },
+  { "tree.c/tree_sync/durable_sync_all" },
+  { "undo.c/begin_undo/journal_sync" },
+  { "undo.c/find_again/state_same_content" },
+  { "undo.c/find_old/state_same_content" },
+  { "undo.c/find_old/state_same_content2" },
+  { "undo.c/look_at/transaction_is" },
+  { "undo.c/record/journal_append" },
+  { "undo.c/swap_back/look_at" },
+  { "undo.c/swap_back/look_at2" },
+  { "undo.c/take_out/look_at" },
+  { "undo.c/transaction_undo/transaction_sync" },
+}
+
+-- Further mutants: { name, file, find (occurs exactly once), becomes, catchers… }.
 local texts = {}
 
 -- ---------------------------------------------------------------------------------------------
 -- The list
 
-local function lines_of(text, at) return sources.line_at(text, at) end
+local by_site
 
--- All calls of guards, by name.
+-- All calls of guards in the sources, by name.
 local function all_sites()
-  local names, found = {}, {}
-  for name in pairs(mutants.guards) do names[#names + 1] = name end
-  table.sort(names)
-  for _, path in ipairs(sources.list("^runtime/.*%.c$")) do
-    for _, site in ipairs(sites.of(path, sources.read(path), names)) do
-      found[sites.name(site)] = site
+  if by_site then return by_site end
+  by_site = {}
+  for pattern, guards in pairs({ ["^runtime/.*%.c$"] = c_guards, ["^lua/.*%.lua$"] = lua_guards }) do
+    local names = {}
+    for name in pairs(guards) do names[#names + 1] = name end
+    for _, path in ipairs(sources.list(pattern)) do
+      for _, site in ipairs(sites.of(path, sources.read(path), names)) do
+        by_site[sites.name(site)] = site
+      end
     end
   end
-  for _, path in ipairs(sources.list("^lua/.*%.lua$")) do
-    for _, site in ipairs(sites.of(path, sources.read(path), names)) do
-      found[sites.name(site)] = site
-    end
-  end
-  return found
+  return by_site
 end
+
+local function occurrences(text, piece)
+  local count, at, first = 0, 1, nil
+  while true do
+    local from, stop = text:find(piece, at, true)
+    if not from then return count, first end
+    first = first or { from = from, stop = stop }
+    count, at = count + 1, stop + 1
+  end
+end
+
+--- The source file of a mutant as the mutant has it.
+---@param mutant table of mutants.list
+---@return string|nil text
+---@return string? problem it does not apply any more
+function mutants.apply(mutant)
+  if mutant.find then
+    local text = sources.read(mutant.file)
+    local count, piece = occurrences(text, mutant.find)
+    if count == 1 then return sites.replaced(text, piece, mutant.becomes) end
+    return nil, ("what it replaces occurs %d times in %s"):format(count, mutant.file)
+  end
+  local site = all_sites()[mutant.name]
+  if not site then return nil, "there is no such call any more" end
+  return sites.replaced(sources.read(site.file), site, mutant.becomes)
+end
+
+--- The calls of guards without a mutant, and the rows without a call.
+---@return { name: string, why: string }[]
+function mutants.missing()
+  local known, problems = {}, {}
+  for _, mutant in ipairs(mutants.list) do
+    if known[mutant.name] then problems[#problems + 1] = { name = mutant.name, why = "twice" } end
+    known[mutant.name] = true
+  end
+  for name, why in pairs(without) do
+    known[name] = why
+    if not all_sites()[name] then problems[#problems + 1] = { name = name, why = "is no call" } end
+  end
+  for name in pairs(all_sites()) do
+    if not known[name] then
+      problems[#problems + 1] = { name = name, why = "this call has no mutant in mutants.lua" }
+    end
+  end
+  table.sort(problems, function(a, b) return a.name < b.name end)
+  return problems
+end
+
+--- The calls that no mutant is made of, with the reasons.
+---@return string[]
+function mutants.without()
+  local list = {}
+  for name, why in pairs(without) do list[#list + 1] = name .. ": " .. why end
+  table.sort(list)
+  return list
+end
+
+--- The mutant of a name.
+---@param name string
+---@return table
+function mutants.named(name)
+  for _, mutant in ipairs(mutants.list) do
+    if mutant.name == name then return mutant end
+  end
+  error("no mutant is called " .. name)
+end
+
+-- One row or text as a mutant { name, file, find?, becomes, caught_by }.
+local function mutant_of(row)
+  local name = row.name or row[1]
+  local caught_by = table.move(row, row.name and 1 or 2, #row, 1, {})
+  if row.find then
+    return { name = name, file = row.file, find = row.find, becomes = row.becomes,
+      caught_by = caught_by }
+  end
+  local guard = name:match("([^/]*)$"):gsub("%d+$", "")
+  local site = all_sites()[name]
+  return { name = name, file = site and site.file, 
+    becomes = row.becomes or c_guards[guard] or lua_guards[guard],
+    caught_by = caught_by }
+end
+
+mutants.list = {}
+for _, kind in ipairs({ rows, texts }) do
+  for _, row in ipairs(kind) do mutants.list[#mutants.list + 1] = mutant_of(row) end
+end
+
+return mutants

@@ -63,8 +63,8 @@ end
 
 local function is_refused_properly(s, problems, foreign)
   local status = nemesis.run(s, { "status" })
-  nemesis.check(problems, status.code == 0 and not status.said:find("%f[%d]" .. foreign .. "%f[%D]"),
-    "status speaks of process %d: %s", foreign, nemesis.brief(status))
+  nemesis.check(problems, status.code == 0
+    and not status.said:find("process " .. foreign .. "%f[%D]"), "status speaks of process %d: %s", foreign, nemesis.brief(status))
   local result = nemesis.run(s, nemesis.upgrade(s))
   nemesis.check(problems, result.code == 3 and result.said:find("praxlua resume", 1, true)
     and result.said:find("praxlua rollback", 1, true), "upgrade: %s", nemesis.brief(result))

@@ -46,9 +46,9 @@ local function add(results, word)
   results[word] = results[word] + 1
 end
 
-local function build_variant(directory, variables)
-  return os.execute(("env -u MAKEFLAGS -u MFLAGS make -s -j%s B=%s %s all fault-tools"):format(
-    jobs, quote(directory), variables))
+local function build_variant(directory, variables, targets)
+  return os.execute(("env -u MAKEFLAGS -u MFLAGS make -s -j%s B=%s %s %s"):format(
+    jobs, quote(directory), variables, targets or "all fault-tools"))
 end
 
 -- What the samples of the integration tests are made from is built once a run.
@@ -170,6 +170,16 @@ function stages.asan(results)
   extra.BUSTED_OPTIONS = "--tags=smoke"
   run_specs("spec/integration", directory, results, extra)
   count_reports(directory, results)
+end
+
+-- The committed inputs of every fuzz target and mutations of them, under the sanitizers.
+function stages.replay(results)
+  local directory = build .. "/asan"
+  local program = directory .. "/faults/fuzz"
+  if not build_variant(directory, "SANITIZE=address,undefined", quote(program .. "/replay")) then
+    return add(results, "failed")
+  end
+  run_checks(("%s spec/faults/fuzz/sample.lua %s"):format(lua, quote(program)), results)
 end
 
 function stages.rock(results)

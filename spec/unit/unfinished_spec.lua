@@ -130,6 +130,7 @@ describe("An upgrade killed in phase 3", function()
     for _, content in ipairs({ damaged, cut, "" }) do
       tiny.reset(s)
       helper.write(folder() .. "/journal", content)
+      helper.write(folder() .. "/journal.copy", content)
       local undo = #tiny.names(s, ".upgrade/" .. id .. "/undo")
       local restored = only_the_backup_helps("journal")
       local kept = "lost-" .. id

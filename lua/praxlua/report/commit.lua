@@ -99,17 +99,25 @@ end
 --- Takes this session's commit back, if it is the last one: HEAD goes to its parent and the index
 --- is as before for the committed paths; files are the transaction's business. Anything else in
 --- the repository is left alone.
----@param ctx table
+---@param ctx table while its changes are still in force
+---@return function|nil again when git could not do it (it needs some space): tries once more, and
+---  warns when that fails, too
 function commit.undo(ctx)
   local message = git(ctx, "log", "-1", "--format=%B")
   local mark = "Session: " .. ctx.session.session_id
-  if not message or not message:find(mark, 1, true) then return end
-  local ok, problem = git(ctx, "reset", "--quiet", "--soft", "HEAD~1")
-  local paths = paths_to_commit(ctx)
-  if ok and paths ~= "" then
-    ok, problem = git_with(ctx, paths, "reset", "--quiet", table.unpack(FROM_INPUT))
+  if not message or not message:find(mark, 1, true) then return nil end
+  local paths, is_back = paths_to_commit(ctx), false
+  local function attempt()
+    local problem
+    if not is_back then is_back, problem = git(ctx, "reset", "--quiet", "--soft", "HEAD~1") end
+    if not is_back or paths == "" then return is_back, problem end
+    return git_with(ctx, paths, "reset", "--quiet", table.unpack(FROM_INPUT))
   end
-  if not ok then ctx.warn("the upgrade's commit could not be taken back: " .. problem) end
+  if attempt() then return nil end
+  return function()
+    local ok, problem = attempt()
+    if not ok then ctx.warn("the upgrade's commit could not be taken back: " .. problem) end
+  end
 end
 
 return commit

@@ -11,10 +11,10 @@
 --   edit:SCENE:N                 a person saves every file exactly at a call
 --   person:STORY:SEED            a person saves all the time
 --   stopped:SEED                 the owner is stopped for a while and goes on
+local core = require("praxlua.core")
 local edits = require("spec.faults.edits")
 local frozen = require("spec.faults.frozen")
 local helper = require("spec.support.helper")
-local nemesis = require("spec.faults.nemesis")
 local orphans = require("spec.faults.orphans")
 local person = require("spec.faults.person")
 local reused = require("spec.faults.reused")
@@ -63,14 +63,16 @@ function kinds.stopped(c) return stopped.one(c.random) end
 --- Runs one case.
 ---@param c table
 ---@param item { case: string }
----@return { problems: string[], count: integer } count: of looks or saves, where there are any
+---@return { problems: string[], count: integer, seconds: number } count: of looks or saves, where there
+---  are any
 function concurrency.one(c, item)
   local words = {}
   for word in item.case:gmatch("[^:]+") do words[#words + 1] = word end
+  local began = core.system.monotonic()
   local problems, count = kinds[words[1]](c, table.unpack(words, 2))
   -- The scenes of edits.lua live as long as the process.
   if words[1] ~= "edit" then helper.clean() end
-  return { problems = problems, count = count or 0 }
+  return { problems = problems, count = count or 0, seconds = core.system.monotonic() - began }
 end
 
 -- ---------------------------------------------------------------------------------------------
@@ -172,6 +174,20 @@ local function cases_of(c, counted)
   return items
 end
 
+-- Problems as one text: the same one only once, and not more than a screen.
+local function text_of(problems)
+  local lines, seen, times = {}, {}, {}
+  for _, problem in ipairs(problems) do
+    local form = problem:gsub("%x%x%x%x+", "x"):gsub("%d+", "0")
+    times[form] = (times[form] or 0) + 1
+    if not seen[form] and #lines < 16 then lines[#lines + 1], seen[form] = problem, #lines + 1 end
+  end
+  for form, at in pairs(seen) do
+    if times[form] > 1 then lines[at] = ("%s (%d times)"):format(lines[at], times[form]) end
+  end
+  return table.concat(lines, "\n")
+end
+
 local function counted_calls(c)
   local wanted = {}
   for i, name in ipairs(edits.SCENES) do wanted[i] = { what = "scene", name = name } end
@@ -195,19 +211,20 @@ function concurrency.run(c)
     for _, one in ipairs(counted) do assert(not one.crashed, one.crashed) end
     items = cases_of(c, counted)
   end
-  local bad, totals = {}, { looks = 0, saves = 0 }
-  local unable = not reused.is_possible() and "no namespaces of our own: reused numbers not tried"
+  local bad, sums = {}, {}
   for i, result in pairs(c.map(items, "one")) do
     local case = items[i].case
     local problems = result.problems or { result.crashed }
-    if #problems > 0 then bad[#bad + 1] = { case = case, why = table.concat(problems, "\n") } end
+    if #problems > 0 then bad[#bad + 1] = { case = case, why = text_of(problems) } end
     local kind = case:match("^%a+")
-    local total = kind == "frozen" and "looks" or (kind == "edit" or kind == "person") and "saves"
-    if total then totals[total] = totals[total] + math.tointeger(result.count or 0) end
+    local sum = sums[kind] or { cases = 0, count = 0, seconds = 0 }
+    sum.cases, sum.count = sum.cases + 1, sum.count + math.tointeger(result.count or 0)
+    sum.seconds, sums[kind] = sum.seconds + (result.seconds or 0), sum
   end
   table.sort(bad, function(a, b) return a.case < b.case end)
-  return { cases = #items + totals.looks, bad = bad, details = { looks_while_frozen = totals.looks,
-    saves_found = totals.saves, not_tried = unable or nil } }
+  local looks = sums.frozen and sums.frozen.count or 0
+  return { cases = #items + looks, bad = bad, details = { by_kind = sums,
+    not_tried = not reused.is_possible() and "no namespaces of our own: reused numbers" or nil } }
 end
 
 return concurrency

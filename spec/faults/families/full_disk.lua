@@ -112,8 +112,8 @@ local function undo_now(s, problems)
   end
 end
 
--- The end of a command on a full disk. `before` is the version it began with, where it was one: a
--- command that undoes what is complete may also fail, and leave that as it was.
+-- The end of a command on a full disk. `before` is the version it began with, where it was one. What
+-- undoes a completed upgrade may also fail, and leave that as it was.
 local function ended(s, code, last, before, problems)
   local version, difference = judge.version(s)
   local _, open = judge.sessions(s)
@@ -124,8 +124,8 @@ local function ended(s, code, last, before, problems)
   if code == 0 and version ~= (s.goes_back and "old" or "new") then
     wrong("exit 0; %s", difference or "the installation is " .. version)
   end
-  if code ~= 0 and code and not open and version ~= (before or "old") then
-    wrong("exit %d; %s", code, difference or "the installation is " .. version)
+  if code and code ~= 0 and version == "new" and not undoes then
+    wrong("exit %d; the installation is new", code)
   end
 end
 

@@ -55,12 +55,14 @@ function kill.one(c, item)
   local s = c.scenario(item.scenario)
   s.reset()
   local killed = trace(s, { mode = item.mode, at = math.tointeger(item.n), who = item.who })
-  if not killed.hit then return { problems = { "the call was not reached" }, outcome = "missed" } end
+  if not killed.hit then
+    return { problems = { "the call was not reached" }, outcome = "missed" }
+  end
   local state = judge.digest(s)
   if not c.claim(table.concat({ item.scenario, item.verb, state }, "-")) then
     return { problems = {}, outcome = "same", state = state }
   end
-  local problems, outcome = judge.recover(s, item.verb, { again = c.random(8) == 1 })
+  local problems, outcome = judge.recover(s, item.verb, { again = c.random(8) == 1 or nil })
   return { problems = problems, outcome = outcome, state = state }
 end
 
@@ -71,14 +73,15 @@ end
 local FILES_STAY = { sync = true, lock = true }
 
 -- The numbers of praxlua's calls that are directly followed by one of a tool.
-local function interrupted(all)
-  local found, n = {}, 0
+local function interrupted(calls)
+  local found, n, all = {}, 0, calls.all
   for i, call in ipairs(all) do
     if call.role ~= "tool" then
       n = n + 1
       found[n] = all[i + 1] ~= nil and all[i + 1].role == "tool"
     end
   end
+  assert(n == #calls.host, "praxlua writes outside of the project")
   return found
 end
 
@@ -122,11 +125,12 @@ local function cases_of(c, counted)
   for i, name in ipairs(scenarios.NAMES) do
     local calls = counted[i]
     details.calls[name], details.calls_of_tools[name] = #calls.host, #calls.tools
-    local list, folded = kill.moments(calls.host, interrupted(calls.all))
+    local list, folded = kill.moments(calls.host, interrupted(calls))
     for _, moment in ipairs(list) do add_cases(items, name, "host", moment) end
     details.folded = details.folded + #VERBS * folded
     list = kill.moments(calls.tools, {})
-    for _, moment in ipairs(c.only and list or c.some(list, TOOLS_SAMPLE)) do add_cases(items, name, "tools", moment) end
+    list = c.only and list or c.some(list, TOOLS_SAMPLE)
+    for _, moment in ipairs(list) do add_cases(items, name, "tools", moment) end
   end
   return items, details
 end

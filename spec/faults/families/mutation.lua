@@ -71,6 +71,7 @@ local function adopt_build(w)
   assert(run(("touch -r %s %s && rm %s"):format(stamp, flags, stamp)))
 end
 
+-- Builds what is missing or older than its sources.
 local function make(w)
   return run(("cd %s && env -u MAKEFLAGS -u MFLAGS make -s B=%s %s/praxlua module")
     :format(w.tree, w.build, w.build))
@@ -81,12 +82,12 @@ local function work_tree(c)
   if c.memory.work then return c.memory.work end
   local w = { tree = c.directory .. "/tree", build = c.directory .. "/build", run = c.directory
     .. "/run" }
-  assert(run(("mkdir %s %s && cp -a %s %s"):format(w.tree, w.run, table.concat(COPIED, " "),
-    w.tree)))
-  adopt_build(w)
-  local made, output = make(w)
-  assert(made, output)
   w.host = w.build .. "/praxlua"
+  if not lfs.attributes(w.run) then -- an earlier process of the same number has left one
+    assert(run(("mkdir %s && cp -a %s %s"):format(w.tree, table.concat(COPIED, " "), w.tree)))
+    adopt_build(w)
+    lfs.mkdir(w.run)
+  end
   c.memory.work = w
   return w
 end
@@ -154,7 +155,9 @@ end
 ---@param item { catcher: string }
 ---@return table result { red: boolean, output: string }
 function family.baseline(c, item)
-  local red, output = is_red(work_tree(c), item.catcher, c)
+  local w = work_tree(c)
+  assert(make(w))
+  local red, output = is_red(w, item.catcher, c)
   return { red = red, output = red and output:sub(-2000) or "" }
 end
 
@@ -168,6 +171,27 @@ local function try(c, w, mutant)
   return { problem = "survives " .. table.concat(mutant.caught_by, ", ") }
 end
 
+-- What is made of a source file.
+local function products_of(w, file)
+  local object = file:match("^runtime/(.*)%.c$")
+  if object then return { ("%s/objects/%s.o"):format(w.build, object) } end
+  return { w.build .. "/generated/embedded.c", w.build .. "/objects/embedded.o" }
+end
+
+-- Puts the mutant in, calls `what`, and puts everything back as it was, the times too, so that the
+-- next one costs one compilation again.
+local function with_mutant(w, mutant, changed, what)
+  local files = products_of(w, mutant.file)
+  files[#files + 1] = w.tree .. "/" .. mutant.file
+  local kept = w.tree .. "/kept"
+  for i, file in ipairs(files) do assert(run(("cp -p %s %s-%d"):format(file, kept, i))) end
+  write(files[#files], changed)
+  local ok, result = xpcall(what, debug.traceback)
+  for i, file in ipairs(files) do assert(run(("mv %s-%d %s"):format(kept, i, file))) end
+  assert(run(("rm -f %s %s/lib/praxlua/core.so"):format(w.host, w.build)))
+  return ok and result or { problem = result }
+end
+
 --- One mutant.
 ---@param c table
 ---@param item { mutant: string }
@@ -177,15 +201,10 @@ function family.one(c, item)
   local changed, problem = mutants.apply(mutant)
   if not changed then return { problem = problem } end
   local w = work_tree(c)
-  local path = w.tree .. "/" .. mutant.file
-  local original = read(path)
-  write(path, changed)
-  local ok, result = xpcall(try, debug.traceback, c, w, mutant)
-  write(path, original)
-  return ok and result or { problem = result }
+  return with_mutant(w, mutant, changed, function() return try(c, w, mutant) end)
 end
 
--- The catchers that are first in a list, each once: the later ones only help out.
+-- All catchers of a list of mutants, each once.
 local function catchers_of(list)
   local items, seen = {}, {}
   for _, mutant in ipairs(list) do

@@ -1,9 +1,12 @@
 /*
-** replay.c: runs inputs without libFuzzer: replay --target=NAME [--mutations=N] [--seed=N] PATH...
+** replay.c: runs inputs without libFuzzer:
+**   replay --target=NAME [--seed=N] [--mutations=N] [--long=N] PATH...
 **
-** Each PATH is an input or a directory of inputs. Every input is run as it is, empty, and N times
-** with a few seeded mutations. Prints "NAME: I inputs, R runs". A finding aborts; before that the
-** input that made it is written to the file named by REPLAY_FINDING, if that is set.
+** Each PATH is an input or a directory of inputs. The empty input is run, then every input as it is
+** and --mutations times with a few seeded mutations; at last --long times one of them with a piece
+** of it a hundred thousand bytes long, which shows what takes time by the square of the length.
+** Prints "NAME: I inputs, R runs". A finding aborts; before that the input that made it is written
+** to the file named by REPLAY_FINDING, if that is set.
 */
 #define _GNU_SOURCE
 #include "harness.h"
@@ -17,7 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { LARGEST = 1 << 20, SECONDS = 10 /* that one run may take */ };
+enum { LARGEST = 1 << 20, LONG = 100000, SECONDS = 10 /* that one run may take */ };
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -25,7 +28,7 @@ void __sanitizer_set_death_callback(void (*callback)(void));
 
 static uint8_t current[2 * LARGEST];
 static size_t current_size;
-static unsigned long inputs, runs, mutations;
+static unsigned long inputs, runs, mutations, long_runs;
 static uint64_t random_state = 1;
 
 /* ---- findings ---- */
@@ -100,6 +103,28 @@ static void mutate(void) {
     }
 }
 
+/* Puts a piece of 1 to 4 bytes, from a list or from the input itself, in as often as makes it long.
+** The first byte of many targets is a mode and stays. */
+static void lengthen(void) {
+    static const char *const pieces[] = {" ",  "\t", "\n", "\r\n", "[",   "{",
+                                         "\\", "\"", ",",  "/",    "a \n"};
+    uint8_t piece[4];
+    size_t count = 1 + below(sizeof piece), at = current_size ? 1 + below(current_size) : 0;
+    if (below(2) && current_size >= count) {
+        memcpy(piece, current + below(current_size - count + 1), count);
+    } else {
+        const char *chosen = pieces[below(sizeof pieces / sizeof *pieces)];
+        count = strlen(chosen);
+        memcpy(piece, chosen, count);
+    }
+    if (current_size + LONG + count > LARGEST)
+        return;
+    memmove(current + at + LONG / count * count, current + at, current_size - at);
+    for (size_t i = 0; i < LONG / count; i++)
+        memcpy(current + at + i * count, piece, count);
+    current_size += LONG / count * count;
+}
+
 /* ---- inputs ---- */
 
 static void run(void) {
@@ -113,8 +138,9 @@ static void run(void) {
     runs++;
 }
 
-static void run_file(const char *path) {
-    static uint8_t original[LARGEST];
+static uint8_t original[LARGEST];
+
+static ssize_t read_file(const char *path) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t size = fd < 0 ? -1 : read(fd, original, sizeof original);
     if (size < 0) {
@@ -122,6 +148,11 @@ static void run_file(const char *path) {
         exit(2);
     }
     close(fd);
+    return size;
+}
+
+static void run_file(const char *path) {
+    ssize_t size = read_file(path);
     inputs++;
     for (unsigned long i = 0; i <= mutations; i++) {
         memcpy(current, original, (size_t)size);
@@ -132,6 +163,10 @@ static void run_file(const char *path) {
     }
 }
 
+static int is_input(const struct dirent *entry) {
+    return entry->d_name[0] != '.';
+}
+
 static int by_name(const struct dirent **a, const struct dirent **b) {
     return strcmp((*a)->d_name, (*b)->d_name);
 }
@@ -139,22 +174,29 @@ static int by_name(const struct dirent **a, const struct dirent **b) {
 static void run_path(const char *path) {
     struct stat st;
     struct dirent **entries;
+    char name[4096];
     if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode)) {
         run_file(path);
         return;
     }
-    int count = scandir(path, &entries, NULL, by_name);
+    int count = scandir(path, &entries, is_input, by_name);
     if (count < 0) {
         perror(path);
         exit(2);
     }
     for (int i = 0; i < count; i++) {
-        char name[4096];
         snprintf(name, sizeof name, "%s/%s", path, entries[i]->d_name);
-        if (entries[i]->d_name[0] != '.')
-            run_file(name);
-        free(entries[i]);
+        run_file(name);
     }
+    for (unsigned long i = 0; i < long_runs && count > 0; i++) {
+        snprintf(name, sizeof name, "%s/%s", path, entries[below((size_t)count)]->d_name);
+        current_size = (size_t)read_file(name);
+        memcpy(current, original, current_size);
+        lengthen();
+        run();
+    }
+    for (int i = 0; i < count; i++)
+        free(entries[i]);
     free(entries);
 }
 
@@ -167,6 +209,8 @@ int main(int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
         if (strncmp(argv[i], "--mutations=", 12) == 0)
             mutations = strtoul(argv[i] + 12, NULL, 10);
+        else if (strncmp(argv[i], "--long=", 7) == 0)
+            long_runs = strtoul(argv[i] + 7, NULL, 10);
         else if (strncmp(argv[i], "--seed=", 7) == 0)
             random_state = strtoull(argv[i] + 7, NULL, 10) * 2 + 1;
         else if (strncmp(argv[i], "--", 2) != 0)

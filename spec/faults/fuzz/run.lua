@@ -30,12 +30,14 @@ local function names()
 end
 
 local COMMAND = "mkdir -p '%s/%s'; '%s/fuzzer' --target=%s -max_total_time=%d -max_len=%d "
-  .. "-detect_leaks=%d -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -use_value_profile=1 "
+  .. "-detect_leaks=%d -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 "
+  .. "-use_value_profile=1 "
   .. "-artifact_prefix='%s/%s-' '%s/%s' '%s/%s' > '%s/%s.log' 2>&1; echo $?"
 
 local function start(name)
   local pipe = assert(io.popen(COMMAND:format(directory, name, directory, name, seconds,
-    IN_C[name] or USUAL, IN_C[name] and 1 or 0, directory, name, directory, name, CORPUS, name, directory, name)))
+    IN_C[name] or USUAL, IN_C[name] and 1 or 0, directory, name, directory, name, CORPUS, name,
+    directory, name)))
   return { name = name, pipe = pipe }
 end
 
