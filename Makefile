@@ -223,7 +223,7 @@ fault-tools: $(FAULT_TOOLS)
 $(B)/faults/tracer: $(patsubst %,spec/faults/%,tracer.c mutating.c mutating.h)
 $(B)/faults/actor: spec/faults/actor.c
 $(B)/faults/volume: spec/faults/volume.c
-$(B)/faults/flips: spec/faults/flips.c $(patsubst %,runtime/%.c,journal_read payload digest cancel)
+$(B)/faults/flips: spec/faults/flips.c $(patsubst %,runtime/%.c,journal_read payload digest)
 $(FAULT_TOOLS): $(B)/generated/flags | $(GENERATED)
 	mkdir -p $(@D)
 	echo "LD $@"

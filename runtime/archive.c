@@ -156,6 +156,8 @@ int job_advance(lua_State *L, job *j, size_t bytes, const char *path) {
 
 int job_failure(lua_State *L, job *j, const char *step, const char *path) {
     const char *reason = archive_error_string(j->archive);
+    if (j->error == EFBIG && !j->packing)
+        return core_fail(L, "EFBIG", "%s %s: it unpacks to more than its limit", step, path);
     if (j->error)
         return core_errno(L, j->error, step, path);
     if (archive_errno(j->archive) == ENOMEM)

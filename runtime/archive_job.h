@@ -16,6 +16,7 @@
 #include <locale.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 #include <time.h>
 
@@ -50,6 +51,8 @@ typedef struct job {
     int out_dir;           /* holds the archive being made, until that is finished */
     const char *out_name;  /* in it; points into the caller's string */
     int error;             /* errno of a failed callback, 0 for none */
+    size_t have, given;    /* bytes in `block`, and of those handed to libarchive */
+    int64_t most;          /* bytes that may come out of the archive, headers included */
     bool packing;
     off_t archive_bytes;
     lua_Integer done; /* content bytes so far */
@@ -104,7 +107,7 @@ int pack(lua_State *L, job *j, const char *out, const char *root, lua_Integer le
 ** in turn. members_next pushes nothing, and returns 1, 0 at the end, or -1 with an error pushed. It
 ** refuses what pack never writes, with the help of the table at stack index `seen`. */
 int members_open(lua_State *L, job *j, const char *path);
-int members_begin(lua_State *L, job *j, const char *path);
+int members_begin(lua_State *L, job *j, const char *path, const limits *most);
 int members_next(lua_State *L, job *j, const char *path, int seen, limits *left, member *m);
 
 /* Reads the content of the member at hand: hashes it into j->content when `hash`, and writes it to

@@ -65,6 +65,7 @@ int state_observe(state *s, int root, const char *path, digest *d, struct stat *
         else if (s->type == STATE_LINK)
             rc = observe_link(s, dir, name);
         s->inode = st.st_ino;
+        s->time = st.st_mtim.tv_sec * INT64_C(1000000000) + st.st_mtim.tv_nsec;
         s->mode = s->type == STATE_LINK ? 0 : st.st_mode & 07777;
     }
     int saved = errno;
@@ -101,14 +102,16 @@ static void state_write(const state *s, payload *p) {
     payload_u32(p, s->type);
     payload_u32(p, s->mode);
     payload_u64(p, s->inode);
+    payload_u64(p, (uint64_t)s->time);
     payload_string(p, s->content);
 }
 
-static void state_read(state *s, payload *p) {
+static void state_read(state *s, payload *p, uint32_t version) {
     *s = (state){0};
     s->type = payload_get_u32(p);
     s->mode = payload_get_u32(p);
     s->inode = payload_get_u64(p);
+    s->time = version > 1 ? (int64_t)payload_get_u64(p) : 0;
     s->content = payload_get_string(p);
     if (s->type > STATE_OTHER)
         p->failed = 1;
@@ -126,13 +129,13 @@ void change_write(const change *c, payload *p) {
     state_write(&c->after, p);
 }
 
-int change_read(change *c, payload *p) {
+int change_read(change *c, payload *p, uint32_t version) {
     *c = (change){0};
     c->kind = payload_get_u32(p);
     c->number = payload_get_u32(p);
     c->path = payload_get_string(p);
-    state_read(&c->before, p);
-    state_read(&c->after, p);
+    state_read(&c->before, p, version);
+    state_read(&c->after, p, version);
     if (!p->failed && c->kind >= CHANGE_PUT && c->kind <= CHANGE_MODE &&
         path_is_normal(c->path, strlen(c->path)))
         return 0;

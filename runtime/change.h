@@ -17,6 +17,7 @@ typedef struct state {
     state_type type;
     uint32_t mode;  /* permission bits of a file or directory */
     char *content;  /* file: SHA-256 in hex; link: its target; else NULL. Owned. */
+    int64_t time;   /* before: when the file was written, in nanoseconds; 0 if not known */
     uint64_t inode; /* tells a directory from its copy; after: the staged file's, 0 if not known */
 } state;
 
@@ -54,8 +55,9 @@ bool state_equal(const state *a, const state *b);
 bool state_same_content(const state *a, const state *b);
 void state_free(state *s);
 
+/* As the journal has it; `version` is the journal's. change_read: 0, or -1: it is malformed. */
 void change_write(const change *c, payload *p);
-int change_read(change *c, payload *p); /* 0, or -1: the payload is malformed */
+int change_read(change *c, payload *p, uint32_t version);
 void change_free(change *c);
 
 #endif

@@ -104,6 +104,14 @@ static int read_both(journal *j, journal_reader reader, void *context) {
 
 /* ---- writing ---- */
 
+/* Room behind the end for a record with `size` bytes of payload and those of an undo. */
+static int make_slack(journal *j, int i, size_t size) {
+    off_t more = (off_t)(JOURNAL_HEADER + size + SMALL_RECORDS);
+    if (durable_reserve(j->fd[i], (off_t)j->size, more) == 0)
+        return 0;
+    return errno == EOPNOTSUPP || errno == ENOSYS ? 0 : -1;
+}
+
 /* Writes a copy into a new file, which takes the old one's place when it is durable. */
 static int write_anew(journal *j, int i) {
     close_copy(j, i);
@@ -111,7 +119,8 @@ static int write_anew(journal *j, int i) {
         return -1;
     j->fd[i] = durable_create(j->dir, new_names[i], 0600);
     if (j->fd[i] >= 0 && durable_write(j->fd[i], j->data, j->size) == 0 &&
-        durable_sync(j->fd[i]) == 0 && durable_rename(j->dir, new_names[i], j->dir, names[i]) == 0)
+        make_slack(j, i, 0) == 0 && durable_sync(j->fd[i]) == 0 &&
+        durable_rename(j->dir, new_names[i], j->dir, names[i]) == 0)
         return 0;
     close_copy(j, i);
     int saved = errno;
@@ -268,14 +277,9 @@ int journal_sync(journal *j) {
 }
 
 int journal_reserve(journal *j, size_t size) {
-    for (int i = 0; i < JOURNAL_COPIES; i++) {
-        if (j->fd[i] < 0)
-            continue;
-        off_t more = (off_t)(JOURNAL_HEADER + size + SMALL_RECORDS);
-        if (durable_reserve(j->fd[i], (off_t)j->size, more) != 0 && errno != EOPNOTSUPP &&
-            errno != ENOSYS)
+    for (int i = 0; i < JOURNAL_COPIES; i++)
+        if (j->fd[i] >= 0 && make_slack(j, i, size) != 0)
             return -1;
-    }
     return 0;
 }
 

@@ -136,10 +136,11 @@ static int rescue_directory(transaction *t, const change *c) {
     int dir = path_parent(t->root, c->path, &name, true);
     if (dir < 0)
         return -1;
-    int rc = transaction_note_kept(t, c->path, name);
-    if (rc == 0 && (rc = transaction_rename_new(t->stage, original, dir, name)) != 0 &&
-        errno == EEXIST)
+    int rc = -1;
+    if (faccessat(dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
         rc = transaction_move_aside(t, c->path, t->stage, original, dir);
+    else if (transaction_note_kept(t, c->path, name) == 0)
+        rc = transaction_rename_new(t->stage, original, dir, name);
     int saved = errno;
     close(dir);
     errno = saved;

@@ -6,6 +6,7 @@
 */
 #define _GNU_SOURCE
 #include "archive_job.h"
+#include "cancel.h"
 #include "durable.h"
 #include "path.h"
 
@@ -18,20 +19,49 @@
 
 static const time_t LATEST = LUA_MAXINTEGER / 1000000000 - 1; /* seconds that fit into ns */
 
-static la_ssize_t on_read(struct archive *a, void *client, const void **data) {
-    job *j = client;
+enum {
+    SLICE = 1024,           /* bytes for libarchive at once; zstd makes 32 MiB of them at most */
+    ENTRY_ROOM = 32 * 1024, /* bytes of tar that a member takes beside its content, amply */
+    END_ROOM = 1024 * 1024  /* and the end of the archive */
+};
+
+/* Reads a block of the file and hashes it. 0, or -1 with errno. */
+static int fill(job *j) {
     ssize_t n;
     do {
         n = read(j->file, j->block, ARCHIVE_CHUNK);
     } while (n < 0 && errno == EINTR);
-    if (n < 0 || (n > 0 && digest_add(j->whole, j->block, (size_t)n) < 0)) {
-        j->error = errno;
+    if (n < 0 || (n > 0 && digest_add(j->whole, j->block, (size_t)n) < 0))
+        return -1;
+    j->have = (size_t)n;
+    j->given = 0;
+    j->archive_bytes += n;
+    return 0;
+}
+
+/* Hands the file to libarchive slice by slice. libarchive passes over zeros behind the end of an
+** archive, and over what it does not know, without coming back to us: here is where a small file
+** that grows beyond everything is stopped. */
+static la_ssize_t on_read(struct archive *a, void *client, const void **data) {
+    job *j = client;
+    bool large = archive_filter_bytes(a, 0) > j->most;
+    if (large || cancel_asked() != 0 || (j->given == j->have && fill(j) != 0)) {
+        j->error = large ? EFBIG : errno;
         archive_set_error(a, j->error, "%s", strerror(j->error));
         return -1;
     }
-    *data = j->block;
-    j->archive_bytes += n;
-    return n;
+    size_t slice = j->have - j->given < SLICE ? j->have - j->given : SLICE;
+    *data = j->block + j->given;
+    j->given += slice;
+    return (la_ssize_t)slice;
+}
+
+/* All that an archive within these limits can unpack to. */
+static int64_t most_unpacked(const limits *most) {
+    const lua_Integer huge = (lua_Integer)1 << 62;
+    if (most->bytes >= huge / 2 || most->entries >= huge / 2 / ENTRY_ROOM)
+        return huge;
+    return most->bytes + most->entries * ENTRY_ROOM + END_ROOM;
 }
 
 int members_open(lua_State *L, job *j, const char *path) {
@@ -48,9 +78,11 @@ int members_open(lua_State *L, job *j, const char *path) {
     return 0;
 }
 
-int members_begin(lua_State *L, job *j, const char *path) {
+int members_begin(lua_State *L, job *j, const char *path, const limits *most) {
     job_free_archive(j);
     j->archive_bytes = 0;
+    j->have = j->given = 0;
+    j->most = most_unpacked(most);
     j->done = 0;
     if (lseek(j->file, 0, SEEK_SET) < 0 || digest_reset(j->whole) < 0)
         return core_errno(L, errno, "read", path);

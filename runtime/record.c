@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { FORMAT_VERSION = 2 }; /* 1 had one copy of the journal */
+enum { FORMAT_VERSION = 2 }; /* 1: one copy of the journal, and no times in it */
 
 int transaction_failed(transaction *t, const char *step, const char *path) {
     int saved = errno;
@@ -46,7 +46,7 @@ static int load_batch(transaction *t, uint64_t sequence, payload *p) {
     if (!b->changes)
         return -1;
     for (; b->count < count; b->count++) {
-        if (change_read(&b->changes[b->count], p) != 0)
+        if (change_read(&b->changes[b->count], p, t->version) != 0)
             return -1;
         if (b->changes[b->count].number >= t->next)
             t->next = b->changes[b->count].number + 1;
@@ -76,7 +76,8 @@ static int load_record(void *context, uint32_t kind, uint64_t sequence, payload 
         kind = 0;
     switch (kind) {
     case RECORD_BEGIN:
-        if (payload_get_u32(p) > FORMAT_VERSION) {
+        t->version = payload_get_u32(p);
+        if (t->version > FORMAT_VERSION) {
             errno = EPROTONOSUPPORT;
             return -1;
         }
@@ -175,6 +176,7 @@ static int begin(transaction *t, const char *disposable) {
     payload p = {0};
     payload_u32(&p, FORMAT_VERSION);
     payload_string(&p, disposable);
+    t->version = FORMAT_VERSION;
     t->disposable = strdup(disposable ? disposable : "");
     int rc = t->disposable ? journal_append(&t->log, RECORD_BEGIN, &p) : -1;
     payload_free(&p);

@@ -3,8 +3,9 @@
 **
 ** An undo itself exchanges names, which takes no room. Around it are written: both copies of the
 ** journal anew (after a kill), the session's state, a few records and now and then a folder. The
-** reserve holds that much, in blocks and in inodes, and is given back when an undo begins and
-** after the commit.
+** reserve holds that much, in blocks and in inodes, and is given back when an undo finds the disk
+** full, at its end and after the commit. The journal's own files have room for the records of an
+** undo besides.
 */
 #define _GNU_SOURCE
 #include "transaction.h"
@@ -53,6 +54,8 @@ static int make_folder(const transaction *t) {
 int transaction_reserve(transaction *t) {
     off_t wanted = BASE + TIMES * (off_t)t->log.size;
     wanted += STEP - wanted % STEP;
+    if (journal_reserve(&t->log, 0) != 0)
+        return -1;
     if (t->reserved >= wanted)
         return 0;
     int folder = t->reserved >= BASE ? open_folder(t) : make_folder(t);

@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include "transaction.h"
 
+#include "cancel.h"
 #include "core.h"
 #include "durable.h"
 #include "path.h"
@@ -20,6 +21,8 @@ static change *enqueue(transaction *t, change_kind kind, const char *path) {
     batch *q = &t->queue;
     if (transaction_ready(t) != 0)
         return NULL;
+    if (cancel_asked() != 0)
+        goto fail;
     if ((q->count & (q->count - 1)) == 0) { /* grows at powers of two */
         change *more = realloc(q->changes, (q->count ? 2 * q->count : 1) * sizeof *more);
         if (!more)
@@ -108,6 +111,8 @@ int transaction_fill(transaction *t, int fd, int from, const void *data, size_t 
             return -1;
         if (n == 0)
             return digest_hex(t->hash, hex);
+        if (cancel_asked() != 0)
+            return -1;
         if (digest_add(t->hash, buffer, (size_t)n) != 0 ||
             durable_write(fd, buffer, (size_t)n) != 0)
             return -1;

@@ -255,6 +255,16 @@ static int l_last_checkpoint(lua_State *L) {
     return 1;
 }
 
+/* t:last_note() -> note | nil: of the last checkpoint there was, also when it was undone */
+static int l_last_note(lua_State *L) {
+    transaction *t = check(L);
+    if (t->note)
+        lua_pushlstring(L, (const char *)t->note, t->note_size);
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
 /* What was kept since it was told last, and is still there. */
 static int pushed_kept(lua_State *L, transaction *t) {
     struct stat st;
@@ -286,6 +296,11 @@ static int l_rewind(lua_State *L) {
 static int l_rollback(lua_State *L) {
     transaction *t = check(L);
     return transaction_undo(t, 0) == 0 ? pushed_kept(L, t) : failure(L, t);
+}
+
+/* t:kept() -> what was kept and not told yet, for when a rollback does not complete */
+static int l_kept(lua_State *L) {
+    return pushed_kept(L, check(L));
 }
 
 /* t:lost() -> array of { path, sha256 = string | nil }: what the last rewind or rollback, which failed
@@ -429,10 +444,12 @@ static const luaL_Reg methods[] = {
     {"clear", l_clear},
     {"checkpoint", l_checkpoint},
     {"last_checkpoint", l_last_checkpoint},
+    {"last_note", l_last_note},
     {"rewind", l_rewind},
     {"rollback", l_rollback},
     {"commit", l_commit},
     {"rescue", l_rescue},
+    {"kept", l_kept},
     {"lost", l_lost},
     {"supply", l_supply},
     {"mended", l_mended},

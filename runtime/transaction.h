@@ -46,7 +46,8 @@ typedef struct transaction {
     int root, dir, stage, undo; /* descriptors: the tree, this transaction, its two folders */
     journal log;
     digest *hash;
-    off_t reserved; /* bytes in the reserve; 0: there is none */
+    uint32_t version; /* of the journal's format */
+    off_t reserved;   /* bytes in the reserve; 0: there is none */
     batch *batches;
     size_t batch_count;
     batch queue;             /* not in the journal yet */
@@ -55,7 +56,7 @@ typedef struct transaction {
     bool failed;             /* a sync failed: nothing more but the undo */
     uint64_t undo_to;        /* where the undo stops: batches after this sequence */
     uint64_t checkpoint;     /* sequence of the last valid checkpoint, 0 for none */
-    unsigned char *note;     /* its payload. Owned. */
+    unsigned char *note;     /* payload of the last checkpoint, also when it was undone. Owned. */
     size_t note_size;
     char *disposable; /* directories of this name may be deleted (caches); NULL for none */
     char tag[9];      /* part of the names given to files moved aside */

@@ -147,11 +147,26 @@ static int find_again(transaction *t, const change *c, const char *number) {
     return same ? durable_link(t->stage, number, t->undo, number) : -1;
 }
 
+/* The old file has other content. Somebody wrote into it, who had it open when it was replaced, or
+** by another name: then it is theirs, and comes back with what they wrote, which is told. When its
+** time has not moved, the disk lost its content; what is left is kept beside. */
+static old_content judge(transaction *t, const change *c, const char *number, const state *is) {
+    const char *slash = strrchr(c->path, '/');
+    if (is->type == STATE_FILE && c->before.type == STATE_FILE && c->before.time != 0 &&
+        is->time != c->before.time) {
+        if (transaction_note_kept(t, c->path, slash ? slash + 1 : c->path) == 0)
+            return OLD_THERE;
+    } else if (transaction_keep_beside(t, c, t->undo, number) == 0) {
+        return OLD_LOST;
+    }
+    return transaction_failed(t, "keep the old content of", c->path);
+}
+
 /* The old content, proven by its hash; given back already, and what stood at the path is here
-** instead; or lost. What somebody wrote into the old file is kept beside. */
+** instead; or lost. */
 static old_content find_old(transaction *t, const change *c, const char *number) {
     state is;
-    old_content found = OLD_LOST;
+    old_content found;
     if (state_observe(&is, t->undo, number, t->hash, NULL) != 0)
         return errno == EIO ? OLD_LOST
                             : transaction_failed(t, "look at the old content of", c->path);
@@ -161,8 +176,8 @@ static old_content find_old(transaction *t, const change *c, const char *number)
         found = find_again(t, c, number) == 0 ? OLD_THERE : OLD_LOST;
     else if (state_same_content(&is, &c->after) || is.inode == c->after.inode)
         found = OLD_GIVEN;
-    else if (transaction_keep_beside(t, c, t->undo, number) != 0)
-        found = transaction_failed(t, "keep the old content of", c->path);
+    else
+        found = judge(t, c, number, &is);
     bool other_mode = is.type == STATE_FILE && is.mode != c->before.mode;
     if (found == OLD_THERE && other_mode && durable_mode_at(t->undo, number, c->before.mode) != 0)
         found = transaction_failed(t, "set the mode of", c->path);
@@ -414,7 +429,6 @@ static int record(transaction *t, uint32_t kind, uint64_t sequence) {
 
 /* The intent first: after a kill in the middle, the only way on is to end the undo. */
 static int begin_undo(transaction *t, uint64_t sequence) {
-    transaction_release(t);
     if (t->undoing && t->undo_to <= sequence)
         return 0;
     if (record(t, RECORD_UNDOING, sequence) != 0)
@@ -436,8 +450,7 @@ void transaction_forget(transaction *t, uint64_t sequence) {
     t->undoing = false;
 }
 
-int transaction_undo(transaction *t, uint64_t sequence) {
-    transaction_clear(t);
+static int undo(transaction *t, uint64_t sequence) {
     t->lost_count = 0;
     if (begin_undo(t, sequence) != 0)
         return -1;
@@ -460,6 +473,19 @@ int transaction_undo(transaction *t, uint64_t sequence) {
         return -1;
     transaction_forget(t, sequence);
     return 0;
+}
+
+/* The reserve goes as late as may be: what it makes room for, others can take. */
+int transaction_undo(transaction *t, uint64_t sequence) {
+    transaction_clear(t);
+    int rc = undo(t, sequence);
+    if (rc != 0 && t->reserved && (errno == ENOSPC || errno == EDQUOT)) {
+        transaction_release(t);
+        rc = undo(t, sequence);
+    }
+    if (rc == 0)
+        transaction_release(t); /* for what the caller writes now */
+    return rc;
 }
 
 static const change *find_lost(const transaction *t, const char *path) {

@@ -47,7 +47,7 @@ int unpack_list(lua_State *L, job *j, const char *path, limits left) {
     char hex[DIGEST_HEX];
     member m;
     int failed, rc;
-    if ((failed = members_open(L, j, path)) || (failed = members_begin(L, j, path)))
+    if ((failed = members_open(L, j, path)) || (failed = members_begin(L, j, path, &left)))
         return failed;
     lua_newtable(L);
     lua_newtable(L);
@@ -200,7 +200,7 @@ static int settle_directories(lua_State *L, job *j) {
 static int go_through(lua_State *L, job *j, const char *path, limits left, bool write,
                       lua_Integer *files, char hex[DIGEST_HEX]) {
     member m;
-    int failed = members_begin(L, j, path), rc;
+    int failed = members_begin(L, j, path, &left), rc;
     if (failed)
         return failed;
     lua_newtable(L);

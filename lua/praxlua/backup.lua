@@ -17,6 +17,7 @@ local manifest = require("praxlua.backup.manifest")
 local process = require("praxlua.process")
 local restore = require("praxlua.backup.restore")
 local scope = require("praxlua.backup.scope")
+local state = require("praxlua.state")
 local store = require("praxlua.backup.store")
 local text = require("praxlua.text")
 
@@ -216,10 +217,38 @@ local function prove(ctx, directory, m)
     directory), "EBADBACKUP"
 end
 
+local function newest_name(ctx)
+  local names = store.names(ctx) or {}
+  for i = #names, 1, -1 do
+    if store.is_name(names[i]) then return names[i] end
+  end
+end
+
+-- The archive of the newest backup, linked into the directory, when that backup is whole and what
+-- it holds is what is there now: the same again needs no space. nil when it is not to be had so.
+local function link_archive(ctx, directory, entries)
+  local name = newest_name(ctx)
+  local newest = name and store.path(ctx) .. "/" .. name
+  local m = newest and store.read_manifest(newest)
+  if not m then return nil end
+  local contents = manifest.contents(m)
+  if not scope.resembles(contents, entries, m.total_size_bytes) then return nil end
+  local live = scope.list(ctx, true)
+  if not live or not scope.compare(contents, live) or not store.verify(ctx, newest)
+    or not core.file.link(newest .. "/" .. store.ARCHIVE, directory .. "/" .. store.ARCHIVE) then
+    return nil
+  end
+  return {
+    files = m.files, links = m.links, bytes = m.total_size_bytes,
+    archive_sha256 = m.archive.sha256, archive_bytes = m.archive.bytes,
+  }
+end
+
 -- Fills the directory of a partial backup. Returns the manifest and the name it is to have.
 local function build(ctx, entries, directory, id)
   local packed, requirements, ok, message, code
-  packed, message, code = pack(ctx, directory, entries)
+  packed = link_archive(ctx, directory, entries)
+  if not packed then packed, message, code = pack(ctx, directory, entries) end
   if not packed then return nil, message, code end
   requirements, message, code = snapshot_requirements(ctx, directory)
   if message then return nil, message, code end
@@ -292,6 +321,18 @@ end
 
 -- ---------------------------------------------------------------------------------------------
 -- Verifying, listing, pruning
+
+--- How much a backup holds, by its manifest alone.
+---@param ctx table
+---@param name string
+---@return { bytes: integer, files: integer }|nil
+---@return string? message
+---@return string? code "EBADBACKUP"; "ENOENT" no such backup; "EINVAL" not a name
+function backup.measure(ctx, name)
+  local m, message, code = store.peek(ctx, name)
+  if not m then return nil, message, code end
+  return { bytes = m.total_size_bytes, files = select(2, manifest.contents(m)) }
+end
 
 --- Reads a whole backup back and compares it with its manifest: the manifest's own hash, the
 --- archive's hash, the exact set of members, and each one's type, hash, mode or target.
@@ -393,15 +434,29 @@ local function remove_backup(ctx, name)
   return true
 end
 
+-- The backups that sessions which are not over go back to, by name.
+local function needed_names(ctx)
+  local needed = {}
+  for _, session in ipairs(state.list_active_sessions(ctx.target)) do
+    for _, field in ipairs({ "backup", "present" }) do
+      local name = session.metadata and session.metadata[field]
+      if type(name) == "string" then needed[name] = true end
+    end
+  end
+  return needed
+end
+
 -- Sorts verified backups into those to keep and those to remove, and the broken ones out.
 local function choose(ctx, list, keep)
   local kept, doomed, broken, good = {}, {}, {}, 0
+  local names = needed_names(ctx)
   for _, item in ipairs(list) do
     if not item.verified then
       broken[#broken + 1] = { name = item.name, problem = item.problem }
     else
       good = good + 1
-      local needed = item.session_id == session_id(ctx) or is_open(ctx, item.session_id)
+      local needed = names[item.name] or item.session_id == session_id(ctx)
+        or is_open(ctx, item.session_id)
       local to = (good <= keep or needed) and kept or doomed
       to[#to + 1] = item.name
     end
@@ -410,8 +465,9 @@ local function choose(ctx, list, keep)
 end
 
 --- Keeps the newest `keep` verified backups and removes the older verified ones. A broken one
---- counts for nothing: it is reported and left alone. The backups of this session and of
---- any other open one stay. What earlier runs left half made or half removed goes.
+--- counts for nothing: it is reported and left alone. The backups of this session and of any other
+--- open one stay, and those that one goes back to. What earlier runs left half made or half removed
+--- goes.
 ---@param ctx table
 ---@param keep integer at least 1
 ---@return { archived_count: integer, kept_backups: string[], archived: string[],

@@ -346,13 +346,12 @@ function engine.resume_with(r, session_id)
       next = "begin a new one with: praxlua upgrade" }
   end
   if r.transaction then
-    ok, message, code = r.transaction:rewind()
+    ok, message, code = rollback.undo(r, "rewind")
     if not ok then
       return { exit_code = 5, status = "rollback_failed", message = message,
         next = code == "ELOST" and "undo the rest with: praxlua rollback " .. session_id
           or "mend the cause and run again: praxlua rollback " .. session_id }
     end
-    run.tell_kept(r, ok)
   end
   if is_restore then return restore.go_on(r) end
   if r.transaction then

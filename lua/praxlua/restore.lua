@@ -7,9 +7,11 @@ local backup = require("praxlua.backup")
 local core = require("praxlua.core")
 local dependencies = require("praxlua.dependencies")
 local environment = require("praxlua.environment")
+local rollback = require("praxlua.rollback")
 local run = require("praxlua.run")
 local server = require("praxlua.server")
 local state = require("praxlua.state")
+local validation = require("praxlua.validation")
 
 local restore = {}
 
@@ -133,11 +135,13 @@ end
 -- Undoes the restore itself: the installation stays as it was before it was asked for.
 local function give_up(r, result)
   core.system.ignore_signals() -- what the first one asked for comes to its end
-  local kept, message = r.transaction:rollback()
-  if not kept then
+  local undone, message, code = rollback.undo(r, "rollback")
+  if not undone then
+    local id = r.session.session_id
     return { exit_code = 5, status = "rollback_failed", success = false,
       message = "undoing the restore failed: " .. tostring(message),
-      next = "mend the cause and run again: praxlua rollback " .. r.session.session_id }
+      next = code == "ELOST" and "bring it back with: " .. rollback.backup_command(r, id)
+        or "mend the cause and run again: praxlua rollback " .. id }
   end
   local ok, problem = server.restore(r.ctx, r.session.metadata.server or {})
   if not ok then r.ctx.warn("the server was not started again: " .. tostring(problem)) end
@@ -239,7 +243,24 @@ local function remember_server(r, before)
   return now
 end
 
+local function refused(message, next_step)
+  return { exit_code = 3, status = "refused", success = false, message = message, next = next_step }
+end
+
+-- Why a restore should not even begin; nil when nothing speaks against it.
+local function obstacle(r, metadata)
+  local ctx = { target = r.target, project = r.project, target_name = r.target_name }
+  local held, space
+  local ok, message = backup.verify_backup_integrity(ctx, metadata.backup)
+  if ok then held, message = backup.measure(ctx, metadata.backup) end
+  if not held then return refused(message, "choose another one of: praxlua backup list") end
+  space, message = validation.check_restore_space(ctx, held, not metadata.undoes)
+  if not space or not space.sufficient then return refused(space and space.problem or message) end
+end
+
 local function begin(r, metadata, server_before)
+  local result = obstacle(r, metadata)
+  if result then return result end
   metadata.kind = KIND
   metadata.owner = run.owner()
   metadata.options = { on_conflict = r.options.on_conflict, restart = r.options.restart }
@@ -249,8 +270,7 @@ local function begin(r, metadata, server_before)
     local made, problem = core.cancel.within(math.huge, backup.create_backup, r.ctx)
     if not made then
       run.forget(r)
-      return { exit_code = 3, status = "refused", success = false,
-        message = "the present state could not be backed up first: " .. problem }
+      return refused("the present state could not be backed up first: " .. problem)
     end
     metadata.present = made.backup_path:match("([^/]+)/?$")
   end
@@ -259,7 +279,7 @@ local function begin(r, metadata, server_before)
   if ok then ok, message = open_transaction(r) end
   if not ok then
     run.forget(r)
-    return { exit_code = 3, status = "refused", success = false, message = message }
+    return refused(message)
   end
   return restore.execute(r)
 end
@@ -271,7 +291,7 @@ function restore.go_on(r)
   local ok, message = true, nil
   if not r.transaction then ok, message = open_transaction(r) end
   if ok then return restore.execute(r) end
-  return { exit_code = 3, status = "refused", success = false, message = message }
+  return refused(message)
 end
 
 --- Undoes a completed upgrade.
@@ -302,18 +322,13 @@ local function maker_of(ctx, name)
   end
 end
 
---- Restores a backup as a whole. The present state is backed up first.
+--- Restores a backup as a whole. The backup is verified and the present state backed up first.
 ---@param r table run
 ---@param name string
 ---@param reason string|nil
 ---@return table result
 function restore.backup(r, name, reason)
   local ctx = { target = r.target, project = r.project, target_name = r.target_name }
-  local ok, message = backup.verify_backup_integrity(ctx, name)
-  if not ok then
-    return { exit_code = 3, status = "refused", success = false, message = message,
-      next = "choose another one of: praxlua backup list" }
-  end
   return begin(r, {
     backup = name, reason = reason or "restore of " .. name, made_by = maker_of(ctx, name),
   })

@@ -5,6 +5,7 @@ local backup = require("praxlua.backup")
 local commit = require("praxlua.report.commit")
 local core = require("praxlua.core")
 local lock_text = require("praxlua.lock_text")
+local lost = require("praxlua.lost")
 local run = require("praxlua.run")
 local server = require("praxlua.server")
 local state = require("praxlua.state")
@@ -40,13 +41,32 @@ local function failed(r, began, what, message)
     message = string.format("the rollback did not complete: %s: %s", what, tostring(message)) }
 end
 
--- The undo did everything but for what it lost: that is in the backup.
-local function lost(r, began, message)
+-- The undo did everything but for what it lost.
+local function incomplete(r, began, message)
   local result = failed(r, began, "restoring the files", message)
   result.message = result.message .. ". Everything else is as before"
   result.lost = true
   result.next = "bring it back with: " .. rollback.backup_command(r, r.session.session_id)
   return result
+end
+
+--- Undoes changes of the open transaction, and tells what of others it kept. What its undo data
+--- lost comes from a backup, where one has it.
+---@param r table
+---@param method string "rollback": all of them; "rewind": those since the last checkpoint
+---@return true|nil
+---@return string? message
+---@return string? code "ELOST": everything else is undone
+function rollback.undo(r, method)
+  local transaction = r.transaction
+  local kept, message, code = transaction[method](transaction)
+  if code == "ELOST" and lost.recover(r) then
+    run.tell_kept(r, transaction:kept())
+    kept, message, code = transaction[method](transaction)
+  end
+  run.tell_kept(r, kept or transaction:kept())
+  if not kept then return nil, message, code end
+  return true
 end
 
 -- The installation is as before. What keeps the session from being marked as over, or its data
@@ -69,7 +89,7 @@ local function backup_of(r, session_id)
     local made = session.phase_artifacts["1"]
     local name = session.metadata.present or session.metadata.backup
       or made and made.backup_path:match("([^/]+)/?$")
-    if name then return name end
+    if name and core.file.exists(r.target .. "/.backups/" .. name) then return name end
   end
   for _, made in ipairs(backup.list_backups({ target = r.target }) or {}) do
     if made.session_id == session_id then return made.name end
@@ -99,16 +119,15 @@ function rollback.open_session(r, reason)
   local ok, message = stop_new_server(r)
   if not ok then return failed(r, began, "stopping the new server", message) end
   local undo_commit = r.options.git_commit and r.transaction and commit.undo(r.ctx)
-  local kept, code, missing
+  local code, missing
   if r.transaction then
-    kept, message, code = r.transaction:rollback()
-    if not kept and code ~= "ELOST" then return failed(r, began, "restoring the files", message) end
-    missing = not kept and message
-    run.tell_kept(r, kept or {})
+    ok, message, code = rollback.undo(r, "rollback")
+    if not ok and code ~= "ELOST" then return failed(r, began, "restoring the files", message) end
+    missing = not ok and message
   end
   local brought
   brought, message = bring_server_back(r)
-  if missing then return lost(r, began, missing) end
+  if missing then return incomplete(r, began, missing) end
   if not brought then return failed(r, began, "starting the old server", message) end
   clear_up(r, reason)
   if undo_commit then undo_commit() end -- there is room now that the undo data is gone

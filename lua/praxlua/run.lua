@@ -298,8 +298,7 @@ end
 ---@param kept string[] paths
 function run.tell_kept(r, kept)
   for _, path in ipairs(kept) do
-    r.ctx.warn(path .. " holds what somebody changed while the upgrade ran; it was kept beside "
-      .. "the file it belongs to")
+    r.ctx.warn(path .. " holds what somebody changed while the upgrade ran; it was kept")
   end
 end
 
@@ -446,9 +445,8 @@ function run.unfinished(target)
   return found
 end
 
--- The session as the transaction's last checkpoint has it; false where there is none.
-local function noted_session(r)
-  local note = r.transaction:last_checkpoint()
+-- The session as a checkpoint has it; false where there is none.
+local function noted_session(note)
   if not note then return false end
   local decoded, message, code = state.session.from_note(note)
   if decoded then return decoded end
@@ -477,8 +475,8 @@ local function load_without_folder(r, session)
     "ELOST"
 end
 
--- Opens the transaction of an attached session: the session as its last checkpoint has it; false
--- without a checkpoint, or without a transaction.
+-- Opens the transaction of an attached session: the session as its last checkpoint has it, or had
+-- it before it was undone, if nothing else tells; false where there is none.
 local function load_journal(r, session)
   local opened, message, code = run.open_transaction(r, false)
   if not opened then
@@ -491,7 +489,8 @@ local function load_journal(r, session)
     return nil, string.format("the journal of %s is cut short: %d records of at least %d",
       r.folder, r.transaction:sequence(), records), "EBADJOURNAL"
   end
-  return noted_session(r)
+  local last = r.transaction:last_checkpoint()
+  return noted_session(last or not session and r.transaction:last_note())
 end
 
 local function warn_of_state(r, session, message, code)

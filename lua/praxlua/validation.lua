@@ -12,8 +12,12 @@ local validation = {}
 
 local DAY = 24 * 60 * 60 * 1000000000 -- ns
 local OLD_BACKUP = 7 -- days
-local SPACE_RESERVE = 1024 * 1024 -- bytes for the journal, the state and the reports
+local SPACE_RESERVE = 1024 * 1024 -- bytes for the session, the reports and the server's log
 local INODE_RESERVE = 64
+local BLOCK = 4096 -- bytes; a file takes whole ones
+local CHANGE_BYTES = 4096 -- for one change in the plan, the journals, their reserve, the session
+local ENTRY_BYTES = 2048 -- for one file in an archive's headers and in a backup's manifest
+local CHANGE_INODES = 3 -- for the staged file, its folder, and the old one's second name (tmpfs)
 local NAMED = 3 -- so many names are given of a longer list
 
 -- ---- versions -------------------------------------------------------------------------------
@@ -295,6 +299,16 @@ local function size_of(path, options)
   return { bytes = math.max(size.bytes, size.allocated), inodes = size.inodes }
 end
 
+--- What a transaction takes beside the content of its files: whole blocks, records, its reserve.
+local function with_transaction(wanted, changes)
+  local reserved = core.transaction
+  wanted.bytes = wanted.bytes + changes * (BLOCK + CHANGE_BYTES) + reserved.RESERVE_BYTES
+    + SPACE_RESERVE
+  wanted.inodes = wanted.inodes + changes * CHANGE_INODES + reserved.RESERVE_INODES
+    + INODE_RESERVE
+  return wanted
+end
+
 --- What the upgrade will write: the backup, the staged files, a copy of the environment; and never
 --- less than twice the content.
 local function required(ctx, need)
@@ -307,25 +321,33 @@ local function required(ctx, need)
   if not environment then return nil, message, code end
   local planned = ctx.memory and ctx.memory.plan
   local staged = need and need.bytes or planned and planned.bytes or scope.bytes
-  local staged_inodes = need and need.inodes or planned and planned.changes or scope.inodes
-  local written = scope.bytes + staged + environment.bytes
-  return {
+  local changes = need and need.inodes or planned and planned.changes or scope.inodes
+  local backup = scope.bytes + scope.inodes * ENTRY_BYTES
+  return with_transaction({
     content_bytes = scope.bytes, environment_bytes = environment.bytes,
-    bytes = math.max(2 * scope.bytes, written) + SPACE_RESERVE,
-    inodes = staged_inodes + environment.inodes + INODE_RESERVE,
-  }
+    bytes = math.max(2 * scope.bytes, backup + staged + environment.bytes),
+    inodes = environment.inodes,
+  }, changes)
 end
 
-local function judge_space(ctx, result)
+local function judge_space(ctx, wanted, what)
+  local space, message, code = core.system.space(ctx.target)
+  if not space then return nil, message, code end
+  local result = {
+    available_bytes = space.bytes_available, required_bytes = wanted.bytes,
+    available_inodes = space.inodes_available, required_inodes = wanted.inodes,
+    available = text.bytes(space.bytes_available), required = text.bytes(wanted.bytes),
+    content_bytes = wanted.content_bytes, environment_bytes = wanted.environment_bytes,
+  }
   result.sufficient = result.available_bytes >= result.required_bytes
     and result.available_inodes >= result.required_inodes
   if result.available_bytes < result.required_bytes then
-    result.problem = ("too little space: %s has %s free and the upgrade needs %s; free some, and "
-      .. "run this again"):format(ctx.target, result.available, result.required)
+    result.problem = ("too little space: %s has %s free and the %s needs %s; free some, and "
+      .. "run this again"):format(ctx.target, result.available, what, result.required)
   elseif not result.sufficient then
-    result.problem = ("too few inodes: the file system of %s has %d free and the upgrade needs %d; "
+    result.problem = ("too few inodes: the file system of %s has %d free and the %s needs %d; "
       .. "delete files there, and run this again"):format(ctx.target, result.available_inodes,
-      result.required_inodes)
+      what, result.required_inodes)
   end
   return result
 end
@@ -341,15 +363,28 @@ end
 function validation.check_disk_space(ctx, need)
   local wanted, message, code = required(ctx, need)
   if not wanted then return nil, message, code end
-  local space
-  space, message, code = core.system.space(ctx.target)
-  if not space then return nil, message, code end
-  return judge_space(ctx, {
-    available_bytes = space.bytes_available, required_bytes = wanted.bytes,
-    available_inodes = space.inodes_available, required_inodes = wanted.inodes,
-    available = text.bytes(space.bytes_available), required = text.bytes(wanted.bytes),
-    content_bytes = wanted.content_bytes, environment_bytes = wanted.environment_bytes,
-  })
+  return judge_space(ctx, wanted, "upgrade")
+end
+
+--- The same for a restore: what it unpacks, what it stages, and a backup of the present state.
+---@param ctx table target
+---@param restored { bytes: integer, files: integer } of the backup
+---@param with_backup boolean whether the present state is backed up first
+---@return table|nil result as of check_disk_space
+---@return string|nil message
+---@return string|nil code
+function validation.check_restore_space(ctx, restored, with_backup)
+  local recognised = layout.layouts[1]
+  local scope, message, code = size_of(ctx.target, { skip = recognised.ephemeral.paths,
+    skip_names = recognised.ephemeral.names })
+  if not scope then return nil, message, code end
+  local wanted = {
+    content_bytes = restored.bytes, environment_bytes = 0, inodes = restored.files,
+    bytes = 2 * restored.bytes + restored.files * BLOCK,
+  }
+  if with_backup then wanted.bytes = wanted.bytes + scope.bytes + scope.inodes * ENTRY_BYTES end
+  return judge_space(ctx, with_transaction(wanted, math.max(restored.files, scope.inodes)),
+    "restore")
 end
 
 -- ---- after copying --------------------------------------------------------------------------

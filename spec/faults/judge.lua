@@ -73,12 +73,13 @@ end
 
 --- Which of the scenario's two versions the installation is.
 ---@param s table
+---@param is_stuck boolean? a fault goes on: files that were being written could not be removed
 ---@return string|nil version "old" or "new"; "old" too where both are the same; nil: neither
 ---@return string? difference what distinguishes it from each, a few of the paths
-function judge.version(s)
+function judge.version(s, is_stuck)
   local found = judge.ask("matches", {
     root = s.project, target = s.installation, records = s.records, exact = s.exact,
-    wanted = { old = s.root .. ":old", new = s.root .. ":new" },
+    temporary = is_stuck or false, wanted = { old = s.root .. ":old", new = s.root .. ":new" },
   })
   for _, name in ipairs({ "old", "new" }) do
     if found.equal[name] then return name end
@@ -263,10 +264,10 @@ function judge.settled(s, version)
   return problems
 end
 
--- Where nothing is open and the installation is the old one: the command itself has to lead to the
--- new one.
+-- Where nothing is open and the installation is the old one: the command itself (the upgrade, where
+-- that was the resume of one) has to lead to the new one.
 local function begin_again(s, problems)
-  local result = judge.run(s, s.argv)
+  local result = judge.run(s, s.wrecked or s.argv)
   append(problems, result.problems, "begun again: ")
   if result.code ~= 0 then
     problems[#problems + 1] = "begun again: " .. said(result)

@@ -278,8 +278,11 @@ local function entry_of(result, options)
 end
 
 local function save(path, document)
-  write(path .. ".new", cjson.encode(document) .. "\n")
-  assert(os.rename(path .. ".new", path))
+  write(path .. ".new", cjson.encode(document))
+  assert(os.execute(("python3 -m json.tool --sort-keys %s.new %s.sorted"):format(quote(path),
+    quote(path))))
+  assert(os.rename(path .. ".sorted", path))
+  os.remove(path .. ".new")
 end
 
 -- ---------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@
 -- executable, environment, argv (the command under fault, without the executable), old, new
 -- (listings), kind ("upgrade" or "restore"), code (the exit code of the command when nothing goes
 -- wrong), goes_back (it ends as the old version), user (files that are a person's, relative to the
--- project), known (sessions that were there), head (the commit of the project, where it is in
+-- project), known (sessions that were there), wrecked (the arguments of the upgrade that was killed), head (the commit of the project, where it is in
 -- git), reset().
 local cjson = require("cjson")
 local judge = require("spec.faults.judge")
@@ -27,6 +27,13 @@ local scenarios = {}
 scenarios.NAMES = {
   "upgrade", "custom", "first", "failing", "resume", "rollback", "undo", "restore",
 }
+
+--- Those a campaign is about: all of them, or the one that CASE begins with.
+---@param only string|nil
+---@return string[] names
+function scenarios.chosen(only)
+  return only and { only:match("^%l+") } or scenarios.NAMES
+end
 
 local NAME = ".praxis-os"
 local GIT_DIRECTORY = "project.git" -- beside the project: its content is not the installation's

@@ -47,10 +47,24 @@
 #include <elf.h>
 #endif
 
-enum { ROOTS = 8, HOOK_WORDS = 64, LONGEST_VECTOR = 1024, RESTARTED = 512, RESTARTED_LAST = 516 };
+enum {
+    ROOTS = 8,
+    HOOK_WORDS = 64,
+    DENIALS = 8,
+    LONGEST_VECTOR = 1024,
+    RESTARTED = 512,
+    RESTARTED_LAST = 516
+};
 
 typedef enum Mode { COUNT, BEFORE, TORN, AFTER, FAIL, SHORT, PAUSE } Mode;
 typedef enum Who { HOST, TOOLS, ALL } Who;
+
+/* A call that this system does not know, or this file system cannot do. */
+typedef struct Denial {
+    char name[32];
+    int error;
+    int64_t flags; /* only with these, or -1 */
+} Denial;
 
 static struct {
     const char *log, *executable, *directory, *hook_output;
@@ -60,6 +74,8 @@ static struct {
     char **program;
     Mode mode;
     Who who;
+    Denial denials[DENIALS];
+    int denied;
     long at, sticky; /* the call, and how many from there on fail */
     int error;
     double timeout, linger; /* seconds */
@@ -741,6 +757,22 @@ static void fail_call(Tracee *t) {
     resume(t, 0);
 }
 
+/* Fails a call that is denied: true when it was. */
+static bool deny(Tracee *t) {
+    const Seen *s = t->seen;
+    for (int i = 0; i < options.denied; i++) {
+        const Denial *d = &options.denials[i];
+        if (strcmp(d->name, s->call->name) != 0 || (d->flags >= 0 && d->flags != s->flags))
+            continue;
+        int64_t result = -d->error;
+        skip_call(t->tid, d->error);
+        finish_call(t, &result, "denied");
+        resume(t, 0);
+        return true;
+    }
+    return false;
+}
+
 static bool is_due(long n) {
     if (now.ended)
         return false;
@@ -771,6 +803,8 @@ static void act(Tracee *t) {
         freeze(tid);
         run_hook(t, s);
     }
+    if (deny(t))
+        return;
     if (due && (options.mode == TORN || options.mode == SHORT))
         now.hit = halve(t, s);
     s->then_kill = due && (options.mode == AFTER || (options.mode == TORN && now.hit));
@@ -1171,6 +1205,21 @@ static int errno_of(const char *name) {
     die("no error is called %s", name);
 }
 
+/* NAME:ERRNO or NAME:ERRNO:FLAGS */
+static void read_denial(char *text) {
+    char *error = strchr(text, ':');
+    char *flags = error ? strchr(error + 1, ':') : NULL;
+    if (!error || options.denied == DENIALS)
+        die("--deny needs NAME:ERRNO[:FLAGS], at most %d times", DENIALS);
+    *error++ = '\0';
+    if (flags)
+        *flags++ = '\0';
+    Denial *d = &options.denials[options.denied++];
+    snprintf(d->name, sizeof d->name, "%s", text);
+    d->error = errno_of(error);
+    d->flags = flags ? strtol(flags, NULL, 10) : -1;
+}
+
 static const char *real_name(const char *path) {
     char *real = realpath(path, NULL);
     if (!real)
@@ -1218,6 +1267,9 @@ static void read_option(int option) {
     case 'L':
         options.linger = strtod(optarg, NULL);
         break;
+    case 'D':
+        read_denial(optarg);
+        break;
     case 'H':
         if (options.hooks == HOOK_WORDS)
             die("the hook has more than %d words", HOOK_WORDS);
@@ -1254,6 +1306,7 @@ static void read_command_line(int argc, char **argv) {
                                           {"errno", required_argument, NULL, 'e'},
                                           {"timeout", required_argument, NULL, 't'},
                                           {"linger", required_argument, NULL, 'L'},
+                                          {"deny", required_argument, NULL, 'D'},
                                           {"hook", required_argument, NULL, 'H'},
                                           {"hook-output", required_argument, NULL, 'o'},
                                           {"sticky", required_argument, NULL, 's'},

@@ -113,7 +113,7 @@ local VALUES = {
 local SWITCHES = { leader_only = "--leader-only", data = "--data" }
 local KNOWN = {
   argv = true, environment = true, root = true, hook = true, log = true, stdin = true,
-  sticky = true,
+  sticky = true, deny = true,
 }
 
 local function words_of(o, log)
@@ -136,6 +136,7 @@ local function words_of(o, log)
   if o.sticky then add("--sticky", math.type(o.sticky) and o.sticky or math.maxinteger) end
   if o.log or o.data then add("--list") end
   if o.hook then add("--hook-output", log .. ".hook") end
+  for _, denial in ipairs(o.deny or {}) do add("--deny", denial) end
   for _, word in ipairs(o.hook or {}) do add("--hook", word) end
   add("--", table.unpack(o.argv))
   return table.concat(words, " ")
@@ -173,6 +174,10 @@ end
 -- * pause: everything traced is stopped while the program `hook` runs, with the number and the name
 --   of the call as last arguments and TRACER_PID, TRACER_LEADER in its environment; at every call
 --   when `at` is nil
+--
+-- In every mode the calls of `deny` fail, as where a system does not know them: an array of
+-- "NAME:ERRNO", or "NAME:ERRNO:FLAGS" for those with exactly these flags ("renameat2:EINVAL:2" is a
+-- file system that cannot exchange names).
 --
 -- With leader_only the three that kill end only the first process; what is left of its children
 -- goes on (`left`), until tracer.finish(result). The same holds for what a program leaves behind

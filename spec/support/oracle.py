@@ -437,11 +437,15 @@ class Service:
         """The differences of two listings, each one itself or the name it was kept by."""
         return differences(self._listing(a), self._listing(b), part, ignore, False)
 
-    def matches(self, root, target, records, wanted, exact=()):
+    def matches(self, root, target, records, wanted, exact=(), temporary=False):
         """How the project differs from kept listings, given as {name: kept name}: `equal`, or a
-        list of lines in `different`. Those in `exact` are compared with the records as they are."""
+        list of lines in `different`. Those in `exact` are compared with the records as they are.
+        `temporary`: files that were being written do not count."""
         answer = {"equal": {}, "different": {}}
         found = {True: self.list(root, target), False: self.list(root, target, records=records)}
+        for seen in found.values() if temporary else ():
+            tree = seen["tree"]
+            seen["tree"] = {p: tree[p] for p in tree if not TEMPORARY.search(os.fsencode(p))}
         for name, kept in wanted.items():
             lines = differences(self.kept[kept], found[name in exact], "all", (), False)
             if lines:

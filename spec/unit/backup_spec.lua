@@ -6,6 +6,7 @@ local clock = require("praxlua.clock")
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
 local json = require("praxlua.json")
+local state = require("praxlua.state")
 
 local manifest = backup.manifest
 local NAME = "^%d%d%d%d%-%d%d%-%d%d%-%d%d%d%d%d%d$"
@@ -112,6 +113,74 @@ describe("backup", function()
       assert.equal(bytes, made.backup_size_bytes)
       assert.equal(core.file.stat(directory_of(name_of(made)) .. "/backup.tar.zst").size,
         made.archive_bytes)
+    end)
+
+    it("writes a manifest in which any flipped bit and any missing end is seen", function()
+      local text = helper.read(directory_of(name_of(create())) .. "/MANIFEST.json")
+      assert.truthy(manifest.from_json(text))
+      for byte = 1, #text do
+        local flipped = string.char(text:byte(byte) ~ (1 << byte % 8))
+        assert.is_nil((manifest.from_json(text:sub(1, byte - 1) .. flipped .. text:sub(byte + 1))))
+        assert.is_nil((manifest.from_json(text:sub(1, byte - 1))))
+      end
+      assert.is_nil((manifest.from_json(text .. " ")))
+      assert.is_nil((manifest.from_json((text:gsub('": ', '":  ', 1)))))
+    end)
+
+    describe("of what the newest one holds already", function()
+      local function inode(name)
+        return core.file.stat(directory_of(name) .. "/backup.tar.zst").inode
+      end
+
+      it("links its archive", function()
+        local first, made = name_of(create()), create()
+        local second = name_of(made)
+        assert.are_not.equal(first, second)
+        assert.equal(inode(first), inode(second))
+        assert.equal(8, made.files_backed_up)
+        for _, name in ipairs({ first, second }) do
+          assert.is_true(backup.verify_backup_integrity(ctx, name))
+        end
+      end)
+
+      it("writes its own when anything differs", function()
+        local path = target .. "/standards/development/mine.md"
+        local changes = {
+          function() helper.write(path, "# Mine\n") end, -- as long as before
+          function() helper.write(target .. "/new.md", "") end,
+          function() must("chmod 600 " .. quote(path)) end,
+          function() must("ln -s a " .. quote(target .. "/link")) end,
+          function() must("ln -sfn b " .. quote(target .. "/link")) end,
+          function() must("mkdir " .. quote(target .. "/empty")) end,
+          function() assert(os.remove(target .. "/new.md")) end,
+        }
+        local last = name_of(create())
+        for i, change in ipairs(changes) do
+          change()
+          local now = name_of(create())
+          assert.are_not.equal(inode(last), inode(now), i)
+          assert.is_true(backup.verify_backup_integrity(ctx, now))
+          last = now
+        end
+      end)
+
+      it("writes its own when that one is damaged", function()
+        local first = name_of(create())
+        must("truncate -s -1 " .. quote(directory_of(first) .. "/backup.tar.zst"))
+        local second = name_of(create())
+        assert.are_not.equal(inode(first), inode(second))
+        assert.is_true(backup.verify_backup_integrity(ctx, second))
+        assert_damaged(first)
+      end)
+
+      it("writes its own where links are not to be had", function()
+        local link = core.file.link
+        finally(function() core.file.link = link end)
+        core.file.link = function() return nil, "on purpose", "EPERM" end
+        local first, second = name_of(create()), name_of(create())
+        assert.are_not.equal(inode(first), inode(second))
+        assert.is_true(backup.verify_backup_integrity(ctx, second))
+      end)
     end)
 
     it("holds everything of the target that is not ephemeral, and the .gitignore", function()
@@ -554,7 +623,10 @@ describe("backup", function()
       local own = ctx.session
       ctx.session = { session_id = OTHER_SESSION }
       local made = {}
-      for i = 1, count do made[i] = name_of(create()) end
+      for i = 1, count do
+        helper.write(target .. "/standards/development/mine.md", "edition " .. i .. "\n")
+        made[i] = name_of(create())
+      end
       ctx.session = own
       return made
     end
@@ -588,6 +660,29 @@ describe("backup", function()
         assert.truthy(#result.broken[i].problem > 0)
       end
       assert.same({ made[1], made[3], made[4], made[5] }, in_backups())
+    end)
+
+    it("keeps the one that an unfinished session goes back to", function()
+      local made = make(4)
+      local session = state.session.new({ metadata = { kind = "restore", backup = made[1],
+        present = made[2] } })
+      assert(state.save_state(target, session))
+      local result = assert(backup.archive_old_backups(ctx, 1))
+      assert.same({ made[4], made[2], made[1] }, result.kept_backups)
+      session.status = "completed"
+      assert(state.save_state(target, session))
+      assert.same({ made[4] }, backup.archive_old_backups(ctx, 1).kept_backups)
+    end)
+
+    it("leaves the archive to the backup that shares it", function()
+      create()
+      local second = name_of(create())
+      ctx.session = { session_id = OTHER_SESSION }
+      local third = name_of(create())
+      ctx.session = { session_id = core.system.uuid() }
+      assert.same({ third }, backup.archive_old_backups(ctx, 1).kept_backups)
+      assert.truthy(backup.verify_backup_integrity(ctx, third))
+      assert.is_false(core.file.exists(directory_of(second)))
     end)
 
     it("removes nothing when all but the last are broken", function()

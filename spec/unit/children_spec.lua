@@ -193,7 +193,7 @@ describe("A tool that outlived its praxlua", function()
 
   setup(function()
     started = {}
-    s = tiny.new()
+    s = tiny.new({ second = { ["mcp_server/requirements.txt"] = "tool==1\n" } })
     before = tiny.snapshot(s)
     tiny.save(s)
   end)

@@ -15,7 +15,9 @@ describe("praxlua backup", function()
   end)
   after_each(helper.clean)
 
+  -- Each holds something else, so that none shares its archive with another one.
   local function create()
+    tiny.write(s, "standards/development/note.md", core.system.uuid())
     local result = tiny.json(s, { "backup", "create" })
     assert.equal(0, result.code, result.stderr)
     return tiny.event(result, "result").data
@@ -23,11 +25,11 @@ describe("praxlua backup", function()
 
   it("create makes one, and says how large and where", function()
     local made = create()
-    assert.equal(2, made.files_backed_up)
-    assert.equal(4, made.backup_size_bytes)
+    assert.equal(3, made.files_backed_up)
+    assert.equal(40, made.backup_size_bytes)
     assert.is_string(helper.read(s.project .. "/" .. made.backup_path .. "MANIFEST.json"))
     local text = tiny.run(s, { "backup", "create" }).stdout
-    assert.truthy(text:find("Backed up 2 files (4 B) in .praxis-os/.backups/", 1, true), text)
+    assert.truthy(text:find("Backed up 3 files (40 B) in .praxis-os/.backups/", 1, true), text)
     assert.equal(2, #tiny.names(s, ".backups"))
   end)
 

@@ -97,10 +97,11 @@ describe("what is written is durable:", function()
   end)
 
   describe("in a transaction", function()
-    local OPEN = "local t = assert(core.transaction.open(lfs_root, '.upgrade/s', { create = true }))\n"
+    local OPEN = "local t = assert(core.transaction.open(root, '.upgrade/s', "
+      .. "{ create = true }))\n"
 
     local function transacted(code)
-      return done("local lfs_root = assert(core.file.realpath('.'))\n" .. OPEN .. code)
+      return done("local root = assert(core.file.realpath('.'))\n" .. OPEN .. code)
     end
 
     local function index_of(calls, wanted, from)
@@ -118,6 +119,30 @@ describe("what is written is durable:", function()
       assert.is_true(sync < switch)
       assert.is_true(index_of(calls, "^write .upgrade/s/journal$", 5) < sync)
       assert.is_true(index_of(calls, "^link a .upgrade/s/undo/") < sync)
+    end)
+
+    it("room for an undo before the first switch, in the journal too", function()
+      helper.write(root .. "/a", "old")
+      local calls = transacted("done(t:put('a', { data = 'new' })) done(t:apply())")
+      local record = index_of(calls, "^write .upgrade/s/journal$",
+        index_of(calls, "^link a .upgrade/s/undo/"))
+      assert.is_true(index_of(calls, "^fallocate .upgrade/s/reserve/blocks") < record)
+      for _, name in ipairs({ "journal", "journal.copy" }) do
+        assert.is_true(index_of(calls, "^fallocate .upgrade/s/" .. name .. "$") < record)
+      end
+    end)
+
+    it("new room, when the journal has grown", function()
+      helper.write(root .. "/a", "old")
+      local calls = transacted("done(t:checkpoint(('x'):rep(3 << 20)))")
+      local checkpoint = index_of(calls, "^fsync .upgrade/s/journal$")
+      index_of(calls, "^fallocate .upgrade/s/reserve/blocks", checkpoint)
+    end)
+
+    it("nothing of a folder that has files in it: it is not even moved", function()
+      helper.write(root .. "/d/a", "1")
+      local calls = transacted("done(t:rmdir('d')) done(t:apply())")
+      for _, call in ipairs(calls) do assert.not_matches("^rename d ", call) end
     end)
   end)
 end)

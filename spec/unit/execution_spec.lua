@@ -111,6 +111,7 @@ describe("An upgrade", function()
       ]])
       assert.equal(3, result.code, result.stderr)
       assert.equal("backup-preparation", tiny.event(result, "phase_failed").phase)
+      assert.truthy(result.events[#result.events].next:find("mend what the message names", 1, true))
       assert.same(exact, tiny.exact(s))
     end)
 
@@ -151,18 +152,21 @@ describe("An upgrade", function()
       is_as_before()
     end)
 
-    it("to clear up after the commit, is complete and warns; resume ends it", function()
+    it("to clear up after the commit, is complete and warns; the next command ends it", function()
       prepare()
       local result = tiny.patched_upgrade(s, [[
         require("praxlua.run").discard = function() return nil, "on purpose" end
       ]])
       assert.equal(0, result.code, result.stderr)
       assert.truthy(tiny.event(result, "warning").message:find("on purpose", 1, true))
-      assert.equal(3, tiny.upgrade(s).code)
-      local resumed = tiny.json(s, { "resume" })
-      assert.equal(0, resumed.code, resumed.stderr)
-      assert.is_true(tiny.is_settled(s))
-      assert.equal("guide 2\n", tiny.read(s, tiny.GUIDE))
+      tiny.save(s)
+      for _, argv in ipairs({ { "resume" }, { "upgrade", "--source", s.source } }) do
+        tiny.reset(s)
+        local ended = tiny.json(s, argv)
+        assert.equal(0, ended.code, ended.stderr)
+        assert.is_true(tiny.is_settled(s))
+        assert.equal("guide 2\n", tiny.read(s, tiny.GUIDE))
+      end
     end)
 
     it("and whose rollback fails, ends with 5 and can be rolled back again", function()

@@ -22,11 +22,11 @@ local BEGIN = record(1, 1, string.pack("<I4 s4", 2, "__pycache__"))
 
 -- A change as a batch holds it; `with` overrides fields.
 local function change(with)
-  local c = { kind = 1, number = 7, path = "a", before = 0, mode = 0, inode = 0, content = "",
-    after = 1 }
+  local c = { kind = 1, number = 7, path = "a", before = 0, mode = 0, inode = 0, time = 0,
+    content = "", after = 1 }
   for name, value in pairs(with or {}) do c[name] = value end
-  return string.pack("<I4 I4 s4 I4 I4 I8 s4 I4 I4 I8 s4", c.kind, c.number, c.path, c.before,
-    c.mode, c.inode, c.content, c.after, c.mode, c.inode, c.content)
+  return string.pack("<I4 I4 s4 I4 I4 I8 i8 s4 I4 I4 I8 i8 s4", c.kind, c.number, c.path, c.before,
+    c.mode, c.inode, c.time, c.content, c.after, c.mode, c.inode, c.time, c.content)
 end
 
 local function batch(...)

@@ -241,6 +241,37 @@ describe("run", function()
     end)
   end)
 
+  describe("open", function()
+    it("deletes what killed runs left half written, and nothing else", function()
+      local target = mkdir(helper.tempdir() .. "/project/" .. NAME)
+      local open_one, dead = core.system.uuid(), core.system.uuid()
+      local goes = {
+        "..upgrade-lock.px-12-3", ".cache/.upgrade-summary-1.md.px-12-3",
+        ".cache/state/." .. dead .. ".json.px-9-1",
+        ".backups/.partial-" .. dead .. "/backup.tar.zst",
+        ".backups/.removing-2025-01-01-000000/MANIFEST.json",
+      }
+      local stays = {
+        ".notes.px-1-2", ".cache/notes.px-1-2", ".cache/.notes", ".cache/state/" .. dead .. ".json",
+        ".backups/.partial-" .. open_one .. "/backup.tar.zst", ".backups/note",
+        ".upgrade/" .. open_one .. "/journal",
+      }
+      for _, path in ipairs(goes) do helper.write(target .. "/" .. path, "x") end
+      for _, path in ipairs(stays) do helper.write(target .. "/" .. path, "x") end
+      run.close(assert(run.open({ target = target }, quiet())))
+      for _, path in ipairs(goes) do assert.is_nil(helper.read(target .. "/" .. path), path) end
+      for _, path in ipairs(stays) do assert.equal("x", helper.read(target .. "/" .. path)) end
+      assert.same({ ".partial-" .. open_one, "note" }, (function()
+        local names = {}
+        for name in lfs.dir(target .. "/.backups") do
+          if not name:find("^%.%.?$") then names[#names + 1] = name end
+        end
+        table.sort(names)
+        return names
+      end)())
+    end)
+  end)
+
   describe("unfinished", function()
     local target
 

@@ -283,6 +283,18 @@ describe("the tracer", function()
     end)
   end)
 
+  it("denies calls as if the system did not know them, whatever else it does", function()
+    local acts = { "put a x", "rename a b", "lock a", "put c x" }
+    local result = act(acts, { deny = { "rename:EINVAL", "flock:ENOSYS:4" } })
+    assert.same({ 0, 6, true }, { result.code, result.count, exists("a") })
+    assert.equal(-22, call_of(result, "rename").result)
+    assert.equal("denied", call_of(result, "rename").acted)
+    result = act(acts, { deny = { "rename:EINVAL" }, mode = "after", at = 4 })
+    assert.same({ 9, 4, true }, { result.signal, result.count, exists("a") })
+    result = act({ "lock a" }, { deny = { "flock:ENOSYS:6" } })
+    assert.equal(-38, call_of(result, "flock").result)
+  end)
+
   it("makes a write short, and lets the program go on", function()
     local result = act({ "put a hello" }, { mode = "short", at = 2 })
     assert.same({ 0, true, 3 }, { result.code, result.hit, result.count })

@@ -218,6 +218,55 @@ describe("An upgrade killed in phase 3", function()
     end
   end)
 
+  -- Deletes the old content of a file from the session's undo data.
+  local function lose(content)
+    local count = 0
+    for _, name in ipairs({ "/undo/", "/stage/" }) do
+      for _, entry in ipairs(assert(core.tree.list(folder() .. name))) do
+        local path = folder() .. name .. entry.path
+        if helper.read(path) == content then
+          assert(os.remove(path))
+          count = count + 1
+        end
+      end
+    end
+    assert.is_true(count > 0)
+  end
+
+  it("what the undo data lost comes from the backup, and is told", function()
+    lose("guide 1\n")
+    local result = tiny.json(s, { "rollback" })
+    assert.equal(0, result.code, result.stderr)
+    local told = tiny.event(result, "warning").message
+    assert.truthy(told:find("guide.md was lost; it comes from the backup", 1, true), told)
+    is_as_before()
+    assert.equal("rolled_back", tiny.sessions(s)[id].status)
+  end)
+
+  it("what no backup has either ends the rollback with 5; restoring another one settles it",
+    function()
+      assert(core.tree.remove(s.target .. "/.backups"))
+      lose("guide 1\n")
+      local result = tiny.json(s, { "rollback" })
+      assert.equal(5, result.code, result.stderr)
+      assert.truthy(result.last.message:find("guide.md", 1, true), result.last.message)
+      assert.truthy(result.last.message:find("Everything else is as before", 1, true))
+      assert.truthy(result.last.next:find("praxlua backup restore NAME", 1, true))
+      assert.equal("rollback_failed", tiny.sessions(s)[id].status)
+      local here, path = tiny.snapshot(s), tiny.NAME .. "/" .. tiny.GUIDE
+      here[path] = before[path]
+      assert.same(before, here)
+      assert.equal(3, tiny.upgrade(s).code)
+      tiny.write(s, tiny.GUIDE, "guide 1\n") -- somebody knows what it was
+      local made = tiny.event(tiny.json(s, { "backup", "create" }), "result").data
+      local restored = tiny.json(s, { "backup", "restore", made.backup_path:match("([^/]+)/$"),
+        "--yes" })
+      assert.equal(0, restored.code, restored.stderr)
+      assert.same(before, tiny.snapshot(s))
+      assert.is_true(tiny.is_settled(s))
+      assert.equal("nothing_to_do", tiny.json(s, { "resume" }).last.status)
+    end)
+
   it("a newer format is refused, never guessed", function()
     local session = tiny.sessions(s)[id]
     session.format_version = 3

@@ -246,6 +246,32 @@ describe("validation", function()
       assert.is_true(with_venv.required_inodes > before.required_inodes)
     end)
 
+    it("counts blocks, records and the reserve of a transaction, and inodes for each change",
+      function()
+        local ctx = repository.context(source, target)
+        local none = assert(validation.check_disk_space(ctx, { bytes = 0, inodes = 0 }))
+        local many = assert(validation.check_disk_space(ctx, { bytes = 0, inodes = 1000 }))
+        local reserved = core.transaction
+        assert.is_true(none.required_bytes > 2 * none.content_bytes + reserved.RESERVE_BYTES)
+        assert.is_true(none.required_inodes > reserved.RESERVE_INODES)
+        assert.is_true(many.required_bytes >= none.required_bytes + 1000 * 4096)
+        assert.is_true(many.required_inodes >= none.required_inodes + 2000)
+      end)
+
+    it("asks for what a restore unpacks and stages, and for the backup before it", function()
+      local ctx = repository.context(source, target)
+      local held = { bytes = 1000000, files = 100 }
+      local without = assert(validation.check_restore_space(ctx, held, false))
+      local with = assert(validation.check_restore_space(ctx, held, true))
+      assert.is_true(without.sufficient)
+      assert.is_true(without.required_bytes >= 2000000 + 100 * 4096)
+      assert.is_true(without.required_inodes >= 100)
+      assert.is_true(with.required_bytes > without.required_bytes)
+      held.bytes = 1 << 60
+      assert.matches("the restore needs", validation.check_restore_space(ctx, held, false).problem,
+        1, true)
+    end)
+
     it("refuses too little of either kind", function()
       local ctx = repository.context(source, target)
       local result = assert(validation.check_disk_space(ctx, { bytes = 1 << 60 }))

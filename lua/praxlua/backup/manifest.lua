@@ -135,15 +135,20 @@ function manifest.to_json(m)
     .. "\n"
 end
 
---- The manifest in the text of a MANIFEST.json.
+--- The manifest in the text of a MANIFEST.json, which must be what to_json writes, byte for byte.
 ---@param text string
 ---@return table|nil manifest
 ---@return string? message
 ---@return string? code as from_dict, or json.decode's
 function manifest.from_json(text)
-  local dict, message, code = json.decode(text, LIMITS)
+  local dict, m, message, code
+  dict, message, code = json.decode(text, LIMITS)
   if dict == nil then return nil, message, code end
-  return manifest.from_dict(dict)
+  m, message, code = manifest.from_dict(dict)
+  if m and manifest.to_json(m) ~= text then
+    return nil, "not the text that was written", "EBADMANIFEST"
+  end
+  return m, message, code
 end
 
 --- What a manifest says there is, by path.

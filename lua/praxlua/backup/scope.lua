@@ -97,6 +97,26 @@ local function difference(wanted, entry)
   return wanted.sha256 ~= entry.sha256 and "has another content" or nil
 end
 
+--- Whether a list without hashes may be what the contents of a manifest describe: the same paths,
+--- types, modes, targets, and as many bytes.
+---@param contents table<string, table> of manifest.contents
+---@param entries table[]
+---@param total_bytes integer of the manifest
+---@return boolean
+function scope.resembles(contents, entries, total_bytes)
+  local count = #entries
+  for _, entry in ipairs(entries) do
+    local wanted = contents[entry.path]
+    if not wanted or wanted.type ~= entry.type or wanted.target ~= entry.target
+      or wanted.mode and wanted.mode ~= entry.mode then
+      return false
+    end
+    if entry.type == "file" then total_bytes = total_bytes - entry.size end
+  end
+  for _ in pairs(contents) do count = count - 1 end
+  return count == 0 and total_bytes == 0
+end
+
 --- Compares a list (with hashes) with the contents of a manifest: the same set, and each the same.
 ---@param contents table<string, table> of manifest.contents
 ---@param entries table[]

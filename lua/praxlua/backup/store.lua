@@ -151,6 +151,26 @@ local function locate(ctx, name)
     store.path(ctx)), "ENOENT"
 end
 
+-- The message and the code.
+local function damaged(name, problem, directory)
+  return string.format("backup %s is damaged: %s (in %s); use another backup", name, problem,
+    directory), "EBADBACKUP"
+end
+
+--- The manifest of the backup of a name, as it is: nothing is compared with it.
+---@param ctx table
+---@param name string
+---@return table|nil manifest
+---@return string? message
+---@return string? code as of store.open
+function store.peek(ctx, name)
+  local directory, message, code = locate(ctx, name)
+  if not directory then return nil, message, code end
+  local m, problem = store.read_manifest(directory)
+  if m then return m end
+  return nil, damaged(name, problem, directory)
+end
+
 --- Verifies the backup of a name.
 ---@param ctx table
 ---@param name string
@@ -161,10 +181,7 @@ function store.open(ctx, name)
   local directory, message, code = locate(ctx, name)
   if not directory then return nil, message, code end
   local m, problem = store.verify(ctx, directory)
-  if not m then
-    return nil, string.format("backup %s is damaged: %s (in %s); use another backup", name, problem,
-      directory), "EBADBACKUP"
-  end
+  if not m then return nil, damaged(name, problem, directory) end
   return { manifest = m, directory = directory }
 end
 

@@ -19,10 +19,14 @@ local UNDER_WAY = {
   ["rebase-merge"] = "a rebase", ["rebase-apply"] = "a rebase", BISECT_LOG = "a bisection",
 }
 
+-- Git leaves it to the file system when what it wrote reaches the disk; after a power cut a branch could
+-- be an empty file. So it is told to sync (git before 2.36 does not know that, and passes over it).
+local DURABLE = "core.fsync=all"
+
 -- `input` is for the commands that read paths from their standard input.
 local function git_with(ctx, input, ...)
   local result, message = process.run({
-    argv = { "git", "--no-pager", "-C", ctx.project, ... },
+    argv = { "git", "--no-pager", "-c", DURABLE, "-C", ctx.project, ... },
     directory = ctx.project, timeout = TIMEOUT, stdin = input,
     environment = process.environment({ GIT_TERMINAL_PROMPT = "0", GIT_EDITOR = "true" }),
   })

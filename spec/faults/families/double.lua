@@ -15,7 +15,7 @@ local double = {
 local VERBS = { "resume", "rollback" }
 -- First kills whose recovery is killed at every call, and kills of pairs taken at random.
 local SHARES = {
-  full = { firsts = 6, pairs = 150 }, sample = { firsts = 0, pairs = 14 },
+  full = { firsts = 6, pairs = 150 }, sample = { firsts = 0, pairs = 18 },
   all = { firsts = 40, pairs = 2000 },
 }
 
@@ -61,9 +61,12 @@ end
 
 local function any(c, list) return list[c.random(#list)] end
 
+-- A first kill that leaves something open: the first calls of a command make its session.
 local function first(c, counts)
   local i = c.random(#scenarios.NAMES)
-  return { scenario = scenarios.NAMES[i], n = c.random(math.tointeger(counts[i].calls)),
+  local calls = math.tointeger(counts[i].calls)
+  local early = calls // 8
+  return { scenario = scenarios.NAMES[i], n = early + c.random(calls - early), calls = calls,
     first = any(c, VERBS) }
 end
 
@@ -75,8 +78,10 @@ local function with_second(item, m, mode, second)
   }
 end
 
+-- A call of its recovery, by what a resume has left to do and a rollback has to undo.
 local function pair_at(c, item)
-  return with_second(item, c.random(item.first == "resume" and 200 or 70), "before", any(c, VERBS))
+  local calls = item.first == "resume" and item.calls - item.n + 8 or 16 + item.n // 8
+  return with_second(item, c.random(calls), "before", any(c, VERBS))
 end
 
 local function cases_of(c)

@@ -72,10 +72,10 @@ local function synced_again(calls, n)
   end
 end
 
--- What is wrong with how the faulted command itself ended, and whether a rollback of it had begun.
-local function wrong_end(s, result)
+-- What is wrong with how the faulted command itself ended.
+local function wrong_end(s, result, is_stuck)
   local problems, last = judge.ending(result)
-  local version, difference = judge.version(s)
+  local version, difference = judge.version(s, is_stuck)
   local function wrong(...) problems[#problems + 1] = string.format(...) end
   local said = ("exit %s, %s: %s"):format(result.code, last.status, last.message)
   if result.timed_out then wrong("it does not end") end
@@ -84,6 +84,7 @@ local function wrong_end(s, result)
     local promised, odd = judge.promised(s, last)
     if result.code ~= 0 then promised = "old" end
     if odd then wrong("%s", odd) end
+    if s.wrecked and result.code == 3 then return problems end -- it stays the wreck that it was
     if not version then
       wrong("%s; %s", said, difference)
     elseif promised ~= version then
@@ -92,7 +93,7 @@ local function wrong_end(s, result)
   elseif result.code ~= 5 then
     wrong("%s", said)
   end
-  return problems, last
+  return problems
 end
 
 --- Lets one call fail, and brings what is left to its end.
@@ -108,7 +109,7 @@ function errno.one(c, item)
     sticky = item.sticky and (true) or nil, timeout = 30,
   })
   if not result.hit then return { problems = { "the call was not reached" }, exit = "missed" } end
-  local problems = wrong_end(s, result)
+  local problems = wrong_end(s, result, item.sticky)
   if not item.errno and result.code ~= s.code then
     problems[#problems + 1] = ("a short write ended it with exit %s"):format(result.code)
   end
@@ -127,7 +128,8 @@ end
 local function add(items, scenario, n, name, sticky)
   local case = name and ("%s:%d:%s:%s"):format(scenario, n, name, sticky and "sticky" or "once")
     or ("%s:%d:short"):format(scenario, n)
-  if items[case] then return end
+  -- A call that is interrupted is repeated, by right for as long as it is.
+  if items[case] or name == "EINTR" and sticky then return end
   items[case] = true
   items[#items + 1] = { case = case, scenario = scenario, n = n, errno = name, sticky = sticky }
 end
@@ -135,24 +137,26 @@ end
 local function all_errnos(items, scenario, n)
   for _, name in ipairs(ERRNOS) do
     add(items, scenario, n, name, false)
-    if name ~= "EINTR" then add(items, scenario, n, name, true) end
+    add(items, scenario, n, name, true)
   end
 end
 
-local function cases_of(c, counted)
+local function cases_of(c, names, counted)
   local items, places, details = {}, {}, { calls = {}, places = 0 }
-  for i, scenario in ipairs(scenarios.NAMES) do
+  -- One case may be any of them all.
+  local all = c.share == "all" or c.only and not c.only:find("*", 1, true)
+  for i, scenario in ipairs(names) do
     details.calls[scenario] = #counted[i]
     for n, call in ipairs(counted[i]) do
       local is_new = not places[call.place]
       if is_new then details.places = details.places + 1 end
       places[call.place] = true
-      if is_new or c.share == "all" or c.only then
+      if is_new or all then
         all_errnos(items, scenario, n)
       else
         add(items, scenario, n, ERRNOS[n % #ERRNOS + 1], n // #ERRNOS % 2 == 1)
       end
-      if call.kind == "write" and call.result > 1 and (is_new or n % 4 == 0 or c.only) then
+      if call.kind == "write" and call.result > 1 and (is_new or n % 4 == 0 or all) then
         add(items, scenario, n)
       end
     end
@@ -164,7 +168,8 @@ end
 ---@param c table
 ---@return table result
 function errno.run(c)
-  local items, details = cases_of(c, c.each_scenario(scenarios.NAMES, "count"))
+  local names = scenarios.chosen(c.only)
+  local items, details = cases_of(c, names, c.each_scenario(names, "count"))
   if c.share == "sample" and not c.only then items = c.some(items, SAMPLE) end
   local bad, cases = {}, 0
   details.exits = {}

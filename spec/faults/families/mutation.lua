@@ -5,8 +5,8 @@
 -- build under test, so that a mutant costs one compilation. A mutant names its catchers in
 -- `caught_by`; the first one that goes red has caught it:
 --
--- * "spec:NAME" or "spec:NAME:FILTER": spec/unit/NAME_spec.lua, or the tests in it whose names
---   match
+-- * "spec:NAME" or "spec:NAME:FILTER": spec/unit/NAME_spec.lua (or with NAME "integration/X" the
+--   other folder's), or the tests in it whose names match
 -- * "order:SCENARIO": the rules of order.lua over the scenario's command
 -- * anything else: a family of this folder, or FAMILY:CASE of it, as a sample
 --
@@ -77,16 +77,20 @@ local function make(w)
     :format(w.tree, w.build, w.build))
 end
 
--- The tree of this process, made when it is first asked for.
+-- The tree of this process, made when it is first asked for. What the catchers write goes to `run`,
+-- in memory where the machine has that: no power goes off here, and a sync costs nothing there.
 local function work_tree(c)
   if c.memory.work then return c.memory.work end
-  local w = { tree = c.directory .. "/tree", build = c.directory .. "/build", run = c.directory
-    .. "/run" }
+  local w = {
+    tree = c.directory .. "/tree", build = c.directory .. "/build",
+    run = ("%s/%s"):format(run("test -w /dev/shm") and "/dev/shm" or c.directory,
+      "praxlua-mutation" .. c.directory:gsub("/", "-")),
+  }
   w.host = w.build .. "/praxlua"
   if not lfs.attributes(w.run) then -- an earlier process of the same number has left one
     assert(run(("mkdir %s && cp -a %s %s"):format(w.tree, table.concat(COPIED, " "), w.tree)))
     adopt_build(w)
-    lfs.mkdir(w.run)
+    assert(lfs.mkdir(w.run))
   end
   c.memory.work = w
   return w
@@ -110,7 +114,8 @@ local catchers = {}
 
 function catchers.spec(w, name, filter)
   local green, output = in_tree(w, ("%s spec/support/busted.lua --no-keep-going %s "
-    .. "spec/unit/%s_spec.lua"):format(LUA, filter and "--filter=" .. quote(filter) or "", name))
+    .. "spec/%s_spec.lua"):format(LUA, filter and "--filter=" .. quote(filter) or "",
+    name:find("/", 1, true) and name or "unit/" .. name))
   empty(w)
   assert(green or not output:find("No test files found", 1, true), output)
   return not green, output
@@ -237,6 +242,11 @@ local function check_catchers(c, list, bad)
   end
 end
 
+-- Takes away what the processes left in memory.
+local function clean(c)
+  run(("rm -rf /dev/shm/praxlua-mutation%s*"):format((c.base:gsub("/", "-"))))
+end
+
 --- Runs the family.
 ---@param c table
 ---@return table result
@@ -257,6 +267,7 @@ function family.run(c)
       details.caught_by[items[i].case] = result.caught_by
     end
   end
+  clean(c)
   details.without = mutants.without()
   details.without[1] = details.without[1] or cjson.null
   return { cases = #items, states = caught, bad = bad, details = details }

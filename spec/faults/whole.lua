@@ -1,0 +1,207 @@
+--- A damaged file and a whole command of praxlua: it ends in one of the documented ways, says what to
+-- do, and whoever does what it says gets an installation that is exactly old or exactly new.
+local damage = require("spec.faults.damage")
+local judge = require("spec.faults.judge")
+local lfs = require("lfs")
+local tracer = require("spec.faults.tracer")
+
+local whole = {}
+
+local STEPS = 5 -- commands that a person tries before giving up
+
+-- ---------------------------------------------------------------------------------------------
+-- Scenes
+
+-- Ends the scenario's upgrade at a call.
+local function kill_at(s, n)
+  local killed = tracer.run({ argv = { s.executable, table.unpack(s.argv) },
+    environment = s.environment, directory = s.project, root = s.project,
+    executable = s.executable, mode = "after", at = n })
+  assert(killed.hit, "the call was not reached")
+end
+
+local function upgrade_of(s) return { "upgrade", "--source", s.source } end
+
+local OPEN = {
+  status = function() return { "status" } end, resume = function() return { "resume" } end,
+  rollback = function() return { "rollback" } end, upgrade = upgrade_of,
+  yes = function(s) return { "upgrade", "--source", s.source, "--yes" } end,
+}
+
+--- Each has a scenario, the files that can be damaged, and commands by name.
+whole.SCENES = {
+  -- An upgrade that was killed in phase 3.
+  open = {
+    scenario = "rollback", commands = OPEN,
+    files = { "state", "previous", "state+previous", "journal", "copy", "journal+copy", "plan",
+      "undo", "stage", "lock", "manifest", "archive", "requirements", "journal+copy+state+previous" },
+  },
+  -- One that was killed anywhere.
+  begun = {
+    scenario = "upgrade", commands = OPEN, kill = true,
+    files = { "state", "previous", "state+previous", "journal", "copy", "journal+copy", "plan",
+      "lock" },
+  },
+  -- One that is complete, with its backup.
+  done = {
+    scenario = "undo",
+    files = { "state", "previous", "state+previous", "manifest", "archive", "requirements" },
+    commands = {
+      status = OPEN.status, rollback = OPEN.rollback, resume = OPEN.resume,
+      verify = function() return { "backup", "verify" } end,
+      list = function() return { "backup", "list", "--verify" } end,
+      restore = function() return { "backup", "restore", "--yes" } end,
+    },
+  },
+  -- None yet.
+  ready = {
+    scenario = "upgrade", files = { "installed" },
+    commands = { upgrade = upgrade_of, status = OPEN.status, yes = OPEN.yes },
+  },
+}
+
+-- ---------------------------------------------------------------------------------------------
+-- The way out
+
+local function add(problems, ...) problems[#problems + 1] = string.format(...) end
+
+local function run(s, argv, problems)
+  local result = judge.run(s, argv)
+  for _, problem in ipairs(result.problems) do
+    add(problems, "`%s`: %s", table.concat(argv, " "), problem)
+  end
+  return result
+end
+
+-- The commands that a command tells its user to run.
+local function told(result)
+  local found = {}
+  local text = ("%s\n%s"):format(tostring(result.last.message), tostring(result.last.next))
+  for words in text:gmatch("praxlua (%l[%l%d %-]*)") do
+    local argv = {}
+    for word in words:gmatch("%S+") do argv[#argv + 1] = word end
+    if argv[1] == "backup" and argv[2] == "restore" then argv[#argv + 1] = "--yes" end
+    local known = argv[1] == "resume" or argv[1] == "rollback"
+      or argv[1] == "backup" and argv[2] == "restore"
+    if known then found[#found + 1] = argv end
+  end
+  return found
+end
+
+local function is_open(s)
+  local _, open = judge.sessions(s)
+  return open ~= nil
+end
+
+-- Does what each command says, until one succeeds.
+local function follow(s, result, random, problems)
+  local tried = {}
+  for _ = 1, STEPS do
+    if result.code == 0 or result.code == 1 then return end
+    local ways = told(result)
+    local argv = ways[random(math.max(#ways, 1))]
+    if not argv then
+      if is_open(s) then add(problems, "exit %s tells no way out", tostring(result.code)) end
+      return
+    end
+    local line = table.concat(argv, " ")
+    if tried[line] and result.code == 5 then
+      add(problems, "`%s` ends with 5 again and again", line)
+      return
+    end
+    tried[line] = true
+    result = run(s, argv, problems)
+  end
+  add(problems, "after %d commands there is no end: exit %s: %s", STEPS, tostring(result.code),
+    tostring(result.last.message))
+end
+
+-- What a restore puts aside of a session whose undo data is lost stays, and is told.
+local function settled(s, version, problems)
+  for _, problem in ipairs(judge.settled(s, version)) do
+    if not problem:find("/.upgrade/lost-", 1, true)
+      and not problem:find("^left behind: [^/]*/%.upgrade$") then
+      add(problems, "%s", problem)
+    end
+  end
+end
+
+local function version_of(s, problems, when)
+  local version, difference = judge.version(s)
+  if not version then add(problems, "%s: %s", when, difference) end
+  return version
+end
+
+-- Whatever happened: the next upgrade leads to the new version.
+local function upgrade_after(s, problems)
+  local result = run(s, { "upgrade", "--source", s.source, "--yes" }, problems)
+  if result.code ~= 0 then
+    return add(problems, "afterwards no upgrade is possible: exit %s: %s", tostring(result.code),
+      tostring(result.last.message))
+  end
+  local version = version_of(s, problems, "upgraded afterwards")
+  if version == "old" then add(problems, "upgraded afterwards: the installation is old") end
+end
+
+-- Looking is always possible, and changes nothing.
+local function look(s, argv, problems)
+  judge.exact(s, "before")
+  local result = run(s, argv, problems)
+  local changed = judge.ask("compare", { a = "before", b = judge.exact(s) })
+  if #changed > 0 then add(problems, "it changed %s", changed[1]) end
+  if argv[1] == "status" and result.code ~= 0 then
+    add(problems, "status: exit %s: %s", tostring(result.code), tostring(result.last.message))
+  end
+end
+
+local LOOKS = { status = true, verify = true, list = true }
+
+-- ---------------------------------------------------------------------------------------------
+-- One case
+
+-- Damages the files; whether they were there.
+local function do_damage(s, item, random, outside)
+  local files = damage.files(s.target)
+  local all_there = true
+  for name in item.file:gmatch("[^+]+") do
+    local path = files[name]
+    local can = path and (lfs.attributes(path, "size") > 0 or item.way ~= "bit" and item.way ~= "cut")
+    if can then damage.apply(path, item.way, random, outside) else all_there = false end
+  end
+  return all_there
+end
+
+local function prepare(s, scene, item)
+  s.reset()
+  if scene.kill then kill_at(s, math.tointeger(item.n)) end
+  return s
+end
+
+--- Runs one case.
+---@param c table of main.lua
+---@param item { scene: string, file: string, way: string, command: string, n: integer? }
+---@return string[] problems
+---@return boolean was_there whether there was such a file to damage
+function whole.one(c, item)
+  local scene, problems = whole.SCENES[item.scene], {}
+  local s = prepare(c.scenario(scene.scenario), scene, item)
+  local outside = s.root .. "/outside"
+  os.remove(outside)
+  if not do_damage(s, item, c.random, outside) then return problems, false end
+  local argv = scene.commands[item.command](s)
+  if LOOKS[item.command] then
+    look(s, argv, problems)
+  else
+    follow(s, run(s, argv, problems), c.random, problems)
+  end
+  if not damage.is_intact(outside) then add(problems, "a file outside was changed") end
+  if not LOOKS[item.command] then
+    local version = version_of(s, problems, "afterwards")
+    if version and not is_open(s) then settled(s, version, problems) end
+    if version and item.scene ~= "done" then upgrade_after(s, problems) end
+  end
+  os.remove(outside)
+  return problems, true
+end
+
+return whole

@@ -1,0 +1,206 @@
+--- core.transaction: an undo whose data is gone or damaged says so, undoes the rest, and takes the old
+-- content from elsewhere.
+local core = require("praxlua.core")
+local helper = require("spec.support.helper")
+local kit = require("spec.support.transaction_kit")
+
+local fails, sha256 = helper.fails, core.hash.sha256
+
+describe("core.transaction, when undo data is lost,", function()
+  local directory, root, folder, descriptors
+  before_each(function()
+    directory = kit.directory()
+    root = directory .. "/root"
+    folder = root .. "/" .. kit.PATH
+    assert(core.file.mkdir(root))
+    collectgarbage()
+    descriptors = helper.descriptors()
+  end)
+  after_each(function()
+    collectgarbage()
+    assert.equal(descriptors, helper.descriptors(), "descriptors were left open")
+    helper.clean()
+  end)
+
+  local function read(path) return helper.read(root .. "/" .. path) end
+  local function write(path, data) helper.write(root .. "/" .. path, data) end
+  local function exists(path) return core.file.exists(root .. "/" .. path) end
+
+  -- Three files changed: f (mode 640), g and a new one.
+  local function changed()
+    write("f", "old f")
+    kit.sh("chmod 640 %s/f", root)
+    write("g", "old g")
+    local t <close> = assert(kit.open(root, true))
+    assert(t:put("f", { data = "new f" }))
+    assert(t:put("g", { data = "new g" }))
+    assert(t:put("n", { data = "new n" }))
+    assert(t:apply())
+  end
+
+  -- The number of a file in undo/ by its content.
+  local function number_of(content)
+    for _, entry in ipairs(assert(core.tree.list(folder .. "/undo"))) do
+      if helper.read(folder .. "/undo/" .. entry.path) == content then return entry.path end
+    end
+  end
+
+  -- Takes the old content of f away, by all its names.
+  local function lose()
+    local number = number_of("old f")
+    os.remove(folder .. "/undo/" .. number)
+    os.remove(folder .. "/stage/" .. number)
+  end
+
+  it("undoes everything else and names the path", function()
+    changed()
+    lose()
+    do
+      local t <close> = assert(kit.open(root))
+      local message = fails("ELOST", t:rollback())
+      assert.equal("bring back f: its old content is lost", message)
+      assert.same({ { path = "f", sha256 = sha256("old f") } }, t:lost())
+      assert.equal("old g", read("g"))
+      assert.is_false(exists("n"))
+      assert.equal("new f", read("f"), "what is there is better than nothing")
+      assert.equal("undoing", t:status())
+      fails("EIO", t:put("x", { data = "x" }))
+    end
+    local t <close> = assert(kit.open(root))
+    assert.equal("undoing", t:status())
+    fails("ELOST", t:rollback())
+    assert.equal(1, #t:lost())
+  end)
+
+  it("takes the very content, and no other, from elsewhere", function()
+    changed()
+    lose()
+    local t <close> = assert(kit.open(root))
+    fails("ENOENT", t:supply("f", directory .. "/backup"))
+    fails("ELOST", t:rollback())
+    helper.write(directory .. "/backup", "another")
+    fails("ECHANGED", t:supply("f", directory .. "/backup"))
+    helper.write(directory .. "/backup", "old f")
+    fails("ENOENT", t:supply("g", directory .. "/backup"))
+    fails("ENOENT", t:supply("f", directory .. "/none"))
+    assert.is_true(t:supply("f", directory .. "/backup"))
+    assert.equal("new f", read("f"))
+    assert.same({}, t:rollback())
+    assert.same({}, t:lost())
+    assert.equal("old f", read("f"))
+    assert.equal(tonumber("640", 8), core.file.stat(root .. "/f").mode)
+    assert.equal("open", t:status())
+    assert.same({}, t:rollback())
+  end)
+
+  it("is content when the file came back by itself", function()
+    changed()
+    lose()
+    local t <close> = assert(kit.open(root))
+    fails("ELOST", t:rollback())
+    kit.sh("cd %s && printf 'old f' > f && chmod 640 f", root)
+    assert.same({}, t:rollback())
+    assert.equal("open", t:status())
+  end)
+
+  it("knows damage from what somebody wrote by the time of the file", function()
+    write("f", "old f")
+    write("g", "old g")
+    kit.sh("touch -d '2001-02-03 04:05:06.123456789 UTC' %s/f %s/g", root, root)
+    local t <close> = assert(kit.open(root, true))
+    assert(t:put("f", { data = "new f" }))
+    assert(t:put("g", { data = "new g" }))
+    assert(t:apply())
+    helper.write(folder .. "/undo/1", "oLd f")
+    kit.sh("touch -d '2001-02-03 04:05:06.123456789 UTC' %s/undo/1", folder)
+    helper.write(folder .. "/undo/2", "old g and theirs")
+    fails("ELOST", t:rollback())
+    assert.equal(1, #t:lost())
+    assert.equal("old g and theirs", read("g"))
+    helper.write(directory .. "/backup", "old f")
+    assert(t:supply("f", directory .. "/backup"))
+    assert.same({ "g", "f.kept-0123abcd" }, t:rollback())
+    assert.equal("old f", read("f"))
+    assert.equal("oLd f", read("f.kept-0123abcd"), "what was left of it")
+    assert.same({}, t:rescue())
+  end)
+
+  it("is no loss when somebody wrote into the old file: it comes back as they left it", function()
+    write("f", "old f")
+    local f = assert(io.open(root .. "/f", "a"))
+    do
+      local t <close> = assert(kit.open(root, true))
+      assert(t:put("f", { data = "new f" }))
+      assert(t:apply())
+      f:write(" and theirs"):close()
+    end
+    local t <close> = assert(kit.open(root))
+    assert.same({ "f" }, t:rollback(), "which is told")
+    assert.equal("old f and theirs", read("f"))
+    assert.same({}, t:rescue())
+  end)
+
+  it("finds the old file by its other name", function()
+    changed()
+    os.remove(folder .. "/undo/" .. number_of("old f"))
+    local t <close> = assert(kit.open(root))
+    assert.same({}, t:rollback())
+    assert.equal("old f", read("f"))
+  end)
+
+  it("knows where a link led", function()
+    kit.sh("ln -s there %s/l", root)
+    local t <close> = assert(kit.open(root, true))
+    assert(t:symlink("l", "elsewhere"))
+    assert(t:apply())
+    kit.sh("rm %s/undo/* %s/stage/*", folder, folder)
+    assert.same({}, t:rollback())
+    assert.equal("there", core.file.readlink(root .. "/l"))
+  end)
+
+  it("needs none of it where older content comes back anyway", function()
+    write("f", "first")
+    local t <close> = assert(kit.open(root, true))
+    for _, content in ipairs({ "second", "third" }) do
+      assert(t:put("f", { data = content }))
+      assert(t:apply())
+    end
+    local number = number_of("second")
+    kit.sh("rm -f %s/undo/%s %s/stage/%s", folder, number, folder, number)
+    assert.same({}, t:rollback())
+    assert.equal("first", read("f"))
+    assert.same({}, core.tree.list(root, { skip = { [".px"] = true, f = true } }))
+  end)
+
+  it("says which folder cannot come back", function()
+    write("venv/tool", "old")
+    write("f", "old f")
+    local t <close> = assert(kit.open(root, true))
+    local number, place = t:stage()
+    helper.write(folder .. "/" .. place .. "/tool", "new")
+    assert(t:put("f", { data = "new f" }))
+    assert(t:exchange("venv", number))
+    assert(t:apply())
+    kit.sh("rm -r %s/%s", folder, place)
+    fails("ELOST", t:rollback())
+    assert.same({ { path = "venv" } }, t:lost())
+    assert.equal("old f", read("f"))
+    helper.write(directory .. "/backup", "x")
+    fails("ENOENT", t:supply("venv", directory .. "/backup"))
+  end)
+
+  it("can be rewound to a checkpoint all the same, once it has it", function()
+    write("f", "old f")
+    local t <close> = assert(kit.open(root, true))
+    assert(t:checkpoint("here"))
+    assert(t:put("f", { data = "new f" }))
+    assert(t:apply())
+    lose()
+    fails("ELOST", t:rewind())
+    helper.write(directory .. "/backup", "old f")
+    assert(t:supply("f", directory .. "/backup"))
+    assert.same({}, t:rewind())
+    assert.equal("old f", read("f"))
+    assert.equal("here", t:last_checkpoint())
+  end)
+end)
