@@ -28,21 +28,43 @@ static const char *last_component(const char *path) {
     return slash ? slash + 1 : path;
 }
 
-int transaction_move_aside(transaction *t, const char *path, int from_dir, const char *from,
+/* Renames, but fails with EEXIST when `to` exists. Where the file system cannot do that, a file of
+** the tree is taken into our folder first: between a link and the removal of the old name it could
+** be saved again. */
+static int rename_aside(transaction *t, const change *c, int from_dir, const char *from, int dir,
+                        const char *to) {
+    char out[16];
+    struct stat st;
+    if (durable_rename_new(from_dir, from, dir, to) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return -1;
+    if (fstatat(from_dir, from, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        return -1;
+    if (from_dir != dir || S_ISDIR(st.st_mode))
+        return transaction_rename_new(from_dir, from, dir, to);
+    snprintf(out, sizeof out, "k%u", c->number);
+    if (durable_rename(dir, from, t->stage, out) != 0)
+        return -1;
+    /* When the name is taken just now, transaction_rescue finds another one. */
+    return transaction_rename_new(t->stage, out, dir, to) == 0 || errno == EEXIST ? 0 : -1;
+}
+
+int transaction_move_aside(transaction *t, const change *c, int from_dir, const char *from,
                            int dir) {
     char aside[NAME_MAX + 1];
     struct stat st;
     for (unsigned i = 0;; i++) {
-        name_aside(t, last_component(path), i, aside);
+        name_aside(t, last_component(c->path), i, aside);
         if (fstatat(dir, aside, &st, AT_SYMLINK_NOFOLLOW) == 0)
             continue;
         /* Noted first: a kill in between leaves a note of nothing, which is not told. */
-        if (transaction_note_kept(t, path, aside) != 0)
+        if (transaction_note_kept(t, c->path, aside) != 0)
             return -1;
-        if (transaction_rename_new(from_dir, from, dir, aside) == 0)
+        if (rename_aside(t, c, from_dir, from, dir, aside) == 0)
             return 0;
         if (errno != EEXIST)
-            return transaction_failed(t, "move aside", path);
+            return transaction_failed(t, "move aside", c->path);
     }
 }
 
@@ -116,7 +138,7 @@ static int rescue_file(transaction *t, const change *c, int folder, const char *
     int dir = path_parent(t->root, c->path, &name, true); /* a folder: it cannot be linked */
     if (dir < 0)
         return -1;
-    int rc = transaction_move_aside(t, c->path, folder, number, dir);
+    int rc = transaction_move_aside(t, c, folder, number, dir);
     int saved = errno;
     close(dir);
     errno = saved;
@@ -138,7 +160,7 @@ static int rescue_directory(transaction *t, const change *c) {
         return -1;
     int rc = -1;
     if (faccessat(dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-        rc = transaction_move_aside(t, c->path, t->stage, original, dir);
+        rc = transaction_move_aside(t, c, t->stage, original, dir);
     else if (transaction_note_kept(t, c->path, name) == 0)
         rc = transaction_rename_new(t->stage, original, dir, name);
     int saved = errno;
@@ -149,17 +171,19 @@ static int rescue_directory(transaction *t, const change *c) {
 
 /* The places in our folder where a file may lie that stood at the change's path. */
 static int rescue(transaction *t, const change *c) {
-    char number[16], spare[16];
+    static const char *const forms[] = {"%u", "s%u", "u%u", "k%u"};
+    char name[16];
     if (c->kind == CHANGE_RMDIR)
         return rescue_directory(t, c);
     if (c->kind != CHANGE_PUT && c->kind != CHANGE_LINK && c->kind != CHANGE_REMOVE)
         return 0;
-    snprintf(number, sizeof number, "%u", c->number);
-    snprintf(spare, sizeof spare, "s%u", c->number);
-    return rescue_file(t, c, t->undo, number) || rescue_file(t, c, t->stage, number) ||
-                   rescue_file(t, c, t->stage, spare)
-               ? -1
-               : 0;
+    snprintf(name, sizeof name, forms[0], c->number);
+    int rc = rescue_file(t, c, t->undo, name);
+    for (size_t i = 0; rc == 0 && i < sizeof forms / sizeof *forms; i++) {
+        snprintf(name, sizeof name, forms[i], c->number);
+        rc = rescue_file(t, c, t->stage, name);
+    }
+    return rc;
 }
 
 int transaction_rescue(transaction *t) {

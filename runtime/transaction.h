@@ -164,8 +164,8 @@ void transaction_release(transaction *t);
 int transaction_note_kept(transaction *t, const char *path, const char *name);
 int transaction_add_kept(transaction *t, char *path); /* takes the string over */
 
-/* Gives from_dir/from, which is somebody's, a name of its own in `dir`, beside `path`. */
-int transaction_move_aside(transaction *t, const char *path, int from_dir, const char *from,
+/* Gives from_dir/from, which is somebody's, a name of its own in `dir`, beside the change's path. */
+int transaction_move_aside(transaction *t, const change *c, int from_dir, const char *from,
                            int dir);
 
 /* Links folder/number, an old file that somebody wrote to, to a free name beside the change's path,
@@ -196,8 +196,8 @@ bool transaction_is(int dir, const char *name, uint64_t inode);
 /* From root: gives what `fd` is to whoever owns the folder `dir`. */
 int transaction_adopt(int fd, int dir);
 
-/* Renames, but fails with EEXIST when `to` exists; where the file system cannot do that in one
-** step, in two. */
+/* Renames what is in our own folder, but fails with EEXIST when `to` exists; where the file system
+** cannot do that in one step, by a link. */
 int transaction_rename_new(int from_dir, const char *from, int to_dir, const char *to);
 
 /* Whether an error says that the file system cannot exchange two names. */

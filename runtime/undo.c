@@ -38,7 +38,12 @@ int transaction_rename_new(int from_dir, const char *from, int to_dir, const cha
         return 0;
     if (errno != EINVAL && errno != ENOSYS)
         return -1;
-    if (fstatat(to_dir, to, &st, AT_SYMLINK_NOFOLLOW) != 0)
+    if (fstatat(from_dir, from, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        return -1;
+    if (!S_ISDIR(st.st_mode))
+        return durable_link(from_dir, from, to_dir, to) == 0 ? durable_unlink(from_dir, from) : -1;
+    if (fstatat(to_dir, to, &st, AT_SYMLINK_NOFOLLOW) !=
+        0) /* at worst it replaces an empty folder */
         return errno == ENOENT ? durable_rename(from_dir, from, to_dir, to) : -1;
     errno = EEXIST;
     return -1;
@@ -202,31 +207,40 @@ static int look_at(transaction *t, const change *c, int folder, const char *out,
                    const state *now) {
     if (transaction_is(folder, out, now->inode))
         return 0;
-    return transaction_move_aside(t, c->path, folder, out, dir);
+    return transaction_move_aside(t, c, folder, out, dir);
+}
+
+/* Without an exchange: out, in, and nothing stands there for an instant. */
+static int out_and_in(transaction *t, const change *c, const char *number, int dir,
+                      const char *name, const state *now) {
+    char out[16];
+    snprintf(out, sizeof out, "u%u", c->number);
+    if (faccessat(t->stage, out, F_OK, AT_SYMLINK_NOFOLLOW) == 0 &&
+        transaction_move_aside(t, c, t->stage, out, dir) != 0) /* an earlier try left it there */
+        return -1;
+    if (durable_rename(dir, name, t->stage, out) != 0)
+        return errno == ENOENT ? 0 : transaction_failed(t, "bring back", c->path);
+    if (look_at(t, c, t->stage, out, dir, now) != 0)
+        return -1;
+    return put_there(t, c, number, dir, name);
 }
 
 /* Exchanges the new file for the old one: 1, 0 when something came there meanwhile, or -1. */
 static int swap_back(transaction *t, const change *c, const char *number, int dir, const char *name,
                      const state *now) {
-    char spare[16];
     if (durable_exchange(t->undo, number, dir, name) == 0)
         return look_at(t, c, t->undo, number, dir, now) == 0 ? 1 : -1;
     if (errno == ENOENT)
         return 0;
-    if (!transaction_cannot_exchange(errno))
-        return transaction_failed(t, "bring back", c->path);
-    transaction_spare(t, 'u', spare);
-    if (durable_rename(dir, name, t->stage, spare) != 0)
-        return errno == ENOENT ? 0 : transaction_failed(t, "bring back", c->path);
-    if (look_at(t, c, t->stage, spare, dir, now) != 0)
-        return -1;
-    return put_there(t, c, number, dir, name);
+    if (transaction_cannot_exchange(errno))
+        return out_and_in(t, c, number, dir, name, now);
+    return transaction_failed(t, "bring back", c->path);
 }
 
 /* Takes a file away that was not there before: 1, 0 when it is gone, or -1. */
 static int take_out(transaction *t, const change *c, const char *number, int dir, const char *name,
                     const state *now) {
-    if (transaction_rename_new(dir, name, t->undo, number) != 0)
+    if (durable_rename(dir, name, t->undo, number) != 0) /* where nothing is */
         return errno == ENOENT ? 0 : transaction_failed(t, "remove", c->path);
     return look_at(t, c, t->undo, number, dir, now) == 0 ? 1 : -1;
 }
@@ -268,7 +282,7 @@ static int try_undo_file(transaction *t, const change *c, int dir, const char *n
         if (is_new)
             return swap_back(t, c, number, dir, name, now);
     }
-    return transaction_move_aside(t, c->path, dir, name, dir);
+    return transaction_move_aside(t, c, dir, name, dir);
 }
 
 static int undo_file(transaction *t, const change *c) {
@@ -331,7 +345,7 @@ static int undo_rmdir(transaction *t, const change *c, const state *now) {
     if (now->type == STATE_DIRECTORY)
         rc = transaction_tidy(t, dir, name);
     else if (now->type != STATE_ABSENT)
-        rc = transaction_move_aside(t, c->path, dir, name, dir);
+        rc = transaction_move_aside(t, c, dir, name, dir);
     if (rc == 0 && durable_rename(t->stage, original, dir, name) != 0 && errno != ENOTEMPTY &&
         errno != EEXIST)
         rc = transaction_failed(t, "bring back", c->path);

@@ -22,8 +22,8 @@
 --   6. A rename between two directories arrives whole, too. xfstests generic/335, /336, /341, /342,
 --      /502 and others hold ext4, XFS, btrfs and f2fs to that, also when only one of the two
 --      directories was synced. With `half` the model is weaker than any of them (ext2 without a
---      journal): the new name may be there beside the old one. The new name missing while the
---      old one is gone is left out: it would lose a file that nobody wrote to since its last sync.
+--      journal): of a file, link or the like both names may be there, or neither. Of a directory,
+--      never: no check of a file system leaves one with two parents.
 --   7. A write of n bytes may arrive whole, not at all, with its first half only, or as zeros where
 --      it made the file longer (delayed allocation; the size is a change of the inode, the data is
 --      not). A truncation and a change of mode arrive or do not.
@@ -282,11 +282,12 @@ end
 -- States
 
 -- How much of a change arrives: "all", or for a write "half" or "zeros", for a rename between two
--- directories "both" names.
+-- directories "both" names or "neither".
 local function arrive(s, m, change, how)
   if change.kind == "names" then
+    local left_out = ({ both = 1, neither = 2 })[how] -- of a rename: the old name's end, the new one
     for i, set in ipairs(change.sets) do
-      if not (how == "both" and i == 1) then
+      if i ~= left_out then
         s.names[set[1]] = s.names[set[1]] or {}
         s.names[set[1]][set[2]] = set[3]
       end
@@ -308,7 +309,8 @@ end
 --- The state with everything durable and the chosen ones of the waiting changes.
 ---@param m table
 ---@param cut integer
----@param chosen table<integer, string> index of a change -> "all", "half", "zeros", "both"
+---@param chosen table<integer, string> index of a change -> "all", "half", "zeros", "both",
+---  "neither"
 ---@return table state
 function model.state(m, cut, chosen)
   local s = { names = {}, inodes = {}, cut = cut }
@@ -439,8 +441,8 @@ local function crosses(change)
   return change.verb == "rename" and change.sets[1][1] ~= change.sets[2][1]
 end
 
--- Whether "both" names of a renamed inode can stand: not for a directory.
-local function may_be_both(m, change)
+-- Whether a rename may arrive by half: not that of a directory.
+local function may_be_half(m, change)
   return crosses(change) and m.inodes[change.sets[2][3]].type ~= "directory"
 end
 
@@ -448,14 +450,15 @@ local RANDOM_SUBSETS = 3
 
 --- The kinds of states, see model.states.
 model.KINDS = { "none", "all", "names", "content", "lost", "alone", "torn", "zeros", "alone-zeros",
-  "random", "both", "alone-both" }
+  "random", "both", "neither", "alone-both", "alone-neither" }
 
 --- The states worth looking at, at one cut: everything lost ("none"), everything there ("all"), names
 --- without content and content without names, each change "lost" or there "alone", writes that
 --- arrived in part ("torn", "zeros", "alone-zeros"), and "random" subsets.
 ---@param m table
 ---@param cut integer
----@param half boolean? rule 6 in its weaker form, too: "both", "alone-both"
+---@param half boolean? rule 6 in its weaker form, too: "both", "neither", "alone-both" and
+---  "alone-neither"
 ---@return { kind: string, number: integer }[]
 function model.states(m, cut, half)
   local list = { { kind = "none", number = 0 } }
@@ -468,8 +471,10 @@ function model.states(m, cut, half)
     add_state("alone", change.index)
     if change.kind == "data" then
       for _, kind in ipairs({ "torn", "zeros", "alone-zeros" }) do add_state(kind, change.index) end
-    elseif half and change.kind == "names" and may_be_both(m, change) then
-      for _, kind in ipairs({ "both", "alone-both" }) do add_state(kind, change.index) end
+    elseif half and change.kind == "names" and may_be_half(m, change) then
+      for _, kind in ipairs({ "both", "neither", "alone-both", "alone-neither" }) do
+        add_state(kind, change.index)
+      end
     end
   end
   for i = 1, RANDOM_SUBSETS do add_state("random", i) end
@@ -481,7 +486,7 @@ local function is_content(change) return change.kind ~= "names" end
 
 -- How much of the change in question arrives; nil: nothing of it.
 local HOW = { torn = "half", zeros = "zeros", both = "both", ["alone-zeros"] = "zeros",
-  ["alone-both"] = "both", alone = "all" }
+  ["alone-both"] = "both", neither = "neither", ["alone-neither"] = "neither", alone = "all" }
 
 --- Which of the waiting changes arrive in one of these states.
 ---@param m table

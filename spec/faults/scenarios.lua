@@ -188,6 +188,43 @@ function scenarios.trace(s, argv, options)
   return tracer.run(options)
 end
 
+-- The kinds of place beneath the installation, the first that fits.
+local PLACES = {
+  { "^/%.upgrade/ID/([a-z]+)/.", "%1/N" }, { "^/%.upgrade/ID/(.+)$", "%1" },
+  { "^/%.upgrade/%.done%-ID.*$", "done" }, { "^/%.backups/([^/]*)/?(.*)$", "backups/%1/%2" },
+  { "^/%.(.*)$", ".%1" }, { "^/venv/.*$", "venv" }, { "^/.*$", "content" },
+}
+
+--- The place of the code that a call comes from, as well as the call tells it: its name and what it is
+--- about, without what differs from file to file and from run to run.
+---@param s table
+---@param call table of tracer.run
+---@return string
+function scenarios.place(s, call)
+  local path = call.path or call.fd_path or ""
+  if path:sub(1, #s.target) == s.target then path = path:sub(#s.target + 1) end
+  path = path:gsub(("%x"):rep(8) .. "%-%x+%-%x+%-%x+%-%x+", "ID"):gsub("%.px%-%d+%-%d+", ".px")
+    :gsub("%d%d%d%d%-[%d-]+", "TIME"):gsub("child%-%d+", "child")
+  for _, place in ipairs(PLACES) do
+    local found, count = path:gsub(place[1], place[2])
+    if count > 0 then return call.name .. " " .. found:gsub("(/N).*", "%1") end
+  end
+  return call.name .. " " .. path
+end
+
+--- The first call of a scenario that is not the same as in `upgrade`: `failing` begins as that does.
+---@param name string
+---@param counted { place: string }[][] the calls of each scenario, in the order of scenarios.NAMES
+---@return integer n
+function scenarios.own_part(name, counted)
+  if name ~= "failing" or #counted < #scenarios.NAMES then return 1 end
+  for i, scenario in ipairs(scenarios.NAMES) do
+    for n, call in ipairs(scenario == name and counted[i] or {}) do
+      if call.place ~= counted[1][n].place then return n end
+    end
+  end
+end
+
 -- The call of the upgrade that makes what `resume` and `rollback` find: in phase 3, and the same
 -- each time.
 local function point_of_wreck(s)

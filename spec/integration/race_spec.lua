@@ -8,7 +8,10 @@ local PRELUDE = [[
 package.path, package.cpath = %q, %q
 local core = require("praxlua.core")
 local t = assert(core.transaction.open(%q, ".upgrade/s", { create = true }))
-local function try(ok, message, code) assert(ok or code == "ECHANGED", message) end
+local function try(ok, message, code)
+  assert(ok or code == "ECHANGED", message)
+  if not ok then print(code) end
+end
 ]]
 
 -- Before the first call of a change its path is looked at: what is saved later is a person's.
@@ -21,7 +24,7 @@ local QUEUE = {
 
 local ENDS = {
   commit = " try(t:apply()) assert(t:commit()) assert(t:rescue())",
-  rollback = " try(t:apply()) assert(t:rollback()) assert(t:rescue())",
+  rollback = " try(t:apply()) print('kept', assert(t:rollback())[1]) assert(t:rescue())",
 }
 
 -- What a file system can do.
@@ -98,6 +101,51 @@ describe("a person's save survives", function()
   local function is_kept(text)
     return helper.output_of("grep -rlF --exclude-dir=.upgrade '%s' %s || true", text, root) ~= ""
   end
+
+  -- The call by which the path gets its new content, or loses the old one.
+  local function switch_of(kind, road)
+    local result = run(kind, "commit", road)
+    for _, call in ipairs(result.calls) do
+      local place = call.path == root .. "/a" or call.path2 == root .. "/a"
+      if place and call.name:find("^rename") and call.result == 0 then return call.n end
+    end
+  end
+
+  local OVER = SAVES["a new file over it"]:gsub("NAME", "a")
+
+  for road in pairs(ROADS) do
+    for _, kind in ipairs({ "put", "remove" }) do
+      it(("and stops a %s, on a file system %s"):format(kind, road), function()
+        local at = switch_of(kind, road)
+        local result = run(kind, "commit", road, at, OVER)
+        assert.matches("ECHANGED", result.stdout)
+        assert.equal("mine " .. at, helper.read(root .. "/a"))
+      end)
+    end
+  end
+
+  it("a rollback, which tells where it is", function()
+    for road in pairs(ROADS) do
+      for _, kind in ipairs({ "put", "create" }) do
+        local name = NAMES[kind]
+        local at
+        for _, call in ipairs(run(kind, "rollback", road).calls) do
+          local place = call.path == root .. "/" .. name or call.path2 == root .. "/" .. name
+          if place and call.name:find("^rename") and call.result == 0 then at = call.n end
+        end
+        local result = run(kind, "rollback", road, at, (OVER:gsub(" a$", " " .. name)))
+        assert.matches("kept\t" .. name .. "%.kept%-", result.stdout, kind .. " " .. road)
+        assert.is_true(is_kept("mine " .. at))
+      end
+    end
+  end)
+
+  it("where it is followed by another one, and the last one stays in place", function()
+    local at = switch_of("put", "that exchanges names")
+    local twice = ("[ $1 != %d ] && [ $1 != %d ] || { %s; }"):format(at, at + 1, OVER)
+    run("put", "commit", "that exchanges names", nil, twice)
+    assert.equal("mine " .. at + 1, helper.read(root .. "/a"))
+  end)
 
   for road in pairs(ROADS) do
     for kind in pairs(QUEUE) do

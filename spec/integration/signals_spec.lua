@@ -197,15 +197,15 @@ describe("A signal #uncounted in the middle of", function()
   it("the backup, the check and the copy of many files", function()
     prepare({ second = { ["mcp_server/requirements.txt"] = "tool==1\n" } })
     math.randomseed(SEED)
-    for i = 1, 4000 do
+    for i = 1, 1000 do
       helper.write(("%s/%s/%d/%d"):format(s.target, i % 2 == 0 and "specs" or "venv/lib", i % 40, i),
         "file " .. i)
     end
     before = tiny.snapshot(s)
     tiny.save(s)
-    for i = 1, 6 do
+    for i = 1, 4 do
       tiny.reset(s)
-      local reached = i < 5 and says("backing up") or function(run)
+      local reached = i < 3 and says("backing up") or function(run)
         return command.events((helper.read(run.at.out) or ""):match("^.*\n") or "")[1]
           and phase_began(run, 3)
       end

@@ -1,24 +1,30 @@
 #!/usr/bin/env python3
 """Hostile archives for spec/integration/hostile_archive_spec.lua, made byte by byte.
 
-  hostile.py make DIRECTORY    makes every case: DIRECTORY/NAME/backup.tar.zst, and beside it
+  hostile.py make DIRECTORY   DIRECTORY/CLASS.NAME/backup.tar.zst, and beside it
       plain.json   the manifest of the honest backup, with the size and hash of this archive
       forged.json  a manifest that says of this archive whatever it holds
-    and DIRECTORY/index.json, an array of { name, class, expect, forged }. expect is "refused", or
-    "harmless" for what may be an honest person's file: it is restored, or not, and nothing else.
-  hostile.py run ARGV...       runs a program and prints { code, seconds, kilobytes, out, err }
+  hostile.py try DIRECTORY PRAXLUA
+      makes them in DIRECTORY/cases, and an installation in DIRECTORY/project with each in turn as
+      its backup; runs "backup verify" with either manifest and "backup restore" with the forged
+      one, and prints an array of
+      { class, name, expect, runs = [{ verb, manifest, code, seconds, kilobytes, said, changed }] }
+      seconds is CPU time; changed are the paths beneath DIRECTORY that are not as before.
 
-Shares no code with praxlua: tar, pax, zstd and the canonical JSON are written out here.
+expect is "refused"; "harmless" for what may be an honest person's file, which may be restored, and
+must be whatever the manifest says; or "whole". Shares no code with praxlua: tar, pax, zstd, the
+canonical JSON and the comparison are written out here.
 """
 import gzip
 import hashlib
 import json
 import os
 import re
+import shutil
+import stat
 import subprocess
 import sys
 import tempfile
-import time
 
 TOP = b".praxis-os"
 MARK = b"the text of an intruder\n"
@@ -214,6 +220,8 @@ def paths_out(outside):
     for class_name, names in bad.items():
         for i, name in enumerate(names):
             add(class_name, "%d" % i, member(name, MARK), {name: FILE})
+            if i > 2:
+                continue
             add(class_name, "%d-pax" % i, pax([(b"path", name)]) + member(inside(b"a"), MARK),
                 {name: FILE})
             add(class_name, "%d-folder" % i, folder(name), {name: FOLDER})
@@ -263,13 +271,13 @@ def kinds():
     for name, kind in (("character", b"3"), ("block", b"4"), ("fifo", b"6"), ("contiguous", b"7"),
                        ("socket", b"s"), ("unknown", b"Z"), ("volume", b"V"), ("dump", b"D"),
                        ("continued", b"M"), ("long-name", b"L"), ("long-link", b"K")):
-        # What a reader does not know counts as a file, as POSIX has it.
-        expect = "harmless" if kind in b"7sZ" else "refused"
+        # What a reader does not know counts as a file, as POSIX has it; a label is passed over.
+        expect = "harmless" if kind in b"7sZVD" else "refused"
         add("special file", name, member(inside(b"a"), b"", kind=kind, device=(1, 3)),
             {inside(b"a"): ("file", 0o644, b"")}, expect=expect)
         add("special file", name + "-gnu", member(inside(b"a"), b"", kind=kind, device=(1, 3),
                                                   magic=b"ustar  \0"),
-            {inside(b"a"): ("file", 0o644, b"")})
+            {inside(b"a"): ("file", 0o644, b"")}, expect="harmless" if kind == b"V" else "refused")
     for mode in (0o4755, 0o2755, 0o6777, 0o1777):
         # A file of a person may have these bits; the spec looks at who owns it.
         add("setuid", "%o" % mode, member(inside(b"a"), MARK, mode=mode),
@@ -282,10 +290,12 @@ def sizes():
     for name, real in (("8-eib", b"9223372036854775807"), ("1-pib", b"%d" % (1 << 50)),
                        ("negative", b"-1"), ("small", b"24")):
         add("sparse bomb", name, pax(one + [(b"GNU.sparse.realsize", real)])
-            + member(inside(b"x"), b"1\n0\n24\n".ljust(512, b"\0") + MARK), {inside(b"a"): FILE})
+            + member(inside(b"x"), b"1\n0\n24\n".ljust(512, b"\0") + MARK), {inside(b"a"): FILE},
+            expect="harmless" if name == "small" else "refused")
         add("sparse bomb", name + "-old", pax([(b"GNU.sparse.size", real),
                                                (b"GNU.sparse.map", b"0,24")])
-            + member(inside(b"a"), MARK), {inside(b"a"): FILE})
+            + member(inside(b"a"), MARK), {inside(b"a"): FILE},
+            expect="harmless" if name == "small" else "refused")
     add("sparse bomb", "gnu", member(inside(b"a"), MARK, kind=b"S", magic=b"ustar  \0"),
         {inside(b"a"): FILE})
     for name, size in (("10-gib", 10 * GIB), ("1-pib", 1 << 50), ("8-eib", (1 << 63) - 1)):
@@ -452,8 +462,10 @@ def many(count):
         add("many entries", "%d" % count, archive=out.read(), forged=False)
 
 
-def make(directory):
-    outside = os.path.join(os.path.dirname(os.path.abspath(directory)), "outside").encode()
+# ---- making and trying ----------------------------------------------------------------------------
+
+
+def collect(outside):
     add("control", "honest", b"", expect="whole")
     add("control", "more", member(inside(b"a"), MARK) + link(inside(b"l"), b"standards/guide.md"),
         {inside(b"a"): FILE, inside(b"l"): ("link", 0, b"standards/guide.md")}, expect="whole")
@@ -467,38 +479,154 @@ def make(directory):
     trailing()
     attributes()
     many(1000000)
-    index = []
+
+
+def write(path, data):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as out:
+        out.write(data)
+
+
+def make(directory):
     for case in cases:
         at = os.path.join(directory, case["name"])
-        os.makedirs(at)
-        with open(at + "/backup.tar.zst", "wb") as out:
-            out.write(case["archive"])
-        with open(at + "/plain.json", "wb") as out:
-            out.write(manifest(HONEST, case["archive"]))
+        write(at + "/backup.tar.zst", case["archive"])
+        write(at + "/plain.json", manifest(HONEST, case["archive"]))
         if case["forged"]:
-            with open(at + "/forged.json", "wb") as out:
-                out.write(manifest({**HONEST, **case["more"]}, case["archive"]))
-        index.append({k: case[k] for k in ("name", "class", "expect", "forged")})
-    with open(directory + "/index.json", "w", encoding="ascii") as out:
-        json.dump(index, out)
+            write(at + "/forged.json", manifest({**HONEST, **case["more"]}, case["archive"]))
 
 
-# ---- running --------------------------------------------------------------------------------------
+def listing(top, skip):
+    """path -> everything about it, beneath `top`."""
+    found = {}
+    stack = [top]
+    while stack:
+        path = stack.pop()
+        st = os.lstat(path)
+        what = b""
+        if stat.S_ISLNK(st.st_mode):
+            what = os.readlink(path)
+        elif stat.S_ISREG(st.st_mode):
+            with open(path, "rb") as file:
+                what = file.read()
+        elif stat.S_ISDIR(st.st_mode):
+            stack += [path + b"/" + name for name in os.listdir(path) if path + b"/" + name
+                      not in skip]
+        found[path] = (st.st_mode, st.st_uid, st.st_gid, what,
+                       sorted(os.listxattr(path, follow_symlinks=False)))
+    return found
 
 
-def run(argv):
-    began = time.monotonic()
-    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                             stderr=subprocess.PIPE)
-    out, err = child.stdout.read(), child.stderr.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    print(json.dumps({"code": os.waitstatus_to_exitcode(status), "kilobytes": usage.ru_maxrss,
-                      "seconds": time.monotonic() - began, "out": out.decode("latin-1"),
-                      "err": err.decode("latin-1")}))
+NAME = "2025-01-01-000000"
+
+
+class Place:
+    """A directory with an installation in it, and what an intruder would like to write outside."""
+
+    def __init__(self, directory, praxlua):
+        self.top, self.praxlua = directory, praxlua
+        self.target = directory + "/project/.praxis-os"
+        write(directory + "/outside/kept.txt", b"kept\n")
+        os.chmod(directory + "/outside/kept.txt", 0o600)
+
+    def reset(self):
+        subprocess.run(["rm", "-rf", self.top + "/project"], check=True)
+        write(self.top + "/project/src/main.py", b"print()\n")
+        write(self.target + "/standards/guide.md", GUIDE)
+        write(self.target + "/specs/mine.md", b"mine\n")
+
+    def put(self, name, kind):
+        backup = self.target + "/.backups/" + NAME
+        os.makedirs(backup, exist_ok=True)
+        for source, to in (("backup.tar.zst", "backup.tar.zst"), (kind + ".json", "MANIFEST.json")):
+            shutil.copyfile(self.top + "/cases/" + name + "/" + source, backup + "/" + to)
+
+    def look(self):
+        return listing(self.top.encode(), {self.top.encode() + b"/cases"})
+
+    def run(self, verb, kind):
+        before = self.look()
+        argv = [self.praxlua, "backup", verb, NAME, "--target", self.target]
+        child = subprocess.Popen(argv + (["--yes"] if verb == "restore" else []), bufsize=0,
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                 stderr=subprocess.STDOUT, cwd=self.top)
+        said = child.stdout.read()
+        _, status, usage = os.wait4(child.pid, 0)
+        after = self.look()
+        changed = [os.path.relpath(path, self.top.encode()).decode("utf-8", "backslashreplace")
+                   for path in sorted({**before, **after}) if before.get(path) != after.get(path)]
+        return {"verb": verb, "manifest": kind, "code": os.waitstatus_to_exitcode(status),
+                "seconds": usage.ru_utime + usage.ru_stime, "kilobytes": usage.ru_maxrss,
+                "said": said.decode("latin-1"), "changed": changed[:10]}, after
+
+    def wrong(self, contents, found):
+        """What is restored and not as the manifest says, or not in it."""
+        top, problems = self.top.encode() + b"/project/", []
+        for path, (kind, mode, what) in contents.items():
+            there = found.get(top + path)
+            if not there:
+                problems.append(path)
+            elif kind == "link":
+                if not stat.S_ISLNK(there[0]) or there[3] != what:
+                    problems.append(path)
+            elif (stat.S_IMODE(there[0]) != mode or stat.S_ISDIR(there[0]) != (kind == "folder")
+                  or kind == "file" and there[3] != what):
+                problems.append(path)
+            if there and (there[1:3] != (os.geteuid(), os.getegid()) or there[4]):
+                problems.append(path)
+        for path in found:
+            inner = path[len(top):]
+            if path.startswith(top + TOP) and inner not in contents and not inner.startswith(
+                    (inside(b".backups"), inside(b".cache"))):
+                problems.append(inner)
+        return [path.decode("utf-8", "backslashreplace") for path in problems]
+
+
+def try_case(place, case):
+    runs = []
+    place.reset()
+    for kind in ["plain"] + (["forged"] if case["forged"] else []):
+        place.put(case["name"], kind)
+        runs.append(place.run("verify", kind)[0])
+    result, after = place.run("restore", kind)
+    if result["code"] == 0:
+        result["wrong"] = place.wrong({**HONEST, **case["more"]}, after)
+    return runs + [result]
+
+
+def try_two(place):
+    """The trick with two archives: the first puts a link there, the second writes through it."""
+    outside = place.top.encode() + b"/outside"
+    aim = {inside(b"a"): ("link", 0, outside)}
+    there = {inside(b"a"): FOLDER, inside(b"a/kept.txt"): FILE, inside(b"a/evil"): FILE}
+    add("two archives", "link", link(inside(b"a"), outside), aim)
+    add("two archives", "through", folder(inside(b"a")) + member(inside(b"a/kept.txt"), MARK)
+        + member(inside(b"a/evil"), MARK), there)
+    make(place.top + "/cases")
+    runs = []
+    place.reset()
+    for name, more in (("link", aim), ("through", there), ("link", aim)):
+        place.put("two-archives." + name, "forged")
+        result, after = place.run("restore", "forged")
+        result["wrong"] = place.wrong({**HONEST, **more}, after)
+        runs.append(result)
+    return {"class": "two archives", "name": "two-archives", "expect": "whole", "runs": runs}
+
+
+def try_all(directory, praxlua):
+    place = Place(directory, praxlua)
+    collect(directory.encode() + b"/outside")
+    make(directory + "/cases")
+    results = [{**{k: case[k] for k in ("class", "name", "expect")}, "runs": try_case(place, case)}
+               for case in cases]
+    cases.clear()
+    results.append(try_two(place))
+    json.dump(results, sys.stdout)
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "make":
+        collect(os.path.abspath(sys.argv[2]).encode() + b"/outside")
         make(sys.argv[2])
     else:
-        run(sys.argv[2:])
+        try_all(os.path.abspath(sys.argv[2]), sys.argv[3])

@@ -312,6 +312,7 @@ VARYING = (
 OWN_HASH = (re.compile(rb'"[0-9a-f]{64}"'), b'"<hash>"')
 NUMBER = (re.compile(rb"\b\d+\.\d+(e[-+]?\d+)?\b|\b\d{2,}\b"), b"<number>")
 TEMPORARY = re.compile(rb"\.px-\d+-\d+")
+PROCESS = re.compile(rb"child-\d+")
 # The names that may stay under the target's own folders once no session is open.
 SETTLED = (
     rb"\.cache(/state(/%s\.json(\.previous)?)?)?" % UUID,
@@ -472,7 +473,7 @@ class Service:
         root = os.fsencode(root)
         lines = []
         for path, info in walk(root):
-            name = normal(TEMPORARY.sub(b".px", path))
+            name = normal(PROCESS.sub(b"child", TEMPORARY.sub(b".px", path)))
             form = b"%o %d" % (info.st_mode, 0 if stat.S_ISDIR(info.st_mode) else info.st_nlink)
             lines.append(b"\0".join((name, form, identity(root, path, info))))
         return hashlib.sha256(b"\0\0".join(sorted(lines))).hexdigest()

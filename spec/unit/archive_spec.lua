@@ -504,6 +504,24 @@ for i in range(64): add("bomb%d" % i, bytes(1 << 20))]])
       assert.same({}, core.tree.list(to))
     end)
 
+    -- A frame of `count` blocks, each of which is 128 KiB of zeros in four bytes.
+    local function zeros(count)
+      local function block(last) return string.pack("<I3", 131072 << 3 | 1 << 1 | last) .. "\0" end
+      return "\x28\xb5\x2f\xfd\0\x58" .. block(0):rep(count - 1) .. block(1)
+    end
+
+    it("with more zeros behind its end than it may hold is not read through", function()
+      local path = hostile([[add("x")]])
+      helper.write(path, helper.read(path) .. zeros(1 << 18)) -- 32 GiB
+      local began = core.system.monotonic()
+      local limits = { max_bytes = 1 << 20, max_entries = 10 }
+      local message = helper.fails("EFBIG", archive.read(path, limits))
+      assert.matches("unpacks to more than its limit", message, 1, true)
+      helper.fails("EFBIG", archive.extract(path, to, limits))
+      assert.same({}, core.tree.list(to))
+      assert.is_true(core.system.monotonic() - began < 10)
+    end)
+
     it("with a link that leads out is made without following it", function()
       local path = hostile([[link("dir", canary); link("abs", "/etc/passwd"); add("a/file")]])
       assert(archive.extract(path, to))

@@ -168,6 +168,42 @@ describe("core.file", function()
       assert.equal(5, #core.tree.list(directory))
     end)
 
+    -- With a file system that exchanges names, and without.
+    for road, prefix in pairs({
+      exchanging = "",
+      renaming = "exec strace -qq -o /dev/null -e inject=renameat2:error=EINVAL "
+        .. "env ASAN_OPTIONS=detect_leaks=0",
+    }) do
+      local function write(data, previous)
+        return (child.run(("print(core.file.write_atomic(%q, %q, nil, %q))"):format(path, data,
+          previous), prefix))
+      end
+
+      it("gives the file it replaces another name, by " .. road, function()
+        for _, data in ipairs({ "one", "two", "three" }) do
+          assert.equal("true\n", write(data, "before"))
+        end
+        assert.equal("three", helper.read(path))
+        assert.equal("two", helper.read(directory .. "/before"))
+        assert.equal("before\nfile", names(directory))
+      end)
+
+      it("leaves all as it was when that name cannot be given, by " .. road, function()
+        helper.write(path, "old")
+        helper.write(directory .. "/before/x", "in the way")
+        assert.equal("EISDIR", write("new", "before"):match("(%u+)\n$"))
+        assert.equal("old", helper.read(path))
+        assert.equal("before\nfile", names(directory))
+      end)
+    end
+
+    it("takes a name only for the file it replaces", function()
+      for _, name in ipairs({ "", ".", "..", "a/b", "/x" }) do
+        assert.has_error(function() file.write_atomic(path, "x", nil, name) end)
+      end
+      assert.equal("", names(directory))
+    end)
+
     it("never shows a reader a mixture", function()
       local old, new = ("a"):rep(200000), ("b"):rep(200000)
       helper.write(path, old)
@@ -291,11 +327,25 @@ describe("core.file", function()
     end)
   end)
 
+  describe("link", function()
+    it("gives a file a second name, and never takes one that is there", function()
+      helper.write(path, "x")
+      assert.is_true(file.link(path, directory .. "/other"))
+      assert.equal(file.stat(path).inode, file.stat(directory .. "/other").inode)
+      local message = fails("EEXIST", file.link(path, directory .. "/other"))
+      assert.truthy(message:find(path .. " to " .. directory .. "/other", 1, true))
+      fails("ENOENT", file.link(directory .. "/none", directory .. "/a"))
+      fails("ENOENT", file.link(path, directory .. "/no/where"))
+      fails("EPERM", file.link(directory, directory .. "/a"))
+    end)
+  end)
+
   it("makes each change durable before it says that it is done", function()
     local trace = directory .. "/trace"
     local function calls(code)
       local output, ok = child.run(("local d = %q assert(%s)"):format(directory, code),
-        "exec strace -qq -o " .. trace .. " -e trace=fsync,renameat,unlinkat,mkdirat,fchmod "
+        "exec strace -qq -o " .. trace .. " -e trace=fsync,renameat,renameat2,linkat,unlinkat,mkdirat,"
+        .. "fchmod "
         .. "env ASAN_OPTIONS=detect_leaks=0")
       assert.equal("", output)
       assert.is_true(ok)
@@ -304,6 +354,9 @@ describe("core.file", function()
       return table.concat(names_of_calls, " ")
     end
     assert.equal("fchmod fsync renameat fsync", calls("core.file.write_atomic(d .. '/x', 'y')"))
+    assert.equal("linkat fsync", calls("core.file.link(d .. '/x', d .. '/z')"))
+    assert.equal("fchmod fsync renameat2 renameat fsync",
+      calls("core.file.write_atomic(d .. '/x', 'z', nil, 'p')"))
     assert.equal("renameat fsync fsync", calls("core.file.rename(d .. '/x', d .. '/y')"))
     assert.equal("unlinkat fsync", calls("core.file.remove(d .. '/y')"))
     assert.equal("mkdirat fsync mkdirat fsync", calls("core.file.mkdir(d .. '/a/b')"))

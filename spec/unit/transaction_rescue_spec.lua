@@ -39,15 +39,15 @@ describe("core.transaction, while somebody saves files,", function()
     return table.concat(all, " ")
   end
 
-  -- Runs `code` with one system call held back for a while at its beginning, and a shell script
-  -- just then. `reached` tells when the code has come there.
+  -- Runs `code` with one system call (its name and the number of the time) held back for a while
+  -- at its beginning, and a shell script just then. `reached` tells when the code has come there.
   local function meanwhile(code, call, script, reached)
     local running = child.start(([[
       package.path = "./?.lua;" .. package.path
       local kit = require("spec.support.transaction_kit")
       print(core.system.pid())
       local root = %q
-    ]]):format(root) .. code, child.injected(call .. ":delay_enter=600000:when=1"))
+    ]]):format(root) .. code, child.injected((call:gsub(" (%d)$", ":delay_enter=600000:when=%1"))))
     assert(command.until_true(reached, 20))
     core.system.sleep(0.15)
     sh(script)
@@ -67,21 +67,21 @@ describe("core.transaction, while somebody saves files,", function()
     ]]
     -- What is queued, the call that does it, what somebody does just then, and what is there.
     local cases = {
-      ["a file saved by a rename"] = { [[assert(t:put("f", { data = "new" }))]], "renameat2",
+      ["a file saved by a rename"] = { [[assert(t:put("f", { data = "new" }))]], "renameat2 1",
         "printf theirs > t; mv t f", "f=theirs" },
-      ["a file saved by way of a backup"] = { [[assert(t:put("f", { data = "new" }))]], "renameat2",
+      ["a file saved by way of a backup"] = { [[assert(t:put("f", { data = "new" }))]], "renameat2 1",
         "mv f f~; printf theirs > f", "f=theirs f~=old" },
-      ["a file that is a folder now"] = { [[assert(t:put("f", { data = "new" }))]], "renameat2",
+      ["a file that is a folder now"] = { [[assert(t:put("f", { data = "new" }))]], "renameat2 1",
         "rm f; mkdir f; printf theirs > f/g", "f/g=theirs f=directory" },
-      ["a file that is gone"] = { [[assert(t:put("f", { data = "new" }))]], "renameat2",
+      ["a file that is gone"] = { [[assert(t:put("f", { data = "new" }))]], "renameat2 1",
         "mv f elsewhere", "elsewhere=old" },
-      ["a file to be removed"] = { [[assert(t:remove("f"))]], "renameat",
+      ["a file to be removed"] = { [[assert(t:remove("f"))]], "renameat 1",
         "printf theirs > t; mv t f", "f=theirs" },
-      ["a file to be removed that is gone"] = { [[assert(t:remove("f"))]], "renameat",
+      ["a file to be removed that is gone"] = { [[assert(t:remove("f"))]], "renameat 1",
         "mv f elsewhere", "elsewhere=old" },
-      ["a file to be a link"] = { [[assert(t:symlink("f", "new"))]], "renameat2",
+      ["a file to be a link"] = { [[assert(t:symlink("f", "new"))]], "renameat2 1",
         "printf theirs > t; mv t f", "f=theirs" },
-      ["a new file"] = { [[assert(t:put("n", { data = "new" }))]], "renameat2",
+      ["a new file"] = { [[assert(t:put("n", { data = "new" }))]], "renameat2 1",
         "printf theirs > n", "f=old n=theirs" },
     }
     for what, case in pairs(cases) do
@@ -104,13 +104,13 @@ describe("core.transaction, while somebody saves files,", function()
   describe("just as they are brought back,", function()
     -- What was done, the call that undoes it, what somebody does just then, what is there after it.
     local cases = {
-      ["a replaced file"] = { { "put", "f", { data = "new" } }, "renameat2",
+      ["a replaced file"] = { { "put", "f", { data = "new" } }, "renameat2 1",
         "printf theirs > t; mv t f", "f" .. KEPT .. "=theirs f=old" },
-      ["a replaced file that is gone"] = { { "put", "f", { data = "new" } }, "renameat2",
+      ["a replaced file that is gone"] = { { "put", "f", { data = "new" } }, "renameat2 1",
         "mv f elsewhere", "elsewhere=new f=old" },
-      ["a new file"] = { { "put", "n", { data = "new" } }, "renameat2",
+      ["a new file"] = { { "put", "n", { data = "new" } }, "renameat 3",
         "printf theirs > t; mv t n", "f=old n" .. KEPT .. "=theirs" },
-      ["a removed file"] = { { "remove", "f" }, "linkat",
+      ["a removed file"] = { { "remove", "f" }, "linkat 1",
         "printf theirs > f", "f" .. KEPT .. "=theirs f=old" },
     }
     for what, case in pairs(cases) do

@@ -52,6 +52,20 @@ local function add_upgrade(parser)
     :convert(seconds)
 end
 
+local function add_rehearse(parser)
+  local c = add_common(parser:command("rehearse", "Upgrade, roll back and upgrade again, on a "
+    .. "private copy, and compare."))
+  c:option("--source", "The source repository (a clean git work tree)."):argname("DIR"):count(1)
+    :convert(path)
+  c:option("--on-conflict", "What to do with files changed on both sides.")
+    :choices({ "stop", "ours", "theirs" })
+  c:flag("--allow-downgrade", "Accept a source that is older than the installation.")
+  c:option("--phases", "A folder with further phase scripts; may be given more than once.")
+    :argname("DIR"):count("*"):convert(path)
+  c:option("--health-timeout", "Seconds the server has to answer.", "30"):argname("SECONDS")
+    :convert(seconds)
+end
+
 local function add_sessions(parser)
   local resume = add_common(parser:command("resume", "Go on with an upgrade that was cut short."))
   resume:argument("session_id", "Its session (default: the only unfinished one)."):args("?")
@@ -106,6 +120,7 @@ local function make_parser()
     os.exit(0, true)
   end)
   add_upgrade(parser)
+  add_rehearse(parser)
   add_sessions(parser)
   add_backups(parser)
   add_phases(parser)
@@ -115,7 +130,7 @@ end
 
 local MODULES = {
   upgrade = "upgrade", resume = "upgrade", rollback = "upgrade", status = "status",
-  backup = "backup", phase = "phase", doctor = "doctor",
+  backup = "backup", phase = "phase", doctor = "doctor", rehearse = "rehearse",
 }
 
 -- Tools that asked for events get one of these, too.

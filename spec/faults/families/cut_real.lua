@@ -4,8 +4,9 @@
 -- with FS_IOC_SHUTDOWN, by which the file system itself stops at that moment, and has to give the same
 -- tree.
 --
--- A case is SCENARIO:FILESYSTEM:N:VERB, the cut before the N-th call, with the verbs resume and
--- rollback, or shutdown for the comparison. Cuts that give the same image are one case.
+-- A case is SCENARIO:FILESYSTEM:N:VERB, the cut after N calls of praxlua (N+M: and M of its tools since
+-- then), with the verbs resume and rollback, or shutdown for the comparison. Cuts that give the same
+-- image are one case, named after the last of them.
 local judge = require("spec.faults.judge")
 local power = require("spec.faults.power")
 local scenarios = require("spec.faults.scenarios")
@@ -44,6 +45,15 @@ end
 
 -- ---------------------------------------------------------------------------------------------
 -- One scenario on one file system
+
+-- What the cuts are called: the numbers of the tools' calls are not the same in each run.
+local function name_cuts(cuts, calls)
+  local host, tools = 0, 0
+  for i, cut in ipairs(cuts) do
+    cut.label = tools > 0 and host .. "+" .. tools or tostring(host)
+    if calls[i] and calls[i].role == "host" then host, tools = host + 1, 0 else tools = tools + 1 end
+  end
+end
 
 local function note(found, case, problems)
   found.cases = found.cases + 1
@@ -85,7 +95,7 @@ local function survived(u)
 end
 
 local function recover(u, found, cut, verb)
-  local case = ("%s:%d:%s"):format(u.job.name, cut.n, verb)
+  local case = ("%s:%s:%s"):format(u.job.name, cut.label, verb)
   if u.job.only and u.job.only ~= case then return end
   power.mount(u, cut.image)
   local problems = cut.name == "end" and survived(u) or {}
@@ -97,10 +107,10 @@ local function recover(u, found, cut, verb)
   note(found, case, problems)
 end
 
--- The command once more, with the file system stopped before its n-th call; the disk as it is then and
--- the copy of the device made just before have to be the same tree.
-local function shut_down(u, found, n)
-  local case = ("%s:%d:shutdown"):format(u.job.name, n)
+-- The command once more, with the file system stopped at a cut; the disk as it is then and the copy of
+-- the device made just before have to be the same tree.
+local function shut_down(u, found, cut)
+  local case, n = ("%s:%s:shutdown"):format(u.job.name, cut.label), cut.n
   if u.job.only and u.job.only ~= case then return end
   local copies = u.ram .. "/shutdown"
   os.execute("rm -rf " .. copies .. " && mkdir " .. copies)
@@ -113,9 +123,14 @@ local function shut_down(u, found, n)
   if not result.hit or result.hooks[1].code ~= 0 then
     problems[1] = "the file system was not shut down: " .. result.hook_output
   end
-  if result.code == 0 then problems[#problems + 1] = "exit 0 on a file system that was gone" end
   power.unmount(u)
   volume.mount(u.kind, u.work, u.point)
+  if result.code == 0 then -- what was durable by then may end well without the disk
+    local version, difference = judge.version(u.s)
+    if version ~= (u.s.goes_back and "old" or "new") then
+      problems[#problems + 1] = "exit 0 on a file system that was gone: " .. (difference or version)
+    end
+  end
   local stopped = volume.digest(u.point)
   power.unmount(u)
   power.mount(u, copies .. "/" .. power.read(copies .. "/cuts"):match("(%x+)\n"))
@@ -136,7 +151,8 @@ end
 function family.unit(u, job)
   local share = SHARES[job.share]
   power.open(u, job.scenario, job.kind)
-  local cuts = power.record(u)
+  local cuts, result = power.record(u)
+  name_cuts(cuts, result.calls)
   u.another_boot()
   local random = power.random(job.seed, job.name)
   local all = distinct(cuts)
@@ -147,10 +163,9 @@ function family.unit(u, job)
   for _, cut in ipairs(job.only and all or sample(all, share.cuts, random)) do
     for _, verb in ipairs(VERBS) do recover(u, found, cut, verb) end
   end
-  local numbers = {}
-  for i = 1, #cuts - 1 do numbers[i] = i end
-  power.shuffle(numbers, random)
-  for i = 1, job.only and #numbers or share.shutdowns do shut_down(u, found, numbers[i]) end
+  table.remove(cuts) -- after the last call there is nothing to stop at
+  power.shuffle(cuts, random)
+  for i = 1, job.only and #cuts or share.shutdowns do shut_down(u, found, cuts[i]) end
   return found
 end
 

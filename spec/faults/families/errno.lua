@@ -25,15 +25,6 @@ local function trace(s, options)
   return scenarios.trace(s, argv, options)
 end
 
--- A path without what differs from run to run, and without the number of a file of many.
-local function place_of(s, call)
-  local path = call.path or call.fd_path or ""
-  if path:sub(1, #s.project) == s.project then path = path:sub(#s.project + 1) end
-  path = path:gsub("%x+%-%x+%-%x+%-%x+%-%x+", "ID"):gsub("%.px%-%d+%-%d+", ".px")
-    :gsub("%d%d%d%d%-[%d-]+", "TIME"):gsub("/%d+$", "/N")
-  return (call.name or "") .. " " .. path
-end
-
 --- The calls of one run of a scenario's command.
 ---@param c table
 ---@param item { scenario: string }
@@ -45,7 +36,9 @@ function errno.count(c, item)
   assert(counted.code == s.code, counted.stderr)
   local calls = {}
   for i, call in ipairs(counted.calls) do
-    calls[i] = { kind = call.kind, result = call.result, place = place_of(s, call) }
+    calls[i] = {
+      kind = call.kind, result = call.result, place = scenarios.place(s, call),
+    }
   end
   return calls
 end
@@ -147,7 +140,8 @@ local function cases_of(c, names, counted)
   local all = c.share == "all" or c.only and not c.only:find("*", 1, true)
   for i, scenario in ipairs(names) do
     details.calls[scenario] = #counted[i]
-    for n, call in ipairs(counted[i]) do
+    for n = scenarios.own_part(scenario, counted), #counted[i] do
+      local call = counted[i][n]
       local is_new = not places[call.place]
       if is_new then details.places = details.places + 1 end
       places[call.place] = true

@@ -238,13 +238,19 @@ local function measure(u)
     result.count
 end
 
--- So many amounts from a little more than what is needed down to nothing, and one by chance.
+-- So many amounts from a little more than what is needed down to nothing, and one by chance; each one
+-- once.
 local function steps(need, count, unit, random)
-  local list = { need + 4 * unit, 0 }
-  for i = 1, count - 3 do list[#list + 1] = need * i // (count - 2) end
-  list[#list + 1] = random(math.max(need, 1))
-  for i, amount in ipairs(list) do list[i] = amount // unit * unit end
-  return table.move(list, 1, count, 1, {})
+  local list, seen = {}, {}
+  local function add(amount)
+    amount = amount // unit * unit
+    if not seen[amount] then list[#list + 1] = amount end
+    seen[amount] = true
+  end
+  add(need + 4 * unit)
+  for i = count - 3, 0, -1 do add(need * i // (count - 2)) end
+  add(random(math.max(need, 1)))
+  return list
 end
 
 local function numbers(count, calls, random)

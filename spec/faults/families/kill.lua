@@ -33,7 +33,9 @@ local function calls_of(s, who)
   assert(counted.code == s.code, counted.stderr)
   local calls = {}
   for i, call in ipairs(counted.calls) do
-    calls[i] = { kind = call.kind, result = call.result, role = call.role }
+    calls[i] = {
+      kind = call.kind, result = call.result, role = call.role, place = scenarios.place(s, call),
+    }
   end
   return calls
 end
@@ -41,7 +43,7 @@ end
 --- The calls of one run of a scenario's command.
 ---@param c table
 ---@param item { scenario: string }
----@return table calls host, tools and all, each an array of { kind, result, role }
+---@return table calls host, tools and all, each an array of { kind, result, role, place }
 function kill.count(c, item)
   local s = c.scenario(item.scenario)
   return { host = calls_of(s, "host"), tools = calls_of(s, "tools"), all = calls_of(s, "all") }
@@ -122,12 +124,16 @@ local function add_cases(items, scenario, who, moment)
 end
 
 local function cases_of(c, names, counted)
-  local items, details = {}, { calls = {}, folded = 0, calls_of_tools = {} }
+  local items, details, of_host = {}, { calls = {}, folded = 0, calls_of_tools = {} }, {}
+  for i in ipairs(names) do of_host[i] = counted[i].host end
   for i, name in ipairs(names) do
     local calls = counted[i]
     details.calls[name], details.calls_of_tools[name] = #calls.host, #calls.tools
     local list, folded = kill.moments(calls.host, interrupted(calls))
-    for _, moment in ipairs(list) do add_cases(items, name, "host", moment) end
+    local from = scenarios.own_part(name, of_host)
+    for _, moment in ipairs(list) do
+      if moment.n >= from then add_cases(items, name, "host", moment) end
+    end
     details.folded = details.folded + #VERBS * folded
     list = kill.moments(calls.tools, {})
     list = c.only and list or c.some(list, TOOLS_SAMPLE)
