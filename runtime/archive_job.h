@@ -53,6 +53,7 @@ typedef struct job {
     int error;             /* errno of a failed callback, 0 for none */
     size_t have, given;    /* bytes in `block`, and of those handed to libarchive */
     int64_t most;          /* bytes that may come out of the archive, headers included */
+    int64_t possible;      /* and that can at all, by the size of its file */
     bool packing;
     off_t archive_bytes;
     lua_Integer done; /* content bytes so far */

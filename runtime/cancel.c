@@ -56,10 +56,10 @@ static void restore(struct core_guard *guard) {
     scope = *(const Scope *)guard->pointer;
 }
 
-/* within(seconds, f, ...) -> what f(...) returns. Hashing, listing, measuring, copying and archiving
-** in it is cancelled when a signal was noted, or the time is over (math.huge: never); calls within
-** calls end at the earlier time. Waiting for tools and servers has limits of its own, and always
-** ends on a signal. */
+/* within(seconds, f, ...) -> what f(...) returns. Hashing, listing, measuring, copying and
+** archiving in it is cancelled when a signal was noted, or the time is over (math.huge: never);
+** calls within calls end at the earlier time. Waiting for tools and servers has limits of its own,
+** and always ends on a signal. */
 static int cancel_within(lua_State *L) {
     lua_Number seconds = luaL_checknumber(L, 1);
     luaL_argcheck(L, seconds >= 0, 1, "seconds must not be negative");

@@ -160,10 +160,10 @@ static bool reap(Watch *w) {
     }
 }
 
-/* Kills a child of ours with its group: 1, or 0 when we may not, or -1 for what is no child of ours:
-** the number may come from a /proc that counts otherwise than we do. While a child was not reaped,
-** its number and that of its group are its own; and nothing but descendants is in that group,
-** because groups do not reach beyond a session. */
+/* Kills a child of ours with its group: 1, or 0 when we may not, or -1 for what is no child of
+** ours: the number may come from a /proc that counts otherwise than we do. While a child was not
+** reaped, its number and that of its group are its own; and nothing but descendants is in that
+** group, because groups do not reach beyond a session. */
 static int kill_child(pid_t pid) {
     siginfo_t info;
     if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) != 0)
@@ -268,10 +268,10 @@ static void close_all(int from, int to) {
         close(fd);
 }
 
-/* Keeps what the tool needs and the socket; everything else of ours goes: a lock first of all, which
-** must be free as soon as we are gone. Our stdio becomes /dev/null. */
+/* Keeps what the tool needs and the socket; everything else of ours goes: a lock first of all,
+** which must be free as soon as we are gone. Our stdio becomes /dev/null. */
 static int drop_descriptors(const ChildStart *start) {
-    int kept[4] = {start->control, start->streams[0], start->streams[1], start->streams[2]};
+    const int kept[4] = {start->control, start->streams[0], start->streams[1], start->streams[2]};
     int next = 3;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int fd = 0; fd < 3; fd++)

@@ -57,14 +57,14 @@ typedef struct Child {
     pid_t pid;          /* also the number of its process group */
     pid_t watcher;      /* 0: it has none */
     enum { RUNNING, ENDED, REAPED } state;
-    int code, signal; /* how it ended; code -1: nobody knows, it was taken from us */
-    int64_t ended;    /* when the end was noticed */
-    int64_t quiet;    /* since when no output came (after its end) */
-    bool owned;       /* a Lua object points here */
-    bool detached;    /* may outlive us; what it leaves in its group is not killed */
-    bool stopping;    /* it is being stopped: it stays ENDED until that is over */
-    bool told;        /* the watcher was told to end everything */
-    int control;      /* our end of the socket to the watcher, -1 when closed */
+    int code, signal;  /* how it ended; code -1: nobody knows, it was taken from us */
+    int64_t ended;     /* when the end was noticed */
+    int64_t quiet;     /* since when no output came (after its end) */
+    bool owned;        /* a Lua object points here */
+    bool detached;     /* may outlive us; what it leaves in its group is not killed */
+    bool stopping;     /* it is being stopped: it stays ENDED until that is over */
+    bool told;         /* the watcher was told to end everything */
+    int control;       /* our end of the socket to the watcher, -1 when closed */
     uv_poll_t reports; /* watches that */
     bool reporting;    /* and is open */
     uv_process_t process;

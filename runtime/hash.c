@@ -24,8 +24,8 @@ static int no_memory(lua_State *L) {
     return luaL_error(L, "hash: not enough memory");
 }
 
-/* Pushes a stream, whose digest lives as long as it does; used by all SHA-256 here, so that an error
-** of Lua cannot leak one. */
+/* Pushes a stream, whose digest lives as long as it does; used by all SHA-256 here, so that an
+** error of Lua cannot leak one. */
 static digest *push_stream(lua_State *L) {
     digest **stream = lua_newuserdatauv(L, sizeof *stream, 0);
     *stream = NULL;

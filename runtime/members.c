@@ -22,7 +22,8 @@ static const time_t LATEST = LUA_MAXINTEGER / 1000000000 - 1; /* seconds that fi
 enum {
     SLICE = 1024,           /* bytes for libarchive at once; zstd makes 32 MiB of them at most */
     ENTRY_ROOM = 32 * 1024, /* bytes of tar that a member takes beside its content, amply */
-    END_ROOM = 1024 * 1024  /* and the end of the archive */
+    END_ROOM = 1024 * 1024, /* and the end of the archive */
+    RATIO = 128 * 1024 / 4  /* RFC 8878: no block of zstd is shorter than 4 bytes or makes more */
 };
 
 /* Reads a block of the file and hashes it. 0, or -1 with errno. */
@@ -75,6 +76,7 @@ int members_open(lua_State *L, job *j, const char *path) {
         return core_errno(L, errno, "open", path);
     if (!S_ISREG(st.st_mode))
         return core_fail(L, "ENOTREG", "open %s: not a regular file", path);
+    j->possible = st.st_size < INT64_MAX / RATIO ? st.st_size * RATIO : INT64_MAX;
     return 0;
 }
 
@@ -209,6 +211,10 @@ int members_next(lua_State *L, job *j, const char *path, int seen, limits *left,
         why = claim(L, seen, m);
     if (why) {
         refuse(L, path, m->path ? m->path : "", why);
+        return -1;
+    }
+    if (m->size > j->possible) {
+        refuse(L, path, m->path, "is larger than this archive can hold");
         return -1;
     }
     left->entries--;

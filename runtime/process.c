@@ -52,11 +52,11 @@ static bool read_stat(int process, struct process_stat *stat) {
         return false;
     /* The name in parentheses may hold anything, parentheses too: count from the last one. */
     const char *at = strrchr(text, ')');
-    return at && sscanf(at,
-                        ") %c %d %d %d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
-                        "%*d %lld",
-                        &stat->state, &stat->ppid, &stat->pgid, &stat->session,
-                        &stat->start_time) == 5;
+    return at &&
+           sscanf(at,
+                  ") %c %d %d %d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
+                  "%*d %lld",
+                  &stat->state, &stat->ppid, &stat->pgid, &stat->session, &stat->start_time) == 5;
 }
 
 /* Opens /proc/PID. What is read beneath the descriptor is about this one process, and fails once

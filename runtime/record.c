@@ -209,6 +209,15 @@ static int skip_names(transaction *t, int folder) {
     return closedir(d);
 }
 
+/* Opens one of the transaction's own folders. Where there is a journal and somebody took the folder
+** away, an undo tells what is lost with it. */
+static int open_folder(const transaction *t, const char *name) {
+    int fd = path_open(t->dir, name, O_RDONLY | O_DIRECTORY);
+    if (fd < 0 && errno == ENOENT && t->log.sequence > 0 && durable_mkdir(t->dir, name, 0700) == 0)
+        fd = path_open(t->dir, name, O_RDONLY | O_DIRECTORY);
+    return fd;
+}
+
 /* What was read so far of a journal that could not be opened. */
 static void unload(transaction *t) {
     for (size_t i = 0; i < t->batch_count; i++)
@@ -216,6 +225,8 @@ static void unload(transaction *t) {
     for (size_t i = 0; i < t->kept_count; i++)
         free(t->kept[i]);
     t->batch_count = t->kept_count = 0;
+    t->undoing = t->committed = false;
+    t->checkpoint = 0;
     free(t->disposable);
     t->disposable = NULL;
 }
@@ -243,12 +254,10 @@ int transaction_open(transaction *t, const char *root, const char *path, bool cr
     if (!create && (t->dir = path_open(t->root, path, O_RDONLY | O_DIRECTORY)) < 0)
         return transaction_failed(t, "open", path);
     transaction_measure(t);
-    t->stage = path_open(t->dir, "stage", O_RDONLY | O_DIRECTORY);
-    t->undo = path_open(t->dir, "undo", O_RDONLY | O_DIRECTORY);
-    if (t->stage < 0 || t->undo < 0)
-        return transaction_failed(t, "open the folders of", path);
     if (open_journal(t, create) != 0)
         return transaction_failed(t, "read the journal of", path);
+    if ((t->stage = open_folder(t, "stage")) < 0 || (t->undo = open_folder(t, "undo")) < 0)
+        return transaction_failed(t, "open the folders of", path);
     if (create && begin(t, disposable) != 0)
         return transaction_failed(t, "write the journal of", path);
     if (t->log.sequence == 0) { /* killed while it was made: nothing was changed yet */

@@ -165,8 +165,8 @@ static void note_signals(int flags) {
 }
 
 /* catch_signals(): from now on SIGINT, SIGTERM and SIGHUP only set the flag of interrupted(), and
-** blocking calls end early; SIGPIPE is ignored. A SIGHUP that was ignored (nohup) stays so. A signal
-** that came while they were ignored (ignore_signals) counts now. */
+** blocking calls end early; SIGPIPE is ignored. A SIGHUP that was ignored (nohup) stays so. A
+** signal that came while they were ignored (ignore_signals) counts now. */
 static int system_catch_signals(lua_State *L) {
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     (void)L;

@@ -2,8 +2,8 @@
 ** transaction.c: transactions for Lua.
 **
 ** local t = transaction.open(root, path, { create = true, disposable = "__pycache__" })
-** transaction.RESERVE_BYTES, RESERVE_INODES: what the folder of a transaction takes beside the staged
-** files, their second names and the journal; bytes grow by four times the journal.
+** transaction.RESERVE_BYTES, RESERVE_INODES: what the folder of a transaction takes beside the
+** staged files, their second names and the journal; bytes grow by four times the journal.
 ** Methods return nil, message, code on failure. Paths are relative to the root. Codes of their
 ** own: "ECHANGED" somebody changed the path meanwhile, "EBADJOURNAL" a damaged journal,
 ** "EFORMAT" a journal of a newer praxlua, "ELOST" old content that an undo needs is gone.
@@ -303,8 +303,8 @@ static int l_kept(lua_State *L) {
     return pushed_kept(L, check(L));
 }
 
-/* t:lost() -> array of { path, sha256 = string | nil }: what the last rewind or rollback, which failed
-** with "ELOST", could not bring back; sha256: of a file, which supply can help with. */
+/* t:lost() -> array of { path, sha256 = string | nil }: what the last rewind or rollback, which
+** failed with "ELOST", could not bring back; sha256: of a file, which supply can help with. */
 static int l_lost(lua_State *L) {
     const transaction *t = check(L);
     lua_createtable(L, (int)t->lost_count, 0);
@@ -321,8 +321,8 @@ static int l_lost(lua_State *L) {
     return 1;
 }
 
-/* t:supply(path, from) -> true: gives the undo a copy of a lost file, from a backup; then rollback (or
-** rewind) once more. "ECHANGED" when it is not the very content. */
+/* t:supply(path, from) -> true: gives the undo a copy of a lost file, from a backup; then rollback
+** (or rewind) once more. "ECHANGED" when it is not the very content. */
 static int l_supply(lua_State *L) {
     transaction *t = check(L);
     const char *path = core_check_path(L, 2);
@@ -349,8 +349,9 @@ static int l_commit(lua_State *L) {
     return done(L, t, transaction_commit(t));
 }
 
-/* t:rescue() -> kept: what somebody wrote into files that are in the transaction's folder by now gets
-** names of its own. For the time before the folder is deleted, which must not be when this fails. */
+/* t:rescue() -> kept: what somebody wrote into files that are in the transaction's folder by now
+** gets names of its own. For the time before the folder is deleted, which must not be when this
+** fails. */
 static int l_rescue(lua_State *L) {
     transaction *t = check(L);
     return transaction_rescue(t) == 0 ? pushed_kept(L, t) : failure(L, t);

@@ -164,7 +164,8 @@ void transaction_release(transaction *t);
 int transaction_note_kept(transaction *t, const char *path, const char *name);
 int transaction_add_kept(transaction *t, char *path); /* takes the string over */
 
-/* Gives from_dir/from, which is somebody's, a name of its own in `dir`, beside the change's path. */
+/* Gives from_dir/from, which is somebody's, a name of its own in `dir`, beside the change's
+** path. */
 int transaction_move_aside(transaction *t, const change *c, int from_dir, const char *from,
                            int dir);
 

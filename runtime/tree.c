@@ -2,8 +2,8 @@
 ** tree.c: core.tree: whole directory trees: listed, measured, copied, removed, synced.
 **
 ** Links are never followed, not even when the path that is given names one. Trees may be of any
-** depth. Nothing here but `sync` waits for the disk. All but `remove` can be cancelled (core.cancel);
-** a sync only before it begins.
+** depth. Nothing here but `sync` waits for the disk. All but `remove` can be cancelled
+** (core.cancel), a sync only before it begins.
 */
 #define _GNU_SOURCE
 #include "cancel.h"

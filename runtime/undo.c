@@ -101,6 +101,9 @@ static bool is_untouched(const transaction *t, const change *c, const state *now
         return true;
     if (c->kind == CHANGE_REMOVE || (c->after.inode && now->inode == c->after.inode))
         return false;
+    snprintf(number, sizeof number, "s%u", c->number);
+    if (now->type == STATE_ABSENT && fstatat(t->stage, number, &st, AT_SYMLINK_NOFOLLOW) == 0)
+        return false; /* out, and not in yet: a file system that cannot exchange */
     snprintf(number, sizeof number, "%u", c->number);
     if (fstatat(t->stage, number, &st, AT_SYMLINK_NOFOLLOW) != 0)
         return false;
@@ -403,8 +406,8 @@ static int undo_change(transaction *t, const change *c) {
     int rc = -1;
     if (state_observe(&now, t->root, c->path, t->hash, NULL) != 0)
         return transaction_failed(t, "look at", c->path);
-    /* What stands there may be from before an earlier change, which is to be undone as well: then an
-    ** undo that a kill cut short came further than this change already. */
+    /* What stands there may be from before an earlier change, which is to be undone as well: then
+    ** an undo that a kill cut short came further than this change already. */
     bool is_new = c->after.content && state_equal(&now, &c->after); /* a file or link */
     if (!is_new && has_earlier(t, c, &now)) {
         state_free(&now);

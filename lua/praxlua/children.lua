@@ -1,13 +1,13 @@
---- The tools of a session: recorded while they run, and found again when praxlua did not live to see
--- their end.
+--- The tools of a session: recorded while they run, and found again when praxlua did not live to
+-- see their end.
 --
--- While a tool runs there is a symbolic link child-PID in its session's folder (in .cache before there
--- is one), whose target "START WATCHER START-OF-WATCHER BOOT" tells this process from any later one
--- of that number; and it has a variable that names the installation. Normally nothing of a tool
--- outlives praxlua: its watcher sees to that, and removes the link. When the watcher was killed or
--- stopped as well, the next run finds the link, looks, and refuses as long as something of the tool
--- lives: the process itself, one of its session, one with its mark. Nothing is ended here: what
--- it is about, people know better.
+-- While a tool runs there is a symbolic link child-PID in its session's folder (in .cache before
+-- there is one), whose target "START WATCHER START-OF-WATCHER BOOT" tells this process from any
+-- later one of that number; and it has a variable that names the installation. Normally nothing of
+-- a tool outlives praxlua: its watcher sees to that, and removes the link. When the watcher was
+-- killed or stopped as well, the next run finds the link, looks, and refuses as long as something
+-- of the tool lives: the process itself, one of its session, one with its mark. Nothing is ended
+-- here: what it is about, people know better.
 local lfs = require("lfs")
 local core = require("praxlua.core")
 local process = require("praxlua.process")
@@ -79,7 +79,8 @@ local function marked(record, target)
   local mark = ("\0%s=%s\0"):format(process.MARK, target)
   for name in lfs.dir("/proc") do
     local pid = math.tointeger(tonumber(name:match("^%d+$")))
-    local variables = pid and pid ~= core.system.pid() and core.file.read("/proc/" .. name .. "/environ")
+    local variables = pid and pid ~= core.system.pid()
+      and core.file.read("/proc/" .. name .. "/environ")
     if variables and ("\0" .. variables):find(mark, 1, true) and lives(pid, record.start_time) then
       return pid
     end

@@ -1,10 +1,10 @@
---- A rehearsal: on a private copy of an installation, upgrade, roll back, upgrade again; and compare.
+--- A rehearsal: on a private copy of an installation, upgrade, roll back, upgrade again, compare.
 --
 -- The copy is made in a temporary directory and removed at the end. It holds the installation
--- without what is no content, its environment included, and the project's .gitignore; no server runs
--- there, so the new one is asked in private. The rollback must bring back exactly what was copied, the
--- second upgrade must lead to exactly what the first one did, and the installation itself must be
--- untouched by all of it.
+-- without what is no content, its environment included, and the project's .gitignore; no server
+-- runs there, so the new one is asked in private. The rollback must bring back exactly what was
+-- copied, the second upgrade must lead to exactly what the first one did, and the installation
+-- itself must be untouched by all of it.
 local core = require("praxlua.core")
 local engine = require("praxlua.engine")
 local json = require("praxlua.json")
@@ -212,9 +212,9 @@ end
 
 -- The three steps, each with the listing after it. Returns nil and a result when one failed.
 local function perform(options, copy, emit, data)
-  local listings, message = {}, nil
-  listings[1], message = list(copy)
-  if not listings[1] then return nil, refused("reading the copy: " .. message) end
+  local first, message = list(copy)
+  if not first then return nil, refused("reading the copy: " .. message) end
+  local listings = { first }
   local actions = {
     { "the upgrade", function(ui) return engine.upgrade(upgrade_options(options, copy), ui) end },
     { "the rollback", function(ui) return engine.rollback_upgrade({ target = copy,
@@ -288,6 +288,8 @@ end
 function rehearse.run(options, ui)
   local target, refusal = run.find_target(options.target)
   if not target then return refusal end
+  local recognised, problem = layout.recognise_target(target)
+  if not recognised then return refused(problem, "name the installation with --target") end
   core.system.catch_signals()
   local data = new_data(options, target)
   local root = ("%s/praxlua-rehearsal-%s"):format(core.system.environment().TMPDIR or "/tmp",

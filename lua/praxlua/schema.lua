@@ -107,7 +107,7 @@ end
 -- A field's name as it may be shown in a message.
 local function joined(path, key)
   if type(key) == "number" then return string.format("%s[%d]", path, key) end
-  local shown = tostring(key):gsub("[^%w_%-]", function(c)
+  local shown = tostring(key):sub(1, 81):gsub("[^%w_%-]", function(c)
     return string.format("\\x%02X", c:byte())
   end)
   if #shown > 80 then shown = shown:sub(1, 77) .. "..." end

@@ -66,12 +66,21 @@ end
 damage.WAYS = { "bit", "bit", "bit", "cut", "cut", "empty", "zeros", "longer", "gone", "directory",
   "link", "fifo" }
 
---- Damages a file.
+--- Damages a file. A disk that forgets changes no times: what is still a file keeps the time of its
+--- last change.
 ---@param path string
 ---@param way string of damage.WAYS
 ---@param random fun(n: integer): integer
----@param outside string a file that links lead to
-function damage.apply(path, way, random, outside) ways[way](path, random, outside) end
+---@param outside string a file that links lead to, and whose name with an ending is free
+function damage.apply(path, way, random, outside)
+  local clock = outside .. ".time"
+  assert(os.execute(("touch -r %s %s"):format(quoted(path), quoted(clock))))
+  ways[way](path, random, outside)
+  if lfs.symlinkattributes(path, "mode") == "file" then
+    assert(os.execute(("touch -r %s %s"):format(quoted(clock), quoted(path))))
+  end
+  os.remove(clock)
+end
 
 --- Whether what links led to is as it was.
 ---@param outside string

@@ -1,6 +1,6 @@
 --- Every bit and every length of the documents praxlua keeps: read back by the modules that read
--- them, from copies. What comes out is what was written, an earlier generation of it that is said to be
--- one, or nothing.
+-- them, from copies. What comes out is what was written, an earlier generation of it that is said
+-- to be one, or nothing.
 local base = require("praxlua.base")
 local damage = require("spec.faults.damage")
 local execution = require("praxlua.execution")
@@ -53,7 +53,8 @@ local function state_reader(directory, files, damaged)
     local found, message, code = state.load_state(directory, id)
     if not found then
       if files.previous then return "the other generation does not count: " .. tostring(message) end
-      return code ~= "ESTATECORRUPTED" and code ~= "ESTATENOTFOUND" and "code " .. tostring(code) or nil
+      local known = code == "ESTATECORRUPTED" or code == "ESTATENOTFOUND"
+      return not known and "code " .. tostring(code) or nil
     end
     if same(found, newest) then return nil end
     if not same(found, without) then return "neither generation was read" end
@@ -92,7 +93,9 @@ function readers.installed(directory, files)
     local found, message, code = base.read_manifest(directory)
     if found then return not same(found, right) and "another base was read" or nil end
     if found == false and not message then return "no base, and nobody says why" end
-    if found == nil and code ~= "EFORMAT" then return "no upgrade with it: " .. tostring(message) end
+    if found == nil and code ~= "EFORMAT" then
+      return "no upgrade with it: " .. tostring(message)
+    end
   end
 end
 

@@ -1,6 +1,6 @@
---- Saves of a person exactly at the N-th change that praxlua makes to the disk: praxlua stands still,
--- every file is saved once, praxlua goes on. So a save falls into every gap between a look and the
--- deed that relies on it.
+--- Saves of a person exactly at the N-th change that praxlua makes to the disk: praxlua stands
+-- still, every file is saved once, praxlua goes on. So a save falls into every gap between a look
+-- and the deed that relies on it.
 local nemesis = require("spec.faults.nemesis")
 local person = require("spec.faults.person")
 local tiny = require("spec.support.tiny")

@@ -4,11 +4,12 @@
 **   flips JOURNAL COPY SEED PAIRS STRIDE
 **
 ** JOURNAL and COPY are the files of a real journal, both whole and equal. One of them is damaged at
-** each STRIDE-th bit, and cut at each STRIDE-th length: the other one then has to make up for it. After that
-** both are damaged, in PAIRS seeded ways: then the journal is whole where one copy is whole, record by
-** record; a last record that is whole in neither may be missing, as after a crash; a record before it
-** is damage. Two copies that are both cut are a shorter journal, which is for others to notice (the
-** session's file says how many records there were). Prints a line for each finding, and "cases N bad M".
+** each STRIDE-th bit, and cut at each STRIDE-th length: the other one then has to make up for it.
+** After that both are damaged, in PAIRS seeded ways: then the journal is whole where one copy is
+** whole, record by record; a last record that is whole in neither may be missing, as after a crash;
+** a record before it is damage. Two copies that are both cut are a shorter journal, which is for
+** others to notice (the session's file says how many records there were). Prints a line for each
+** finding, and "cases N bad M".
 */
 #define _GNU_SOURCE
 #include "cancel.h"

@@ -6,6 +6,8 @@ local tracer = require("spec.faults.tracer")
 
 local frozen = {}
 
+local function add(problems, more) table.move(more, 1, #more, #problems + 1, problems) end
+
 local function traced(s, options)
   options.argv = { s.executable, table.unpack(s.argv) }
   options.environment, options.directory, options.root = s.environment, s.project, s.project
@@ -76,7 +78,7 @@ function frozen.others_come(s, directory, stride, offset)
   if version ~= (s.goes_back and "old" or "new") then
     problems[#problems + 1] = "afterwards: " .. (difference or "the version is " .. version)
   end
-  for _, problem in ipairs(judge.settled(s, version or "new")) do problems[#problems + 1] = problem end
+  add(problems, judge.settled(s, version or "new"))
   return problems, looks
 end
 
@@ -87,8 +89,8 @@ local function says(result, what)
   return (result.stdout .. result.stderr):find(what, 1, true) ~= nil
 end
 
--- What changed, but for dead temporary files being swept out of praxlua's own folders, and the journal
--- being opened.
+-- What changed, but for dead temporary files being swept out of praxlua's own folders, and the
+-- journal being opened.
 local function changes(before, now)
   local found, swept = judge.ask("compare", { a = before, b = now }), false
   for _, line in ipairs(found) do swept = swept or line:find("^missing: .*%.px%-%d") ~= nil end
@@ -104,13 +106,13 @@ local function refused(s, id, problems)
   judge.exact(s, "before")
   local taker = judge.run(s, s.argv)
   if taker.code ~= 3 then
-    problems[#problems + 1] = ("session %s is open, and an upgrade ends with exit %s: %s"):format(id,
-      tostring(taker.code), tostring(taker.last.message))
+    problems[#problems + 1] = ("session %s is open, and an upgrade ends with exit %s: %s"):format(
+      id, tostring(taker.code), tostring(taker.last.message))
   end
   for _, command in ipairs({ "praxlua resume " .. id, "praxlua rollback " .. id }) do
     if not says(taker, command) then problems[#problems + 1] = "not told: " .. command end
   end
-  for _, problem in ipairs(taker.problems) do problems[#problems + 1] = problem end
+  add(problems, taker.problems)
   local changed = changes("before", judge.exact(s))
   if #changed > 0 then
     problems[#problems + 1] = "the refusal changed " .. table.concat(changed, "; ", 1,
@@ -136,7 +138,7 @@ function frozen.taken_over(s, n, mode, leader_only)
   argv[#argv + 1] = "--yes"
   local taker = judge.run(s, argv)
   tracer.finish(killed)
-  for _, problem in ipairs(taker.problems) do problems[#problems + 1] = problem end
+  add(problems, taker.problems)
   if taker.code ~= 0 then
     problems[#problems + 1] = ("upgrade --yes: exit %s: %s"):format(tostring(taker.code),
       tostring(taker.last.message))
@@ -148,7 +150,7 @@ function frozen.taken_over(s, n, mode, leader_only)
   if version ~= "new" then
     problems[#problems + 1] = "upgrade --yes: " .. (difference or "the version is old")
   end
-  for _, problem in ipairs(judge.settled(s, version or "new")) do problems[#problems + 1] = problem end
+  add(problems, judge.settled(s, version or "new"))
   return problems
 end
 

@@ -40,6 +40,15 @@ function judge.ask(verb, request)
   return answer.answer
 end
 
+--- Ends the oracle's process; the next question starts a new one.
+function judge.stop()
+  if not service then return end
+  service.ask:close()
+  service.answer:read("a") -- until it has ended
+  service.answer:close()
+  service = nil
+end
+
 -- ---------------------------------------------------------------------------------------------
 -- Looking
 

@@ -194,8 +194,9 @@ end
 
 -- What a family found is too little, as text; nil when it is enough.
 local function below_floor(family, result, share)
-  for name, least in pairs(floor_of(family, share) or {}) do
-    local found = result[name] or 0
+  local floor = floor_of(family, share) or {}
+  for _, name in ipairs({ "cases", "states" }) do
+    local found, least = result[name] or 0, floor[name] or 0
     if found < least then return ("%d %s, fewer than %d"):format(found, name, least) end
   end
 end

@@ -16,18 +16,18 @@
 --      the weakest one), but for one thing: changes of the same name in the same directory arrive
 --      in the order they were made, because a directory entry is replaced, not merged.
 --   5. A name is made, removed, or exchanged by one rename, at once: after rename(a, b) the name b
---      leads to the old inode or to the new one, never to nothing (rename(2): "there will be no
---      point at which another process ... finds it missing"; all journaling file systems keep that
---      across a cut, and Linux treats it as a bug where one does not).
---   6. A rename between two directories arrives whole, too. xfstests generic/335, /336, /341, /342,
---      /502 and others hold ext4, XFS, btrfs and f2fs to that, also when only one of the two
---      directories was synced. With `half` the model is weaker than any of them (ext2 without a
---      journal): of a file, link or the like both names may be there, or neither. Of a directory,
---      never: no check of a file system leaves one with two parents.
+--      leads to the old inode or to the new one, never to nothing (rename(2): "it will be
+--      atomically replaced, so that there is no point at which another process attempting to
+--      access newpath will find it missing"; journaling file systems keep that across a cut).
+--   6. A rename between two directories arrives whole, too, and is durable once either of them is
+--      synced: xfstests generic/335 and generic/336 hold every file system with a journal to it
+--      that the file is not lost then. With `half` the model is weaker than these (ext2 has no
+--      journal): of a file or link both names may be there, or neither. Not of a directory: no
+--      repair of a file system leaves one with two parents.
 --   7. A write of n bytes may arrive whole, not at all, with its first half only, or as zeros where
 --      it made the file longer (delayed allocation; the size is a change of the inode, the data is
 --      not). A truncation and a change of mode arrive or do not.
---   8. Whatever hangs on a directory that has no name itself is gone. A file without a name is gone.
+--   8. A file without a name is gone, and so is what hangs on a directory without one.
 --
 -- Times, owners and extended attributes are not modelled, nothing here looks at them.
 --
@@ -162,7 +162,8 @@ local KEEP_SIZE = 1
 function calls.fallocate(m, call)
   local id = find(m, call.path)
   local stop = (call.offset or 0) + (call.size or 0)
-  if (call.flags or 0) & KEEP_SIZE == 0 and id and stop > size_of(m, id) then cut_to(m, id, stop) end
+  local grows = (call.flags or 0) & KEEP_SIZE == 0
+  if grows and id and stop > size_of(m, id) then cut_to(m, id, stop) end
 end
 
 function calls.chmod(m, call)
@@ -283,9 +284,9 @@ end
 
 -- How much of a change arrives: "all", or for a write "half" or "zeros", for a rename between two
 -- directories "both" names or "neither".
-local function arrive(s, m, change, how)
+local function arrive(s, change, how)
   if change.kind == "names" then
-    local left_out = ({ both = 1, neither = 2 })[how] -- of a rename: the old name's end, the new one
+    local left_out = ({ both = 1, neither = 2 })[how] -- the end of the old name, the new one
     for i, set in ipairs(change.sets) do
       if i ~= left_out then
         s.names[set[1]] = s.names[set[1]] or {}
@@ -318,7 +319,7 @@ function model.state(m, cut, chosen)
     if change.call > cut then break end
     local durable = change.synced and change.synced <= cut
     local how = durable and "all" or chosen[change.index]
-    if how then arrive(s, m, change, how) end
+    if how then arrive(s, change, how) end
   end
   return s
 end
@@ -452,9 +453,9 @@ local RANDOM_SUBSETS = 3
 model.KINDS = { "none", "all", "names", "content", "lost", "alone", "torn", "zeros", "alone-zeros",
   "random", "both", "neither", "alone-both", "alone-neither" }
 
---- The states worth looking at, at one cut: everything lost ("none"), everything there ("all"), names
---- without content and content without names, each change "lost" or there "alone", writes that
---- arrived in part ("torn", "zeros", "alone-zeros"), and "random" subsets.
+--- The states worth looking at, at one cut: everything lost ("none"), everything there ("all"),
+--- names without content and content without names, each change "lost" or there "alone", writes
+--- that arrived in part ("torn", "zeros", "alone-zeros"), and "random" subsets.
 ---@param m table
 ---@param cut integer
 ---@param half boolean? rule 6 in its weaker form, too: "both", "neither", "alone-both" and

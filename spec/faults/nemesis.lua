@@ -235,17 +235,15 @@ function nemesis.leftovers(s)
 end
 
 --- The live processes that were started for this installation, however they tried to get away: by
---- the mark in their environment.
+--- the mark in their environment, or a path in their command line.
 ---@return { pid: integer, command: string }[]
 function nemesis.strays(s)
   local found = {}
   for name in lfs.dir("/proc") do
-    local environment = name:find("^%d+$") and helper.read("/proc/" .. name .. "/environ")
-    if environment and environment:find(s.mark, 1, true) then
-      local line = helper.read("/proc/" .. name .. "/cmdline") or ""
-      if line ~= "" then -- one that has ended has none
-        found[#found + 1] = { pid = tonumber(name), command = (line:gsub("%z", " ")) }
-      end
+    local line = name:find("^%d+$") and helper.read("/proc/" .. name .. "/cmdline") or ""
+    local environment = line ~= "" and helper.read("/proc/" .. name .. "/environ") or ""
+    if environment:find(s.mark, 1, true) or line:find(s.root .. "/writing.sh", 1, true) then
+      found[#found + 1] = { pid = tonumber(name), command = (line:gsub("%z", " ")) }
     end
   end
   return found

@@ -1,11 +1,11 @@
---- What others can do while praxlua stands still in the middle of a change: started by the tracer at
--- each call, it runs other commands of praxlua on the same installation, and looks whether one of
--- them waits, succeeds where it may not, or changes anything at all.
+--- What others can do while praxlua stands still in the middle of a change: started by the tracer
+-- at each call, it runs other commands of praxlua on the same installation, and looks whether one
+-- of them waits, succeeds where it may not, or changes anything at all.
 --
 --   lua5.4 onlooker.lua CONFIG N NAME      TRACER_LEADER is the process that stands still
 --
--- CONFIG is JSON: project, source, executable, environment, from and to (the calls between which the
--- lock is held), stride and offset (only calls of that class), report (a file to append to).
+-- CONFIG is JSON: project, source, executable, environment, from and to (the calls between which
+-- the lock is held), stride and offset (only calls of that class), report (a file to append to).
 local cjson = require("cjson")
 
 local SECONDS = 1 -- a command that is refused takes no longer
@@ -48,7 +48,8 @@ end
 
 local function report(argv, text)
   local out = assert(io.open(config.report, "a"))
-  out:write(cjson.encode({ n = n, call = arg[3], command = table.concat(argv, " "), why = text }), "\n")
+  local line = { n = n, call = arg[3], command = table.concat(argv, " "), why = text }
+  out:write(cjson.encode(line), "\n")
   out:close()
 end
 
@@ -79,8 +80,10 @@ local WRITERS = {
 -- With the exit codes they may have.
 local READERS = {
   { { "status" }, { [0] = true } }, { { "status", "--json" }, { [0] = true } },
-  { { "backup", "list" }, { [0] = true, [1] = true } }, { { "doctor" }, { [0] = true, [1] = true } },
-  { { "backup", "verify" }, { [0] = true, [1] = true } }, { { "phase", "list" }, { [0] = true } },
+  { { "backup", "list" }, { [0] = true, [1] = true } },
+  { { "doctor" }, { [0] = true, [1] = true } },
+  { { "backup", "verify" }, { [0] = true, [1] = true } },
+  { { "phase", "list" }, { [0] = true } },
 }
 
 local function check_writer(argv)

@@ -1,6 +1,6 @@
---- praxlua is killed, alone, while a tool of its works, and what the tool left tries to live on. Then
--- either nothing is left alive, or the next command says who is and refuses; in no case does an
--- orphan write into an installation that was brought back.
+--- praxlua is killed, alone, while a tool of its works, and what the tool left tries to live on.
+-- Then either nothing is left alive, or the next command says who is and refuses; in no case does
+-- an orphan write into an installation that was brought back.
 local command = require("spec.support.command")
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
@@ -93,8 +93,8 @@ local KILLERS = {}
 -- Only praxlua itself.
 function KILLERS.main(pid) os.execute(("kill -9 %d"):format(pid)) end
 
--- It and its direct children, as when somebody ends all that is called praxlua: it is stopped first,
--- so that it does nothing about the death of the others.
+-- It and its direct children, as when somebody ends all that is called praxlua: it is stopped
+-- first, so that it does nothing about the death of the others.
 function KILLERS.all(pid)
   os.execute(("kill -STOP %d"):format(pid))
   local all = table.concat(children_of(pid), " ")
@@ -103,7 +103,7 @@ end
 
 -- Its children stand still, so that nobody tidies up.
 function KILLERS.asleep(pid)
-  os.execute(("kill -STOP %s"):format(table.concat(children_of(pid), " ")))
+  os.execute(("kill -STOP %s 2> /dev/null"):format(table.concat(children_of(pid), " ")))
   KILLERS.main(pid)
 end
 

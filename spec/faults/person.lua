@@ -127,7 +127,9 @@ function person.judge(p)
     return {}
   end
   local problems = {}
-  for line in (result.stdout .. result.stderr):gmatch("[^\n]+") do problems[#problems + 1] = line end
+  for line in (result.stdout .. result.stderr):gmatch("[^\n]+") do
+    problems[#problems + 1] = line
+  end
   return problems
 end
 

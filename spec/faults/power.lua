@@ -1,7 +1,7 @@
---- What the families share that cut the power or fill the disk. Their work is done in units, one for
--- a scenario and a file system. A unit is a process with a mount namespace of its own: it has a
--- tmpfs for its images, sees its volume at the same path all the time, and whatever it has mounted
--- is gone when it ends.
+--- What the families share that cut the power or fill the disk. Their work is done in units, one
+-- for a scenario and a file system. A unit is a process with a mount namespace of its own: it has
+-- a tmpfs for its images, sees its volume at the same path all the time, and whatever it has
+-- mounted is gone when it ends.
 --
 -- Started as a program, with the path of a job, this is a unit: it calls family.unit(u, job) and
 -- writes what that returns.
@@ -145,8 +145,8 @@ function power.shuffle(list, random)
   return list
 end
 
--- A time that no other boot had: whoever asks whether a process of before still lives gets the answer
--- that a restart gives.
+-- A time that no other boot had: whoever asks whether a process of before still lives gets the
+-- answer that a restart gives.
 local function another_boot(u)
   write(u.ram .. "/boot_id", ("%08x-0000-4000-8000-%012x\n"):format(u.job.seed, os.time()))
   volume.run("bind", u.ram .. "/boot_id", "/proc/sys/kernel/random/boot_id")
@@ -205,11 +205,11 @@ local function read_cuts(u)
   return cuts
 end
 
---- Runs the scenario's command once, and keeps the disk as it is before each of its mutating calls, as
---- a power cut would leave it: what was written to the device, nothing else. The last cut, whose name
---- is "end", is after the command has ended.
+--- Runs the scenario's command once, and keeps the disk as it is before each of its mutating calls,
+--- as a power cut would leave it: what was written to the device, nothing else. The last cut, whose
+--- name is "end", is after the command has ended.
 ---@param u table
----@return { n: integer, name: string, digest: string, image: string }[] cuts equal digest, equal image
+---@return { n: integer, name: string, digest: string, image: string }[] cuts
 ---@return table result of tracer.run with the calls
 function power.record(u)
   lfs.mkdir(u.ram .. "/cuts")

@@ -19,8 +19,8 @@ local IN_NAMESPACES = "unshare --mount --pid --fork --mount-proc %s spec/faults/
 --- Whether this machine lets us make the namespaces.
 ---@return boolean
 function reused.is_possible()
-  return os.execute("unshare --mount --pid --fork --mount-proc test -w /proc/sys/kernel/ns_last_pid "
-    .. "2> /dev/null") == true
+  return os.execute("unshare --mount --pid --fork --mount-proc "
+    .. "test -w /proc/sys/kernel/ns_last_pid 2> /dev/null") == true
 end
 
 --- Runs one case in namespaces of its own.
@@ -54,7 +54,8 @@ end
 -- An upgrade in the middle of an installation by pip.
 local function at_work()
   local s = nemesis.new()
-  nemesis.while_pip_installs(s, ('echo $$ > "%s/tool"; while :; do sleep 0.01; done'):format(s.root))
+  nemesis.while_pip_installs(s, ('echo $$ > "%s/tool"; while :; do sleep 0.01; done'):format(
+    s.root))
   local run = nemesis.start(s, nemesis.upgrade(s))
   assert(command.until_true(function() return helper.read(s.root .. "/tool") end, 20), "no tool")
   core.system.sleep(0.02)
@@ -64,7 +65,8 @@ end
 local function is_refused_properly(s, problems, foreign)
   local status = nemesis.run(s, { "status" })
   nemesis.check(problems, status.code == 0
-    and not status.said:find("process " .. foreign .. "%f[%D]"), "status speaks of process %d: %s", foreign, nemesis.brief(status))
+    and not status.said:find("process " .. foreign .. "%f[%D]"), "status speaks of process %d: %s",
+    foreign, nemesis.brief(status))
   local result = nemesis.run(s, nemesis.upgrade(s))
   nemesis.check(problems, result.code == 3 and result.said:find("praxlua resume", 1, true)
     and result.said:find("praxlua rollback", 1, true), "upgrade: %s", nemesis.brief(result))

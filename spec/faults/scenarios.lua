@@ -2,8 +2,8 @@
 -- all so small that the command takes less than half a second.
 --
 --   upgrade    an installation whose base is recorded, to the next release
---   custom     the same with a phase of its own, conflicts that --on-conflict decides, --git-commit
---   first      an installation without a recorded base
+--   custom     the same with a phase of its own, conflicts that --on-conflict decides,
+--   --git-commit first      an installation without a recorded base
 --   failing    an upgrade whose phase 4 fails: it ends rolled back
 --   resume     of an upgrade that was killed in phase 3
 --   rollback   of the same
@@ -14,8 +14,8 @@
 -- executable, environment, argv (the command under fault, without the executable), old, new
 -- (listings), kind ("upgrade" or "restore"), code (the exit code of the command when nothing goes
 -- wrong), goes_back (it ends as the old version), user (files that are a person's, relative to the
--- project), known (sessions that were there), wrecked (the arguments of the upgrade that was killed), head (the commit of the project, where it is in
--- git), reset().
+-- project), known (sessions that were there), wrecked (the arguments of the upgrade that was
+-- killed), head (the commit of the project, where it is in git), reset().
 local cjson = require("cjson")
 local judge = require("spec.faults.judge")
 local lfs = require("lfs")
@@ -195,8 +195,8 @@ local PLACES = {
   { "^/%.(.*)$", ".%1" }, { "^/venv/.*$", "venv" }, { "^/.*$", "content" },
 }
 
---- The place of the code that a call comes from, as well as the call tells it: its name and what it is
---- about, without what differs from file to file and from run to run.
+--- The place of the code that a call comes from, as well as the call tells it: its name and what
+--- it is about, without what differs from file to file and from run to run.
 ---@param s table
 ---@param call table of tracer.run
 ---@return string
@@ -212,7 +212,8 @@ function scenarios.place(s, call)
   return call.name .. " " .. path
 end
 
---- The first call of a scenario that is not the same as in `upgrade`: `failing` begins as that does.
+--- The first call of a scenario that is not the same as in `upgrade`: `failing` begins as that
+--- does.
 ---@param name string
 ---@param counted { place: string }[][] the calls of each scenario, in the order of scenarios.NAMES
 ---@return integer n

@@ -1,5 +1,5 @@
---- The owner is stopped by SIGSTOP for a while, somewhere; meanwhile others are refused; then it goes
--- on as if nothing had been.
+--- The owner is stopped by SIGSTOP for a while, somewhere; meanwhile others are refused; then it
+-- goes on as if nothing had been.
 local command = require("spec.support.command")
 local core = require("praxlua.core")
 local nemesis = require("spec.faults.nemesis")

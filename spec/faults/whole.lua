@@ -1,5 +1,5 @@
---- A damaged file and a whole command of praxlua: it ends in one of the documented ways, says what to
--- do, and whoever does what it says gets an installation that is exactly old or exactly new.
+--- A damaged file and a whole command of praxlua: it ends in one of the documented ways, says what
+-- to do, and whoever does what it says gets an installation that is exactly old or exactly new.
 local damage = require("spec.faults.damage")
 local judge = require("spec.faults.judge")
 local lfs = require("lfs")
@@ -34,7 +34,8 @@ whole.SCENES = {
   open = {
     scenario = "rollback", commands = OPEN,
     files = { "state", "previous", "state+previous", "journal", "copy", "journal+copy", "plan",
-      "undo", "stage", "lock", "manifest", "archive", "requirements", "journal+copy+state+previous" },
+      "undo", "stage", "lock", "manifest", "archive", "requirements",
+      "journal+copy+state+previous" },
   },
   -- One that was killed anywhere.
   begun = {
@@ -126,8 +127,21 @@ local function settled(s, version, problems)
   end
 end
 
+-- Only names that praxlua gave to what it found in the place of its own.
+local function only_kept(difference)
+  for part in (difference .. " | "):gmatch("not %l+: (.-) | ") do
+    local all = true
+    for line in (part .. "; "):gmatch("(.-); ") do
+      all = all and line:find("^extra: .*%.kept%-") ~= nil
+    end
+    if all then return true end
+  end
+  return false
+end
+
 local function version_of(s, problems, when)
   local version, difference = judge.version(s)
+  if not version and only_kept(difference) then return "old", true end
   if not version then add(problems, "%s: %s", when, difference) end
   return version
 end
@@ -165,8 +179,12 @@ local function do_damage(s, item, random, outside)
   local all_there = true
   for name in item.file:gmatch("[^+]+") do
     local path = files[name]
-    local can = path and (lfs.attributes(path, "size") > 0 or item.way ~= "bit" and item.way ~= "cut")
-    if can then damage.apply(path, item.way, random, outside) else all_there = false end
+    local inside = item.way == "bit" or item.way == "cut"
+    if path and not (inside and lfs.attributes(path, "size") == 0) then
+      damage.apply(path, item.way, random, outside)
+    else
+      all_there = false
+    end
   end
   return all_there
 end
@@ -175,6 +193,27 @@ local function prepare(s, scene, item)
   s.reset()
   if scene.kill then kill_at(s, math.tointeger(item.n)) end
   return s
+end
+
+-- What stands in the place of the record of what was shipped is in the way, or it counts as none.
+local function ready_end(s, item, problems)
+  if lfs.symlinkattributes(s.target .. "/.installed-manifest.json", "mode") == "file" then
+    return upgrade_after(s, problems)
+  end
+  local result = run(s, { "upgrade", "--source", s.source }, problems)
+  if result.code ~= 3 or not tostring(result.last.message):find("installed-manifest", 1, true) then
+    add(problems, "a %s is no record, and an upgrade ends with exit %s: %s", item.way,
+      tostring(result.code), tostring(result.last.message))
+  end
+end
+
+-- The installation, once nobody knows anything better to do.
+local function judge_end(s, item, problems)
+  if item.scene == "ready" then return ready_end(s, item, problems) end
+  local version, kept = version_of(s, problems, "afterwards")
+  if not version or kept then return end
+  if not is_open(s) then settled(s, version, problems) end
+  if item.scene ~= "done" then upgrade_after(s, problems) end
 end
 
 --- Runs one case.
@@ -195,11 +234,7 @@ function whole.one(c, item)
     follow(s, run(s, argv, problems), c.random, problems)
   end
   if not damage.is_intact(outside) then add(problems, "a file outside was changed") end
-  if not LOOKS[item.command] then
-    local version = version_of(s, problems, "afterwards")
-    if version and not is_open(s) then settled(s, version, problems) end
-    if version and item.scene ~= "done" then upgrade_after(s, problems) end
-  end
+  if not LOOKS[item.command] then judge_end(s, item, problems) end
   os.remove(outside)
   return problems, true
 end

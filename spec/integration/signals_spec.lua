@@ -1,5 +1,5 @@
---- SIGINT, SIGTERM and SIGHUP, at seeded moments of every phase, in the middle of what takes long, and
--- again during the rollback: the exit code tells the first one, everything is as before, nothing
+--- SIGINT, SIGTERM and SIGHUP, at seeded moments of every phase, in the middle of what takes long,
+-- and again during the rollback: the exit code tells the first one, everything is as before, nothing
 -- is left running.
 local command = require("spec.support.command")
 local core = require("praxlua.core")
@@ -10,8 +10,8 @@ local tiny = require("spec.support.tiny")
 local SEED = tonumber(os.getenv("PRAXLUA_SEED") or "") or 20261122
 local EXITS = { INT = 130, TERM = 143, HUP = 129 }
 local NAMES = { "HUP", "INT", "TERM" }
-local LONG = 30  -- seconds no wait takes unless something is wrong
-local QUICK = 8  -- seconds that an end takes on a busy machine; what is interrupted takes far longer
+local LONG = 30 -- seconds no wait takes unless something is wrong
+local QUICK = 8 -- seconds an end takes on a busy machine; what is interrupted takes far longer
 
 -- As from a terminal, even where the tests themselves run under nohup.
 local FRESH = { "env", "--default-signal=HUP" }
@@ -142,9 +142,13 @@ describe("A signal #uncounted in the middle of", function()
     return result
   end
 
+  local function events_of(run)
+    return command.events((helper.read(run.at.out) or ""):match("^.*\n") or "")
+  end
+
   local function says(text)
     return function(run)
-      for _, event in ipairs(command.events((helper.read(run.at.out) or ""):match("^.*\n") or "")) do
+      for _, event in ipairs(events_of(run)) do
         if event.event == "phase_progress" and event.text:find(text, 1, true) then return true end
       end
     end
@@ -198,16 +202,15 @@ describe("A signal #uncounted in the middle of", function()
     prepare({ second = { ["mcp_server/requirements.txt"] = "tool==1\n" } })
     math.randomseed(SEED)
     for i = 1, 1000 do
-      helper.write(("%s/%s/%d/%d"):format(s.target, i % 2 == 0 and "specs" or "venv/lib", i % 40, i),
-        "file " .. i)
+      local folder = i % 2 == 0 and "specs" or "venv/lib"
+      helper.write(("%s/%s/%d/%d"):format(s.target, folder, i % 40, i), "file " .. i)
     end
     before = tiny.snapshot(s)
     tiny.save(s)
     for i = 1, 4 do
       tiny.reset(s)
       local reached = i < 3 and says("backing up") or function(run)
-        return command.events((helper.read(run.at.out) or ""):match("^.*\n") or "")[1]
-          and phase_began(run, 3)
+        return events_of(run)[1] and phase_began(run, 3)
       end
       local pause = math.random() * 0.4
       interrupt(NAMES[1 + i % 3], function(run)
@@ -342,7 +345,7 @@ describe("A signal #uncounted to another command", function()
     for _, argv in ipairs({ { "backup", "create" }, { "backup", "restore", backups[1], "--yes" },
       { "rollback" } }) do
       local run = start(argv)
-      if argv[1] == "backup" then began(run, "phase_progress") else began(run, "rollback_started") end
+      began(run, argv[1] == "backup" and "phase_progress" or "rollback_started")
       local result = signal(run, "INT")
       assert.is_true(result.code == 130 or result.code == 0, result.stdout)
       if result.code == 130 then

@@ -327,7 +327,7 @@ OPEN_STATES = ("in_progress", "waiting", "rollback_failed")
 
 
 def normal(data, *further):
-    for pattern, word in (*further, *VARYING):
+    for pattern, word in (*VARYING, *further):
         data = pattern.sub(word, data)
     return data
 
@@ -366,7 +366,7 @@ def identity(root, path, info):
     name = os.path.basename(path)
     place = os.path.join(root, path)
     if stat.S_ISLNK(info.st_mode):
-        return os.readlink(place)
+        return normal(os.readlink(place), NUMBER)
     if not stat.S_ISREG(info.st_mode):
         return b""
     if name.endswith(b".zst"):  # holds times of its own
@@ -498,6 +498,8 @@ class Service:
                 if not re.fullmatch(UUID + rb"\.json", name):
                     continue  # the generation before
                 try:
+                    if not stat.S_ISREG(os.lstat(os.path.join(place, name)).st_mode):
+                        raise ValueError("no file")  # a fifo would never be read
                     session = load(os.path.join(place, name))
                     entry(name)["status"] = session["status"]
                     entry(name)["kind"] = session["metadata"].get("kind")

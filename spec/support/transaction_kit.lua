@@ -115,4 +115,14 @@ function kit.seen(root)
   return all
 end
 
+--- The same as one text.
+---@param root string
+---@return string
+function kit.portrait(root)
+  local lines = {}
+  for path, is in pairs(kit.seen(root)) do lines[#lines + 1] = path .. " " .. is end
+  table.sort(lines)
+  return table.concat(lines, "\n")
+end
+
 return kit

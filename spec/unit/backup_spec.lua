@@ -155,8 +155,8 @@ describe("backup", function()
           function() assert(os.remove(target .. "/new.md")) end,
         }
         local last = name_of(create())
-        for i, change in ipairs(changes) do
-          change()
+        for i, alter in ipairs(changes) do
+          alter()
           local now = name_of(create())
           assert.are_not.equal(inode(last), inode(now), i)
           assert.is_true(backup.verify_backup_integrity(ctx, now))

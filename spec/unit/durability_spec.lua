@@ -17,15 +17,21 @@ describe("what is written is durable:", function()
   end)
   after_each(helper.clean)
 
-  -- Runs Lua code in the root and says what it did to the disk, as "call path path2".
-  local function does(code)
+  -- Runs Lua code in the root, under the tracer.
+  local function traced(code, options)
     local script = base .. "/script.lua"
     helper.write(script, PRELUDE:format(package.path, package.cpath) .. code)
-    local environment = core.system.environment()
-    environment.ASAN_OPTIONS = "detect_leaks=0" -- no leak checker works in what is traced
-    local result = tracer.run({ argv = { os.getenv("LUA") or "lua5.4", script }, root = root,
-      directory = root, environment = environment, log = true })
+    local o = { argv = { os.getenv("LUA") or "lua5.4", script }, root = root, directory = root,
+      environment = core.system.environment(), log = true }
+    o.environment.ASAN_OPTIONS = "detect_leaks=0" -- no leak checker works in what is traced
+    for name, value in pairs(options or {}) do o[name] = value end
+    local result = tracer.run(o)
     assert.equal(0, result.code, result.stderr)
+    return result
+  end
+
+  -- What it did to the disk, as "call path path2".
+  local function told(result)
     local all = {}
     for i, call in ipairs(result.calls) do
       local words = { (call.name:gsub("at2?$", "")) }
@@ -39,7 +45,9 @@ describe("what is written is durable:", function()
   end
 
   -- Paths are relative to the work directory of the script, which is not the tests'.
-  local function done(code) return does("local function done(...) assert(...) end\n" .. code) end
+  local function done(code, options)
+    return told(traced("local function done(...) assert(...) end\n" .. code, options))
+  end
 
   it("a new file, then its name", function()
     assert.same({
@@ -96,14 +104,26 @@ describe("what is written is durable:", function()
     assert.same({ "syncfs ." }, done("done(core.tree.sync('.'))"))
   end)
 
-  describe("in a transaction", function()
-    local OPEN = "local t = assert(core.transaction.open(root, '.upgrade/s', "
-      .. "{ create = true }))\n"
+  it("a lock is given back at once, even where somebody has a copy of its descriptor", function()
+    local result = traced("local lock = assert(core.lock.acquire('.')) lock:release()")
+    local LOCK_UN = 8
+    assert.equal(LOCK_UN, result.calls[2].flags)
+  end)
 
-    local function transacted(code)
-      return done("local root = assert(core.file.realpath('.'))\n" .. OPEN .. code)
+  describe("in a transaction", function()
+    local OPEN = "local function done(...) assert(...) end\n"
+      .. "local root = assert(core.file.realpath('.'))\n"
+      .. "local t = assert(core.transaction.open(root, '.upgrade/s', { create = true }))\n"
+    local PUT = "done(t:put('a', { data = 'new' })) done(t:apply())\n"
+
+    local function transacted(code, options)
+      assert(os.execute("rm -rf " .. root .. "/.upgrade"))
+      helper.write(root .. "/a", "old")
+      local result = traced(OPEN .. code, options)
+      return told(result), result
     end
 
+    -- The number of the first call that is like this, from one on.
     local function index_of(calls, wanted, from)
       for i = from or 1, #calls do
         if calls[i]:find(wanted) then return i end
@@ -112,37 +132,119 @@ describe("what is written is durable:", function()
     end
 
     it("the intention and the new content before the switch", function()
-      helper.write(root .. "/a", "old")
-      local calls = transacted("done(t:put('a', { data = 'new' })) done(t:apply())")
+      local calls = transacted(PUT)
       local switch = index_of(calls, "^rename .upgrade/s/stage/%d+ a$")
       local sync = index_of(calls, "^syncfs")
       assert.is_true(sync < switch)
-      assert.is_true(index_of(calls, "^write .upgrade/s/journal$", 5) < sync)
-      assert.is_true(index_of(calls, "^link a .upgrade/s/undo/") < sync)
+      local linked = index_of(calls, "^link a .upgrade/s/undo/")
+      assert.is_true(index_of(calls, "^write .upgrade/s/journal$", linked) < sync)
     end)
 
-    it("room for an undo before the first switch, in the journal too", function()
-      helper.write(root .. "/a", "old")
-      local calls = transacted("done(t:put('a', { data = 'new' })) done(t:apply())")
-      local record = index_of(calls, "^write .upgrade/s/journal$",
-        index_of(calls, "^link a .upgrade/s/undo/"))
+    it("room for an undo before the first switch", function()
+      local calls = transacted(PUT)
+      local record = index_of(calls, "^write .upgrade/s/journal$", index_of(calls, "^link a "))
       assert.is_true(index_of(calls, "^fallocate .upgrade/s/reserve/blocks") < record)
-      for _, name in ipairs({ "journal", "journal.copy" }) do
-        assert.is_true(index_of(calls, "^fallocate .upgrade/s/" .. name .. "$") < record)
+    end)
+
+    it("room from the start, before there is anything to undo", function()
+      index_of(transacted(""), "^fallocate .upgrade/s/reserve/blocks")
+    end)
+
+    it("new room when an undo has given it back, or the journal has grown", function()
+      local calls = transacted(PUT .. "done(t:rollback())" .. PUT)
+      local undone = index_of(calls, "^unlink .upgrade/s/reserve/blocks")
+      assert.is_true(index_of(calls, "^fallocate .upgrade/s/reserve/blocks", undone)
+        < index_of(calls, "^write .upgrade/s/journal$", index_of(calls, "^link a ", undone)))
+      calls = transacted("done(t:checkpoint(('x'):rep(3 << 20)))")
+      index_of(calls, "^fallocate .upgrade/s/reserve/blocks",
+        index_of(calls, "^fsync .upgrade/s/journal$"))
+    end)
+
+    it("room in the journal for each record and for those of an undo", function()
+      local names = {}
+      for i = 1, 50 do
+        names[i] = ("done(t:put(('n'):rep(200) .. %d, { data = '' }))\n"):format(i)
+      end
+      local _, result = transacted(table.concat(names) .. "done(t:apply())" .. PUT)
+      for _, copy in ipairs({ "journal", "journal.copy" }) do
+        local room, records = 0, 0
+        for _, call in ipairs(result.calls) do
+          local here = call.fd_path == root .. "/.upgrade/s/" .. copy
+          if here and call.name == "fallocate" then
+            room = math.max(room, call.offset + call.size)
+          elseif here and call.name == "write" and call.offset > 0 then
+            records = records + 1
+            assert.is_true(call.offset + call.size + 100 <= room, "no room for a record")
+          end
+        end
+        assert.equal(2, records)
       end
     end)
 
-    it("new room, when the journal has grown", function()
-      helper.write(root .. "/a", "old")
-      local calls = transacted("done(t:checkpoint(('x'):rep(3 << 20)))")
-      local checkpoint = index_of(calls, "^fsync .upgrade/s/journal$")
-      index_of(calls, "^fallocate .upgrade/s/reserve/blocks", checkpoint)
+    it("room in the journal for an undo after a checkpoint", function()
+      local _, result = transacted("done(t:checkpoint(('x'):rep(10000)))")
+      local stop, room = 0, 0
+      for _, call in ipairs(result.calls) do
+        if call.fd_path == root .. "/.upgrade/s/journal" then
+          if call.name == "fallocate" then room = math.max(room, call.offset + call.size) end
+          if call.name == "write" then stop = call.offset + call.size end
+        end
+      end
+      assert.is_true(stop > 10000 and room >= stop + 200)
     end)
 
     it("nothing of a folder that has files in it: it is not even moved", function()
       helper.write(root .. "/d/a", "1")
       local calls = transacted("done(t:rmdir('d')) done(t:apply())")
       for _, call in ipairs(calls) do assert.not_matches("^rename d ", call) end
+    end)
+
+    it("nothing more once a sync has failed", function()
+      local code = "done(t:put('a', { data = 'new' }))\n"
+        .. "local ok, message, code = t:checkpoint('x')\nprint(code)\n"
+        .. "ok, message, code = t:apply()\nprint(code)\n"
+        .. "ok, message, code = t:put('b', { data = 'new' })\nprint(code)\n"
+        .. "ok, message, code = t:checkpoint('x')\nprint(code)\n"
+        .. "ok, message, code = t:commit('x')\nprint(code)\n"
+      local calls = transacted(code)
+      local at = index_of(calls, "^syncfs")
+      local again, result = transacted(code, { mode = "error", errno = "EIO", at = at })
+      assert.equal(("EIO\n"):rep(5), result.stdout)
+      assert.equal("old", helper.read(root .. "/a"))
+      for i = at + 1, #again do assert.matches("^unlink .upgrade/s/stage/", again[i]) end
+    end)
+
+    it("a note of somebody's file before it is moved aside", function()
+      local calls = transacted(PUT .. "local f = io.open('a', 'w') f:write('mine') f:close()\n"
+        .. "done(t:rollback())")
+      local moved = index_of(calls, "^rename a a.kept%-s")
+      assert.equal("fsync .upgrade/s/journal", calls[moved - 2])
+      assert.equal("fsync .upgrade/s/journal.copy", calls[moved - 1])
+    end)
+
+    it("somebody's file that was kept, before the folder may go", function()
+      local calls = transacted("local f = io.open('a', 'a')\n" .. PUT .. "done(t:commit())\n"
+        .. "f:write('mine') f:close() done(t:rescue())")
+      local kept = index_of(calls, "^link .upgrade/s/[a-z]+/%d+ a.kept%-s")
+      index_of(calls, "^syncfs", kept)
+    end)
+
+    it("that a copy of the journal which cannot be synced is gone", function()
+      local code = "done(t:checkpoint('x'))"
+      local calls = transacted(code)
+      local at = index_of(calls, "^fsync .upgrade/s/journal.copy$")
+      calls = transacted(code, { mode = "error", errno = "EIO", at = at })
+      assert.same({ "unlink .upgrade/s/journal.copy", "fsync .upgrade/s" },
+        { calls[at + 1], calls[at + 2] })
+    end)
+
+    it("a journal that goes on in its old files, where there is no room for new ones", function()
+      transacted(PUT)
+      local calls = done("local root = assert(core.file.realpath('.'))\n"
+        .. "local t = assert(core.transaction.open(root, '.upgrade/s'))\n",
+        { deny = { "openat:ENOSPC:655553" } })
+      local cut = index_of(calls, "^ftruncate .upgrade/s/journal$")
+      assert.is_true(index_of(calls, "^fsync .upgrade/s/journal$") > cut)
     end)
   end)
 end)

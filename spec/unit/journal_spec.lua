@@ -362,7 +362,7 @@ describe("the journal", function()
     assert.equal(whole, helper.read(journal))
   end)
 
-  -- Runs code on a new transaction under strace, which makes calls fail, and prints what it returns.
+  -- Runs code on a new transaction under strace, which makes calls fail, and prints its results.
   local function run(code, faults)
     return kit.run([[
       local said = {} -- printed at the end: strace counts each write

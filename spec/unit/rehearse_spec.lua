@@ -1,5 +1,5 @@
---- praxlua rehearse: an upgrade, its rollback and the upgrade again on a copy, and what is said where
--- they do not lead to the same.
+--- praxlua rehearse: an upgrade, its rollback and the upgrade again on a copy, and what is said
+-- where they do not lead to the same.
 local command = require("spec.support.command")
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
@@ -60,7 +60,9 @@ describe("A rehearsal", function()
     return result
   end
 
-  local function with_tool(script) return { "--phases", tiny.phase(s, "tool", TOOL:format(script)) } end
+  local function with_tool(script)
+    return { "--phases", tiny.phase(s, "tool", TOOL:format(script)) }
+  end
 
   local function difference(result, path)
     for _, found in ipairs(result.data.differences) do

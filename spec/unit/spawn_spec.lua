@@ -356,7 +356,9 @@ describe("a child", function()
   end)
 
   it("is not disturbed by the collection of others", function()
-    local kept <close> = assert(spawn.start({ argv = { "/bin/cat" }, stdin = "pipe", stdout = "pipe" }))
+    local kept <close> = assert(spawn.start({
+      argv = { "/bin/cat" }, stdin = "pipe", stdout = "pipe",
+    }))
     for i = 1, 30 do
       shell("exec sleep 60")
       if i % 10 == 0 then collectgarbage() end
@@ -434,8 +436,8 @@ describe("a closed stdin", function()
   end)
 end)
 
--- A child that starts processes which leave it behind in every way there is, and tells their numbers:
--- in its group, in a session of its own, orphaned, and both.
+-- A child that starts processes which leave it behind in every way there is, and tells their
+-- numbers: in its group, in a session of its own, orphaned, and both.
 local FAMILY = [[
   sleep 61 & echo $!
   setsid sh -c 'echo $$; exec sleep 62' &
@@ -763,6 +765,18 @@ describe("a caught signal", function()
       assert.equal("nil\tinterrupted\tEINTR\ntrue\n", interrupt("print(" .. call .. ")\n"))
     end)
   end
+
+  it("shortens the grace of a stop: whoever sent it waits for us", function()
+    assert.equal("9\ttrue\ntrue\n", interrupt([[
+      core.system.clear_interrupt()
+      local stubborn = core.spawn.start({ argv = { "/bin/sh", "-c",
+        "trap '' TERM; echo; while :; do sleep 60; done" }, stdout = "pipe" })
+      stubborn:read(60)
+      core.system.signal(core.system.pid(), "INT")
+      local began = core.system.monotonic()
+      print(stubborn:stop(60).signal, core.system.monotonic() - began < 30)
+    ]]))
+  end)
 
   it("ends every wait until it is cleared, and does not hinder a stop", function()
     assert.equal("EINTR\tEINTR\tETIMEDOUT\n15\t15\nEINTR\ntrue\n", interrupt([[

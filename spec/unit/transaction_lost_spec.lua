@@ -1,5 +1,5 @@
---- core.transaction: an undo whose data is gone or damaged says so, undoes the rest, and takes the old
--- content from elsewhere.
+--- core.transaction: an undo whose data is gone or damaged says so, undoes the rest, and takes the
+-- old content from elsewhere.
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
 local kit = require("spec.support.transaction_kit")
@@ -170,6 +170,15 @@ describe("core.transaction, when undo data is lost,", function()
     assert.same({}, t:rollback())
     assert.equal("first", read("f"))
     assert.same({}, core.tree.list(root, { skip = { [".px"] = true, f = true } }))
+  end)
+
+  it("says so when somebody took the folders of it away", function()
+    changed()
+    kit.sh("rm -r %s/stage %s/undo", folder, folder)
+    local t <close> = assert(kit.open(root))
+    fails("ELOST", t:rollback())
+    assert.equal(2, #t:lost())
+    assert.is_false(exists("n"))
   end)
 
   it("says which folder cannot come back", function()

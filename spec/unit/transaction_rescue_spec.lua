@@ -1,5 +1,5 @@
---- core.transaction and a person who saves files while it works: at the very moment of a switch, and
--- into files that are in its folder by then. Nothing they wrote is lost, and they are told.
+--- core.transaction and a person who saves files while it works: at the very moment of a switch,
+-- and into files that are in its folder by then. Nothing they wrote is lost, and they are told.
 local child = require("spec.support.child")
 local command = require("spec.support.command")
 local core = require("praxlua.core")
@@ -69,8 +69,8 @@ describe("core.transaction, while somebody saves files,", function()
     local cases = {
       ["a file saved by a rename"] = { [[assert(t:put("f", { data = "new" }))]], "renameat2 1",
         "printf theirs > t; mv t f", "f=theirs" },
-      ["a file saved by way of a backup"] = { [[assert(t:put("f", { data = "new" }))]], "renameat2 1",
-        "mv f f~; printf theirs > f", "f=theirs f~=old" },
+      ["a file saved by way of a backup"] = { [[assert(t:put("f", { data = "new" }))]],
+        "renameat2 1", "mv f f~; printf theirs > f", "f=theirs f~=old" },
       ["a file that is a folder now"] = { [[assert(t:put("f", { data = "new" }))]], "renameat2 1",
         "rm f; mkdir f; printf theirs > f/g", "f/g=theirs f=directory" },
       ["a file that is gone"] = { [[assert(t:put("f", { data = "new" }))]], "renameat2 1",
@@ -176,7 +176,8 @@ describe("core.transaction, while somebody saves files,", function()
 
     it("does not mind who only reads it", function()
       local t <close> = applied()
-      local f <close> = assert(io.open(root .. "/f"))
+      local reader <close> = assert(io.open(root .. "/f"))
+      assert.equal("o", reader:read(1))
       assert(t:apply())
       assert(t:commit())
       assert.same({}, t:rescue())
@@ -222,8 +223,8 @@ describe("core.transaction, while somebody saves files,", function()
     helper.write(root .. "/e/new", "new")
     assert(t:commit())
     assert.same({ "d", "e" .. KEPT }, t:rescue())
-    assert.equal(("d/theirs=theirs d=directory e%s/theirs=theirs e%s=directory e/new=new e=directory "
-      .. "f=old"):format(KEPT, KEPT), listing())
+    assert.equal(("d/theirs=theirs d=directory e%s/theirs=theirs e%s=directory e/new=new "
+      .. "e=directory f=old"):format(KEPT, KEPT), listing())
   end)
 
   it("tells after a kill in the middle what was kept before it", function()

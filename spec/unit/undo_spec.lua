@@ -446,6 +446,22 @@ describe("core.transaction", function()
       end)
     end
 
+    it("brings a file back that was out, and the new one not in yet, when it was killed", function()
+      write("f", "old")
+      local output = kit.run([[
+        local t <close> = assert(kit.open(root, true))
+        assert(t:put("f", { data = "new" }))
+        t:apply()
+        print("applied")
+      ]], root, child.injected("renameat2:error=EINVAL -e inject=linkat:signal=KILL:when=2"
+        .. " -e trace=renameat2,linkat"))
+      assert.equal("", output)
+      assert.is_false(exists("f"))
+      local t <close> = assert(kit.open(root))
+      assert.same({}, t:rollback())
+      assert.equal("old", read("f"))
+    end)
+
     it("still does not overwrite what came meanwhile", function()
       local output = kit.run([[
         local t <close> = assert(kit.open(root, true))

@@ -53,15 +53,16 @@ local function digest(m)
   return core.hash.sha256(assert(json.encode(body, LIMITS)))
 end
 
---- Whether a path is relative and has no empty, "." or ".." component and no NUL.
+local PATH_MAX = 4096 -- what an archive and the kernel take, with the NUL at the end
+
+local TOO_LONG = ("[^/]"):rep(256) -- a name that no file system has
+
+--- Whether a path is relative and not too long, and has no empty, "." or ".." component and no NUL.
 ---@param path string
 ---@return boolean
 function manifest.is_normal(path)
-  if path == "" or path:find("\0", 1, true) then return false end
-  for name in (path .. "/"):gmatch("([^/]*)/") do
-    if name == "" or name == "." or name == ".." then return false end
-  end
-  return true
+  return path ~= "" and #path < PATH_MAX and not path:find("\0", 1, true)
+    and not ("/" .. path .. "/"):find("/%.?%.?/") and not path:find(TOO_LONG)
 end
 
 -- Every path is normal and of one kind, and has a mode exactly when that kind has one.

@@ -1,8 +1,8 @@
---- Damaged files: every bit and every length of what praxlua keeps, and whole commands for a sample.
+--- Damaged files: every bit and every length of what praxlua keeps, and whole commands for some.
 --
 -- A case is one of
---   DOCUMENT:POINT:STRIDE:OFFSET   every STRIDE-th damage of a document (documents.lua), as it was when
---                                  an upgrade was killed at that point
+--   DOCUMENT:POINT:STRIDE:OFFSET   every STRIDE-th damage of a document (documents.lua), as it was
+--                                  when an upgrade was killed at that point
 --   journal:POINT:STRIDE           of the journal and its copy (flips.c)
 --   backup:SEED                    of an archive, read back
 --   SCENE:FILE:WAY:COMMAND:SEED    a whole command after it (whole.lua)
@@ -214,7 +214,7 @@ local function add_whole(items, c)
       for _, file in ipairs(whole.SCENES[name].files) do one(name, file) end
     end
   end
-  for i = 1, full and 90 or 4 do one(SCENES[i % #SCENES + 1]) end
+  for i = 1, full and 40 or 3 do one(SCENES[i % #SCENES + 1]) end
 end
 
 local function cases_of(c, points)

@@ -1,10 +1,10 @@
---- Power cuts by the model (model.lua): a command runs once, all its changes to the disk are recorded,
--- and from these the states are made that any file system may leave behind, however loosely it
--- orders what was not synced. Each state is made for real: a copy of the disk at the last full
--- sync, with the changes that arrived; then resume or rollback, and the judge.
+--- Power cuts by the model (model.lua): a command runs once, all its changes to the disk are
+-- recorded, and from these the states are made that any file system may leave behind, however
+-- loosely it orders what was not synced. Each state is made for real: a copy of the disk at the
+-- last full sync, with the changes that arrived; then resume or rollback, and the judge.
 --
--- The model has to explain the disk first: at each full sync the tree it has in mind must be the tree on
--- the device, or the record is incomplete and the unit fails.
+-- The model has to explain the disk first: at each full sync the tree it has in mind must be the
+-- tree on the device, or the record is incomplete and the unit fails.
 --
 -- A case is SCENARIO:SYNC:CUT:KIND:NUMBER:VERB: after the SYNC-th full sync and CUT calls, the
 -- state of that kind (model.states), for the change of that number.
@@ -28,9 +28,11 @@ local SHARES = {
 }
 
 -- The kinds in the order in which they are taken, again and again.
-local TURNS = { "lost", "alone", "random", "none", "lost", "alone", "torn", "names", "lost", "alone",
-  "zeros", "content", "both", "random", "neither", "alone-zeros", "alone-both", "all",
-  "alone-neither" }
+local TURNS = {
+  "lost", "alone", "random", "none", "lost", "alone", "torn", "names", "lost", "alone", "zeros",
+  "content", "both", "random", "neither", "alone-zeros", "alone-both", "all",
+  "alone-neither",
+}
 
 function family.run(c)
   local reason = power.unable(c)
@@ -84,11 +86,12 @@ local function unexplained(m, s, entries)
     local mine = tree[entry.path]
     tree[entry.path] = nil
     local digest = mine and not mine.content and m.inodes[mine.id].digest
+    local content = entry.type == "file" and (digest and entry.digest or entry.read())
     if not mine then
       wrong[#wrong + 1] = "not in the model: " .. entry.path
     elseif mine.type ~= entry.type or mine.target ~= entry.target
       or entry.type ~= "link" and mine.mode ~= entry.mode
-      or entry.type == "file" and (digest or mine.content) ~= (digest and entry.digest or entry.read())
+      or content and content ~= (digest or mine.content)
     then
       wrong[#wrong + 1] = "other in the model: " .. entry.path
     end
@@ -157,7 +160,9 @@ end
 -- Up to `count` states that differ, by turns of the kinds.
 local function choose(u, list, count)
   local by_kind, seen, chosen = candidates(list), {}, {}
-  for kind, all in pairs(by_kind) do power.shuffle(all, power.random(u.job.seed, u.job.name, kind)) end
+  for kind, all in pairs(by_kind) do
+    power.shuffle(all, power.random(u.job.seed, u.job.name, kind))
+  end
   local took = true
   while took and #chosen < count do
     took = false
@@ -178,7 +183,7 @@ local function choose(u, list, count)
 end
 
 -- The case of CASE, whatever its verb.
-local function chosen_by_name(u, only)
+local function chosen_by_name(only)
   local sync, cut, kind, number = only:match("^[^:]+:(%d+):(%d+):([%l-]+):(%d+)")
   assert(sync, "no such case")
   return { { sync = math.tointeger(tonumber(sync)), cut = math.tointeger(tonumber(cut)), kind = kind,
@@ -226,7 +231,7 @@ function family.unit(u, job)
   }
   local count = SHARES[job.share].states
   -- States that the model tells apart may be one on the disk, so more are made than are wanted.
-  local chosen = job.only and chosen_by_name(u, job.only) or choose(u, list, 2 * count)
+  local chosen = job.only and chosen_by_name(job.only) or choose(u, list, 2 * count)
   local seen = {}
   for _, one in ipairs(chosen) do
     if found.cases < count then try(u, found, list, one, seen) end

@@ -1,12 +1,12 @@
---- Real power cuts: a command runs on a volume of ext4 or XFS, and at each of its mutating calls the
--- device is taken as it is. What was not written to it by then is lost: all data and names that no
--- sync asked for, and the journal of the file system replays what it has. A sample is done again
--- with FS_IOC_SHUTDOWN, by which the file system itself stops at that moment, and has to give the same
--- tree.
+--- Real power cuts: a command runs on a volume of ext4 or XFS, and at each of its mutating calls
+-- the device is taken as it is. What was not written to it by then is lost: all data and names
+-- that no sync asked for, and the journal of the file system replays what it has. A sample is done
+-- again with FS_IOC_SHUTDOWN, by which the file system itself stops at that moment, and has to
+-- give the same tree.
 --
--- A case is SCENARIO:FILESYSTEM:N:VERB, the cut after N calls of praxlua (N+M: and M of its tools since
--- then), with the verbs resume and rollback, or shutdown for the comparison. Cuts that give the same
--- image are one case, named after the last of them.
+-- A case is SCENARIO:FILESYSTEM:N:VERB, the cut after N calls of praxlua (N+M: and M of its tools
+-- since then), with the verbs resume and rollback, or shutdown for the comparison. Cuts that give
+-- the same image are one case, named after the last of them.
 local judge = require("spec.faults.judge")
 local power = require("spec.faults.power")
 local scenarios = require("spec.faults.scenarios")
@@ -51,7 +51,8 @@ local function name_cuts(cuts, calls)
   local host, tools = 0, 0
   for i, cut in ipairs(cuts) do
     cut.label = tools > 0 and host .. "+" .. tools or tostring(host)
-    if calls[i] and calls[i].role == "host" then host, tools = host + 1, 0 else tools = tools + 1 end
+    local by_host = calls[i] and calls[i].role == "host"
+    host, tools = by_host and host + 1 or host, by_host and 0 or tools + 1
   end
 end
 
@@ -62,7 +63,8 @@ local function note(found, case, problems)
   end
 end
 
--- One cut for each image, in order; the last one, after the end of the command, is always among them.
+-- One cut for each image, in order; the last one, after the end of the command, is always among
+-- them.
 local function distinct(cuts)
   local list, seen = {}, {}
   for i = #cuts, 1, -1 do
@@ -107,8 +109,8 @@ local function recover(u, found, cut, verb)
   note(found, case, problems)
 end
 
--- The command once more, with the file system stopped at a cut; the disk as it is then and the copy of
--- the device made just before have to be the same tree.
+-- The command once more, with the file system stopped at a cut; the disk as it is then and the copy
+-- of the device made just before have to be the same tree.
 local function shut_down(u, found, cut)
   local case, n = ("%s:%s:shutdown"):format(u.job.name, cut.label), cut.n
   if u.job.only and u.job.only ~= case then return end

@@ -47,8 +47,9 @@ end
 -- One case
 
 -- A file whose sync failed may have lost what was written to it; syncing it again proves nothing.
-local function synced_again(calls, n)
+local function synced_again(calls, n, name)
   local failed, folders = calls[n], {}
+  if name == "EINTR" then return nil end -- it was interrupted, not done and failed
   if not failed or failed.kind ~= "sync" or failed.name == "syncfs" then return nil end
   for _, call in ipairs(calls) do
     local folder = (call.path or ""):match("^(.*)/")
@@ -106,7 +107,7 @@ function errno.one(c, item)
   if not item.errno and result.code ~= s.code then
     problems[#problems + 1] = ("a short write ended it with exit %s"):format(result.code)
   end
-  problems[#problems + 1] = synced_again(result.calls, n)
+  problems[#problems + 1] = synced_again(result.calls, n, item.errno)
   if #problems == 0 then
     local verb = c.random(2) == 1 and "resume" or "rollback"
     local found = judge.recover(s, verb, { again = c.random(6) == 1, goes_back = true })

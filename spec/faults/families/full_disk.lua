@@ -2,13 +2,13 @@
 -- none, and commands in the middle of which the disk becomes full, so that their rollback, too, has
 -- none. On a tmpfs whose limits are drawn in, and on ext4 with ballast.
 --
--- Good is: the installation is one of the two versions, the exit code fits it and says what to do; an
--- open session is rolled back while the disk is full; an upgrade that plainly cannot fit is refused
--- before it changes anything; and with space again everything goes on.
+-- Good is: the installation is one of the two versions, the exit code fits it and says what to do;
+-- an open session is rolled back while the disk is full; an upgrade that plainly cannot fit is
+-- refused before it changes anything; and with space again everything goes on.
 --
--- A case is SCENARIO:FILESYSTEM:WHAT, where WHAT is blocks-N (of N bytes that are left at the start),
--- inodes-N, at-N (the disk is filled before the N-th call of the command), or killed-N-VERB (the
--- command is killed before its N-th call, then the disk is filled, then the verb).
+-- A case is SCENARIO:FILESYSTEM:WHAT, where WHAT is blocks-N (of N bytes that are left at the
+-- start), inodes-N, at-N (the disk is filled before the N-th call of the command), or killed-N-VERB
+-- (the command is killed before its N-th call, then the disk is filled, then the verb).
 local judge = require("spec.faults.judge")
 local power = require("spec.faults.power")
 local scenarios = require("spec.faults.scenarios")
@@ -108,12 +108,13 @@ local function undo_now(s, problems)
   end
   local version, difference = judge.version(s)
   if version ~= "old" then
-    problems[#problems + 1] = "rollback on the full disk: " .. (difference or "the installation is new")
+    problems[#problems + 1] = "rollback on the full disk: "
+      .. (difference or "the installation is new")
   end
 end
 
--- The end of a command on a full disk. `before` is the version it began with, where it was one. What
--- undoes a completed upgrade may also fail, and leave that as it was.
+-- The end of a command on a full disk. `before` is the version it began with, where it was one.
+-- What undoes a completed upgrade may also fail, and leave that as it was.
 local function ended(s, code, last, before, problems)
   local version, difference = judge.version(s)
   local _, open = judge.sessions(s)
@@ -238,8 +239,8 @@ local function measure(u)
     result.count
 end
 
--- So many amounts from a little more than what is needed down to nothing, and one by chance; each one
--- once.
+-- So many amounts from a little more than what is needed down to nothing, and one by chance; each
+-- one once.
 local function steps(need, count, unit, random)
   local list, seen = {}, {}
   local function add(amount)
