@@ -209,8 +209,8 @@ static int switch_change(transaction *t, const change *c, size_t *reached) {
     return rc;
 }
 
-/* Writes the queue into the journal and makes it, the staged files and the undo links durable;
-** from then on the queue is a batch. */
+/* Makes the staged files and the undo links durable, then a record of the queue; from then on it is
+** a batch. In this order: where there is a record, what it tells of is whole. */
 static int prepare(transaction *t) {
     payload p = {0};
     payload_u32(&p, (uint32_t)t->queue.count);
@@ -222,6 +222,10 @@ static int prepare(transaction *t) {
     int rc = all ? transaction_reserve(t) : -1;
     if (rc == 0)
         rc = journal_reserve(&t->log, p.size);
+    if (rc == 0 && transaction_sync(t) != 0) {
+        payload_free(&p);
+        return -1;
+    }
     if (rc == 0)
         rc = journal_append(&t->log, RECORD_BATCH, &p);
     payload_free(&p);
@@ -230,7 +234,10 @@ static int prepare(transaction *t) {
     t->queue.sequence = t->log.sequence;
     all[t->batch_count++] = t->queue;
     t->queue = (batch){0};
-    return transaction_sync(t);
+    if (journal_sync(&t->log) == 0)
+        return 0;
+    t->failed = true;
+    return transaction_failed(t, "write", "journal");
 }
 
 int transaction_apply(transaction *t) {

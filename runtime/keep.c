@@ -76,6 +76,11 @@ int transaction_keep_beside(transaction *t, const change *c, int folder, const c
     if (dir < 0)
         return -1;
     int rc = fstatat(folder, number, &kept, AT_SYMLINK_NOFOLLOW);
+    bool linkable = rc == 0 && (S_ISREG(kept.st_mode) || S_ISLNK(kept.st_mode));
+    if (rc == 0 && !linkable) { /* a folder, saved over the file just as it was switched */
+        rc = transaction_move_aside(t, c, folder, number, dir);
+        goto out;
+    }
     for (unsigned i = 0; rc == 0; i++) {
         name_aside(t, name, i, aside);
         bool free = fstatat(dir, aside, &there, AT_SYMLINK_NOFOLLOW) != 0;
@@ -87,6 +92,7 @@ int transaction_keep_beside(transaction *t, const change *c, int folder, const c
         if (errno == EEXIST)
             rc = 0;
     }
+out:;
     int saved = errno;
     close(dir);
     errno = saved;
@@ -109,10 +115,8 @@ static bool has_writer(int folder, const char *number) {
 
 /* Whether all there is in folder/number is what the transaction knew, for good, or it is what
 ** stands at the path. What cannot be read is not known. */
-static bool is_known(transaction *t, const change *c, int folder, const char *number,
-                     state_type *type) {
+static bool is_known(transaction *t, const change *c, int folder, const char *number) {
     state is, now;
-    *type = STATE_FILE;
     bool writer = has_writer(folder, number);
     if (state_observe(&is, folder, number, t->hash, NULL) != 0)
         return false;
@@ -123,26 +127,12 @@ static bool is_known(transaction *t, const change *c, int folder, const char *nu
         known = now.type == is.type && now.inode == is.inode;
         state_free(&now);
     }
-    *type = is.type;
     state_free(&is);
     return known;
 }
 
 static int rescue_file(transaction *t, const change *c, int folder, const char *number) {
-    state_type type;
-    const char *name;
-    if (is_known(t, c, folder, number, &type))
-        return 0;
-    if (type == STATE_FILE || type == STATE_LINK)
-        return transaction_keep_beside(t, c, folder, number);
-    int dir = path_parent(t->root, c->path, &name, true); /* a folder: it cannot be linked */
-    if (dir < 0)
-        return -1;
-    int rc = transaction_move_aside(t, c, folder, number, dir);
-    int saved = errno;
-    close(dir);
-    errno = saved;
-    return rc;
+    return is_known(t, c, folder, number) ? 0 : transaction_keep_beside(t, c, folder, number);
 }
 
 /* A removed folder in which somebody made a file after that comes back, beside a new one if there

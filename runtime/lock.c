@@ -2,8 +2,8 @@
 ** lock.c: core.lock: one writer for one installation.
 **
 ** The lock is the kernel's: flock(2) on the directory itself. It ends with its holder however that
-** ends, so there is no stale lock and no lock file to judge or to delete. It holds between processes
-** of one machine; not every network file system carries it to others.
+** ends, so there is no stale lock and no lock file to judge or to delete. It holds between the
+** processes of one machine; not every network file system carries it to others.
 */
 #define _GNU_SOURCE
 #include "core.h"
@@ -103,8 +103,8 @@ static int lock_test(lua_State *L) {
     return 1;
 }
 
-/* The process that the kernel names in one line of /proc/locks as the owner of an exclusive flock on
-** the file of `st`, or 0. A line that begins with an arrow after its number waits for a lock. */
+/* The process that the kernel names in one line of /proc/locks as the owner of an exclusive flock
+** on the file of `st`, or 0. A line with an arrow after its number waits for a lock. */
 static long owner_in(const char *line, const struct stat *st) {
     long pid;
     unsigned major_number, minor_number;

@@ -9,15 +9,15 @@
 **   reserve/  room that an undo needs (reserve.c)
 **
 ** Changes are queued one by one (each stages its new content and links its old), then applied as a
-** batch: one journal record with all of them, one sync of the file system, then one exchange of
+** batch: one sync of the file system, one journal record with all of them, then one exchange of
 ** names each. So at every instant each path is old or new, and the journal knows both. Undoing
 ** walks the batches backwards and brings back whatever differs from `before`; every step may be
 ** repeated, so a kill in the middle of it only means starting it again.
 **
-** What is durable when: a batch's record, its staged files and its links before the first of it is
-** switched in; what was switched in, and whatever else was written on the file system, before the
-** record of a checkpoint or of the commit; that record before the call returns. A sync that fails
-** ends the transaction: after it there is only the way back.
+** What is durable when: a batch's staged files and links before its record is written, and that
+** before the first of it is switched in; what was switched in, and whatever else was written on the
+** file system, before the record of a checkpoint or of the commit is written; that record before
+** the call returns. A sync that fails ends the transaction: after it there is only the way back.
 **
 ** What a person changed in the meantime is never overwritten: a queued change whose path no longer
 ** is as it was when queued fails with ESTALE ("ECHANGED" in Lua), and an undo that finds neither
@@ -170,7 +170,7 @@ int transaction_move_aside(transaction *t, const change *c, int from_dir, const 
                            int dir);
 
 /* Links folder/number, an old file that somebody wrote to, to a free name beside the change's path,
-** unless it has one there already. */
+** unless it has one there already. What cannot be linked is moved there. */
 int transaction_keep_beside(transaction *t, const change *c, int folder, const char *number);
 
 /* Whether there is nothing in the directory dir/name but a cache: 1, 0 or -1. */

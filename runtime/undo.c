@@ -240,12 +240,16 @@ static int swap_back(transaction *t, const change *c, const char *number, int di
     return transaction_failed(t, "bring back", c->path);
 }
 
-/* Takes a file away that was not there before: 1, 0 when it is gone, or -1. */
-static int take_out(transaction *t, const change *c, const char *number, int dir, const char *name,
-                    const state *now) {
-    if (durable_rename(dir, name, t->undo, number) != 0) /* where nothing is */
+/* Takes a file away that was not there before: 1, 0 when it is gone, or -1. A power cut may leave
+** it both names, and then a rename of one to the other does nothing. */
+static int take_out(transaction *t, const change *c, int dir, const char *name, const state *now,
+                    bool has_both) {
+    char out[16];
+    int folder = has_both ? t->stage : t->undo; /* where nothing is of that name */
+    snprintf(out, sizeof out, has_both ? "u%u" : "%u", c->number);
+    if (durable_rename(dir, name, folder, out) != 0)
         return errno == ENOENT ? 0 : transaction_failed(t, "remove", c->path);
-    return look_at(t, c, t->undo, number, dir, now) == 0 ? 1 : -1;
+    return look_at(t, c, folder, out, dir, now) == 0 ? 1 : -1;
 }
 
 /* The old content is lost. Where an earlier change has still older content to bring back, only ours
@@ -267,13 +271,15 @@ static int undo_lost(transaction *t, const change *c, int dir, const char *name,
 static int try_undo_file(transaction *t, const change *c, int dir, const char *name,
                          const state *now) {
     char number[16];
+    struct stat st;
     bool is_new = now->type != STATE_ABSENT && state_equal(now, &c->after);
     snprintf(number, sizeof number, "%u", c->number);
     if (c->before.type == STATE_ABSENT) {
-        if (faccessat(t->undo, number, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        bool taken = fstatat(t->undo, number, &st, AT_SYMLINK_NOFOLLOW) == 0;
+        if (taken && st.st_ino != now->inode)
             return 1; /* ours was taken away already */
-        if (is_new)
-            return take_out(t, c, number, dir, name, now);
+        if (taken || is_new)
+            return take_out(t, c, dir, name, now, taken);
     } else {
         old_content old = find_old(t, c, number);
         if (old == OLD_LOST)

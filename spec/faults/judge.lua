@@ -219,6 +219,9 @@ local function append(to, from, before)
   for _, text in ipairs(from) do to[#to + 1] = (before or "") .. text end
 end
 
+-- The files of an installation, beside those of its sessions, that tell whether they are whole.
+local SEALED = { ".installed-manifest.json", ".upgrade-lock" }
+
 -- Whether the state files say what the installation is.
 local function sessions_agree(s, version)
   local problems, upgrades, restores = {}, 0, 0
@@ -264,6 +267,7 @@ function judge.settled(s, version)
     wrong("left a process: %s", table.concat(process.command, " "))
   end
   append(problems, sessions_agree(s, version))
+  append(problems, judge.ask("seals", { target = s.target, names = SEALED }))
   if s.head and not commit_is_right(s, version) then
     wrong("the project's commits are not those of the %s version", version)
   end

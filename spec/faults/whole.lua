@@ -117,24 +117,33 @@ local function follow(s, result, random, problems)
     tostring(result.last.message))
 end
 
--- What a restore puts aside of a session whose undo data is lost stays, and is told.
-local function settled(s, version, problems)
+-- What a restore puts aside of a session whose undo data is lost stays, and is told; and so does a
+-- damaged file of a session that is over, or of which nothing is left that could be read.
+local function settled(s, version, item, problems)
+  local stays = item.scene == "done" or item.file:find("state+previous", 1, true)
   for _, problem in ipairs(judge.settled(s, version)) do
-    if not problem:find("/.upgrade/lost-", 1, true)
+    local of_state = problem:find("/.cache/state/", 1, true) or problem:find("state file", 1, true)
+    if not problem:find("/.upgrade/lost-", 1, true) and not (stays and of_state)
       and not problem:find("^left behind: [^/]*/%.upgrade$") then
       add(problems, "%s", problem)
     end
   end
 end
 
--- Only names that praxlua gave to what it found in the place of its own.
+-- Whether the installation differs from one of the two only by names that praxlua gave to what it
+-- found in the place of its own, and by the records, which count them.
 local function only_kept(difference)
   for part in (difference .. " | "):gmatch("not %l+: (.-) | ") do
-    local all = true
+    local others, kept = 0, 0
     for line in (part .. "; "):gmatch("(.-); ") do
-      all = all and line:find("^extra: .*%.kept%-") ~= nil
+      if line:find("^extra: .*%.kept%-") then
+        kept = kept + 1
+      elseif not line:find("UPDATE_LOG.txt: ", 1, true)
+        and not line:find("INSTALLATION_SUMMARY.md: ", 1, true) then
+        others = others + 1
+      end
     end
-    if all then return true end
+    if kept > 0 and others == 0 then return true end
   end
   return false
 end
@@ -175,8 +184,8 @@ local LOOKS = { status = true, verify = true, list = true }
 
 -- Damages the files; whether they were there.
 local function do_damage(s, item, random, outside)
-  local files = damage.files(s.target)
-  local all_there = true
+  local _, open = judge.sessions(s)
+  local files, all_there = damage.files(s.target, open), true
   for name in item.file:gmatch("[^+]+") do
     local path = files[name]
     local inside = item.way == "bit" or item.way == "cut"
@@ -212,7 +221,7 @@ local function judge_end(s, item, problems)
   if item.scene == "ready" then return ready_end(s, item, problems) end
   local version, kept = version_of(s, problems, "afterwards")
   if not version or kept then return end
-  if not is_open(s) then settled(s, version, problems) end
+  if not is_open(s) then settled(s, version, item, problems) end
   if item.scene ~= "done" then upgrade_after(s, problems) end
 end
 

@@ -8,8 +8,8 @@
       makes them in DIRECTORY/cases, and an installation in DIRECTORY/project with each in turn as
       its backup; runs "backup verify" with the plain manifest and "backup restore" with the forged
       one, and prints an array of
-      { class, name, expect, runs = [{ verb, manifest, code, seconds, kilobytes, said, changed,
-      outside, wrong }] }. seconds is CPU time; changed are the first of the paths beneath
+      { class, name, expect, runs = [{ verb, manifest, manifest_kilobytes, code, seconds,
+      kilobytes, said, changed, outside, wrong }] }. seconds is CPU time; changed are the first of the paths beneath
       DIRECTORY that are not as before, outside those that are not the installation's; wrong what
       is not as the manifest says after a restore that ends with 0.
 
@@ -506,6 +506,14 @@ def make(directory):
             write(at + "/forged.json", manifest({**HONEST, **case["more"]}, case["archive"]))
 
 
+def digest(path):
+    total = hashlib.sha256()
+    with open(path, "rb") as file:
+        for piece in iter(lambda: file.read(65536), b""):
+            total.update(piece)
+    return total.digest()
+
+
 def listing(top, skip):
     """path -> everything about it, beneath `top`."""
     found = {}
@@ -517,8 +525,7 @@ def listing(top, skip):
         if stat.S_ISLNK(st.st_mode):
             what = os.readlink(path)
         elif stat.S_ISREG(st.st_mode):
-            with open(path, "rb") as file:
-                what = hashlib.file_digest(file, "sha256").digest()
+            what = digest(path)
         elif stat.S_ISDIR(st.st_mode):
             stack += [path + b"/" + name for name in os.listdir(path) if path + b"/" + name
                       not in skip]
@@ -538,8 +545,12 @@ class Place:
         self.target = directory + "/project/.praxis-os"
         write(directory + "/outside/kept.txt", b"kept\n")
         os.chmod(directory + "/outside/kept.txt", 0o600)
+        self.changed = True
 
     def reset(self):
+        if not self.changed:
+            return
+        self.changed = False
         subprocess.run(["rm", "-rf", self.top + "/project"], check=True)
         write(self.top + "/project/src/main.py", b"print()\n")
         write(self.target + "/standards/guide.md", GUIDE)
@@ -563,13 +574,15 @@ class Place:
         said = child.stdout.read()
         _, status, usage = os.wait4(child.pid, 0)
         after = self.look()
+        self.changed = self.changed or before != after
         changed = [os.path.relpath(path, self.top.encode()).decode("utf-8", "backslashreplace")
                    for path in sorted({**before, **after}) if before.get(path) != after.get(path)]
         outside = [path for path in changed if not path.startswith("project/.praxis-os")]
         return {"verb": verb, "manifest": kind, "code": os.waitstatus_to_exitcode(status),
                 "seconds": usage.ru_utime + usage.ru_stime, "kilobytes": usage.ru_maxrss,
-                "said": said.decode("latin-1"), "changed": changed[:10],
-                "outside": outside[:10], "wrong": []}, after
+                "said": said.decode("latin-1"), "changed": changed[:10], "outside": outside[:10],
+                "wrong": [], "manifest_kilobytes":
+                os.path.getsize(self.target + "/.backups/" + NAME + "/MANIFEST.json") // 1024}, after
 
     def wrong(self, contents, found):
         """What is restored and not as the manifest says, or not in it."""

@@ -381,6 +381,21 @@ def identity(root, path, info):
 TEMPORARY_NAME = (TEMPORARY, b".px")
 
 
+def broken_seal(path):
+    """What is wrong with a sealed document (lua/praxlua/seal.lua), or None."""
+    with open(path, "rb") as file:
+        data = file.read()
+    found = re.search(rb'\n  "length": (\d+),\n  "sha256": "([0-9a-f]{64})"\n}\n\Z', data)
+    if not found:
+        return "has no seal"
+    if int(found[1]) != len(data):
+        return "has %d bytes and says %d" % (len(data), int(found[1]))
+    content = data[: found.start(2) - len(b'  "sha256": "')]
+    if hashlib.sha256(content).hexdigest().encode() != found[2]:
+        return "is not what was sealed"
+    return None
+
+
 def children():
     """The live processes below this one; those that have ended are waited for."""
     found = []
@@ -508,6 +523,17 @@ class Service:
         for session in found.values():
             session["open"] = session["folder"] or session.get("status") in OPEN_STATES
         return found
+
+    def seals(self, target, names):
+        """What is wrong with the sealed files of a target, those of its sessions too."""
+        target = os.fsencode(target)
+        state = os.path.join(target, b".cache/state")
+        paths = [os.path.join(target, os.fsencode(name)) for name in names]
+        if os.path.isdir(state):
+            own = re.compile(UUID + rb"\.json(\.previous)?\Z")
+            paths += [os.path.join(state, n) for n in sorted(os.listdir(state)) if own.match(n)]
+        found = {text(path): broken_seal(path) for path in paths if os.path.exists(path)}
+        return ["%s %s" % one for one in found.items() if one[1]]
 
     def leftovers(self, project, target=".praxis-os", empty=()):
         """What may not be there once no session is open, one line each. `empty`: folders that have

@@ -87,6 +87,8 @@ describe("The judge of the fault campaigns", function()
       "mkdir -p .praxis-os/.upgrade/x") },
     { "a state file that cannot be read", "the state file", AFTER:format(
       "for f in .praxis-os/.cache/state/*.json; do echo >> $f; done; echo { > $f") },
+    { "a state file that is not what was sealed", "json is not what was sealed", AFTER:format(
+      "sed -i 's/completed/rolled_bk/' .praxis-os/.cache/state/*.json") },
     { "a file of the user that was written", "the user's file app.py was written",
       AFTER:format("touch app.py") },
     { "a process that is left", "left a process: sleep", AFTER:format("sleep 60 &") },

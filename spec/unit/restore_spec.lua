@@ -317,6 +317,27 @@ describe("The rollback of a completed upgrade", function()
     assert.is_true(tiny.is_settled(s))
   end)
 
+  it("tells what somebody wrote meanwhile, when it fails and is taken back", function()
+    local result = tiny.patched(s, [[
+      local server = require("praxlua.server")
+      local restored = server.restore
+      server.restore = function(ctx)
+        server.restore = restored
+        local out = assert(io.open(ctx.target .. "/standards/universal/ai-assistant/guide.md", "w"))
+        out:write("typed meanwhile\n")
+        out:close()
+        return nil, "on purpose", "EIO"
+      end
+    ]], { "rollback", "--json" })
+    assert.equal(5, result.code, result.stderr)
+    result.events = require("spec.support.command").events(result.stdout)
+    local told = tiny.event(result, "warning").message
+    assert.truthy(told:find("holds what somebody changed", 1, true), told)
+    assert.equal("typed meanwhile\n", helper.read(s.project .. "/" .. told:match("^(%S+) holds")))
+    assert.equal("guide 2\n", tiny.read(s, tiny.GUIDE))
+    assert.is_true(tiny.is_settled(s))
+  end)
+
   it("is refused where its backup is gone or damaged, and says what else there is", function()
     local name = tiny.names(s, ".backups")[1]
     local here = tiny.snapshot(s)

@@ -768,6 +768,7 @@ describe("a caught signal", function()
 
   it("shortens the grace of a stop: whoever sent it waits for us", function()
     assert.equal("9\ttrue\ntrue\n", interrupt([[
+      child:wait(60)
       core.system.clear_interrupt()
       local stubborn = core.spawn.start({ argv = { "/bin/sh", "-c",
         "trap '' TERM; echo; while :; do sleep 60; done" }, stdout = "pipe" })

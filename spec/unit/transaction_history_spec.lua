@@ -12,19 +12,20 @@ local HISTORY = [[
   local t = assert(kit.open(root, true))
   local c = require("praxlua.change").new(t, root, root .. "/" .. kit.PATH)
   local helper = require("spec.support.helper")
-  local PATHS = { "a", "b", "d", "d/x", "d/y", "e", "e/z" }
+  local PATHS = { "a", "b", "d/x", "d", "e/z" }
   local ACTIONS = {
     function(path) c.put(path, { data = tostring(math.random(3)) }) end,
     function(path) c.put(path, { data = "x" }, { mode = 384 }) end,
+    function(path) c.put(path, { data = tostring(math.random(99)) }) end,
     function(path) c.symlink(path, "to" .. math.random(2)) end,
     function(path) c.remove(path) end,
     function(path) c.mkdir(path, { mode = 448 }) end,
     function(path) c.rmdir(path) end,
   }
-  for number = 1, math.random(2, 6) do
+  for number = 1, math.random(3, 8) do
     for _ = 1, math.random(4) do ACTIONS[math.random(#ACTIONS)](PATHS[math.random(#PATHS)]) end
     c.apply()
-    if math.random(2) == 1 then
+    if math.random(3) == 1 then
       helper.write(("%%s/../%%d"):format(root, number), kit.portrait(root))
       assert(t:checkpoint(tostring(number)))
     end
@@ -65,7 +66,7 @@ describe("core.transaction", function()
       helper.tree(root, { a = "old a", ["d/x"] = "old x", ["e/z"] = "old z" })
       kit.sh("ln -s old %s/b && chmod 750 %s/e", root, root)
       local before = kit.portrait(root)
-      local faults = { fault(14), fault(8) }
+      local faults = { fault(40), fault(16) }
       local what = ("history %d, %s, then %s"):format(seed, faults[1], faults[2])
       kit.run(HISTORY:format(seed), root, child.injected(faults[1]))
       kit.run(RECOVERY:format(math.random(2) == 1), root, child.injected(faults[2]))

@@ -406,7 +406,7 @@ describe("core.transaction", function()
         assert(t:apply())
         print(select(3, t:commit()))
         t:rollback()
-      ]], root, child.injected("fsync:error=EIO:when=1..2 -e trace=fsync,renameat2"
+      ]], root, child.injected("fsync:error=EIO:when=3..4 -e trace=fsync,renameat2"
         .. " -e inject=renameat2:signal=KILL:when=2"))
       assert.equal("EIO\n", output)
       local t <close> = assert(kit.open(root))

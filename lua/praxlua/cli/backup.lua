@@ -31,6 +31,9 @@ end
 
 local actions = {}
 
+local MAKE_NEW = "see the others with: praxlua backup list --verify"
+  .. "\nor make a new one with: praxlua backup create"
+
 function actions.create(ctx, _, v)
   local made, message = backup.create_backup(ctx)
   if not made then return { exit_code = 1, message = message } end
@@ -54,7 +57,9 @@ function actions.list(ctx, args, v)
       [4] = true } })
   end)
   for _, b in ipairs(list) do
-    if b.problem then return { exit_code = 1, message = "a backup is damaged: " .. b.name } end
+    if b.problem then
+      return { exit_code = 1, message = "a backup is damaged: " .. b.name, next = MAKE_NEW }
+    end
   end
   return { exit_code = 0, message = text.plural(#list, "backup") .. "." }
 end
@@ -65,7 +70,7 @@ function actions.verify(ctx, args)
   if not name then return { exit_code = 1, message = message } end
   local ok
   ok, message = backup.verify_backup_integrity(ctx, name)
-  if not ok then return { exit_code = 1, message = message } end
+  if not ok then return { exit_code = 1, message = message, next = MAKE_NEW } end
   return { exit_code = 0, message = "The backup " .. name .. " is whole." }
 end
 

@@ -19,8 +19,9 @@ local UNDER_WAY = {
   ["rebase-merge"] = "a rebase", ["rebase-apply"] = "a rebase", BISECT_LOG = "a bisection",
 }
 
--- Git leaves it to the file system when what it wrote reaches the disk; after a power cut a branch could
--- be an empty file. So it is told to sync (git before 2.36 does not know that, and passes over it).
+-- Git leaves it to the file system when what it wrote reaches the disk; after a power cut a branch
+-- could be an empty file. So it is told to sync (git before 2.36 does not know that, and passes over
+-- it).
 local DURABLE = "core.fsync=all"
 
 -- `input` is for the commands that read paths from their standard input.

@@ -186,8 +186,8 @@ end
 local function chosen_by_name(only)
   local sync, cut, kind, number = only:match("^[^:]+:(%d+):(%d+):([%l-]+):(%d+)")
   assert(sync, "no such case")
-  return { { sync = math.tointeger(tonumber(sync)), cut = math.tointeger(tonumber(cut)), kind = kind,
-    number = math.tointeger(tonumber(number)) } }
+  return { { sync = math.tointeger(sync), cut = math.tointeger(cut), kind = kind,
+    number = math.tointeger(number) } }
 end
 
 local VERBS = { "resume", "rollback" }
