@@ -55,6 +55,7 @@ PKG_LIBS = $(call once,PKG_LIBS,$(call from_pkg_config,--libs $(PACKAGES)))
 
 # The executable carries Lua and its two C modules in itself where there is a static library
 # (Debian), and links the shared one elsewhere.
+comma := ,
 library = $(or $(filter /%,$(shell $(CC) -print-file-name=lib$(1).a)),$(call \
   from_pkg_config,--libs $(1)))
 LUA_LIBS = $(call once,LUA_LIBS,$(foreach l,lua5.4-filesystem lua5.4-cjson lua5.4,$(call \
@@ -229,6 +230,20 @@ $(FAULT_TOOLS): $(B)/generated/flags | $(GENERATED)
 	echo "LD $@"
 	$(CC) $(CFLAGS) $(filter-out -fsanitize=% --coverage,$(FLAGS)) $(LDFLAGS) -o $@ $(filter %.c,$^) \
 	  $(if $(filter runtime/%,$^),$(PKG_LIBS))
+
+# What lets allocations fail: a library to preload, and in a build with sanitizers a praxlua of which
+# our own code, Lua and its modules ask it first.
+ALLOCATION := $(B)/faults/allocation.so $(if $(SANITIZE),$(B)/faults/praxlua-allocation)
+fault-tools: $(ALLOCATION)
+$(B)/faults/allocation.so: spec/faults/allocation.c $(B)/generated/flags | $(GENERATED)
+	mkdir -p $(@D)
+	echo "LD $@"
+	$(CC) $(CFLAGS) $(filter-out -fsanitize=% --coverage,$(FLAGS)) $(LDFLAGS) -shared -o $@ $<
+$(B)/faults/praxlua-allocation: spec/faults/allocation.c $(HOST_OBJECTS) $(OBJECTS)
+	mkdir -p $(@D)
+	echo "LD $@"
+	$(CC) $(CFLAGS) $(FLAGS) $(LDFLAGS) -DALLOCATION_WRAPPED -o $@ $^ $(LUA_LIBS) $(PKG_LIBS) \
+	  -lm -ldl $(patsubst %,-Wl$(comma)--wrap=%,malloc calloc realloc strdup)
 
 # Fuzzing. One program for all targets of spec/faults/fuzz: "fuzzer", by clang with libFuzzer, and
 # "replay", by any compiler, which runs the committed inputs (a stage of "make test"). frame.c takes

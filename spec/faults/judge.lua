@@ -180,6 +180,7 @@ function judge.run(s, argv)
   whole[#whole + 1] = "--json"
   local result = judge.ask("run", {
     argv = whole, directory = s.project, environment = s.environment, timeout = 60,
+    spare = s.server and "-m mcp_server",
   })
   result.code = result.code ~= cjson.null and math.tointeger(result.code) or nil
   result.problems, result.last = judge.ending(result)
@@ -253,6 +254,29 @@ local function commit_is_right(s, version)
   return result.stdout == "0\t0\n" or version == "new" and result.stdout == "0\t1\n"
 end
 
+-- Processes that work in the scenario's folders; its server is one, where it has one.
+local function processes_left(s)
+  local problems, servers = {}, 0
+  for _, process in ipairs(judge.ask("processes", { root = s.root })) do
+    local words = table.concat(process.command, " ")
+    if s.server and words:find("-m mcp_server", 1, true) then
+      servers = servers + 1
+    else
+      problems[#problems + 1] = "left a process: " .. words
+    end
+  end
+  if servers > 1 then problems[#problems + 1] = servers .. " servers run" end
+  return problems
+end
+
+-- The server answers, and is of the version that the installation is.
+local function server_is_right(s, version)
+  local answer = judge.ask("ask", { target = s.target })
+  if answer.version == s.server[version] and answer.state_version == answer.version then return {} end
+  return { ("the installation is %s, its server %s"):format(version,
+    answer.problem or tostring(answer.version)) }
+end
+
 --- What may not be there once no session is open: files, processes, sessions that say otherwise.
 ---@param s table
 ---@param version string "old" or "new", which the installation is
@@ -263,9 +287,8 @@ function judge.settled(s, version)
   for _, path in ipairs(judge.ask("leftovers", { project = s.project, target = s.installation })) do
     wrong("left behind: %s", path)
   end
-  for _, process in ipairs(judge.ask("processes", { root = s.root })) do
-    wrong("left a process: %s", table.concat(process.command, " "))
-  end
+  append(problems, processes_left(s))
+  if s.server then append(problems, server_is_right(s, version)) end
   append(problems, sessions_agree(s, version))
   append(problems, judge.ask("seals", { target = s.target, names = SEALED }))
   if s.head and not commit_is_right(s, version) then

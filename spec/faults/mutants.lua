@@ -1,9 +1,9 @@
 --- Every guard of the product taken out in turn, and what notices.
 --
 -- A guard is a function whose calls protect something: a sync, a journal write, a verification, a
--- second look, a lock. `c_guards` and `lua_guards` say what a call of each becomes; `rows` names each
--- call (a site, see sites.lua) with its catchers (families/mutation.lua). A call without a row is an error
--- (mutants.missing), so no new one is forgotten. Further mutants replace a piece of text.
+-- second look, a lock. `c_guards` and `lua_guards` say what a call of each becomes; `rows` names
+-- each call (a site, see sites.lua) with its catchers (families/mutation.lua). A call without a row
+-- is an error (mutants.missing), so no new one is forgotten. Further mutants replace text.
 local sites = require("spec.faults.sites")
 local sources = require("spec.support.sources")
 
@@ -64,7 +64,7 @@ local rows = {
   { "backup/link_archive/scope.compare", "spec:backup" },
   { "backup/link_archive/store.verify", "spec:backup" },
   { "backup/prove/compare_with_live", "spec:backup" },
-  { "backup/prove/store.verify", "spec:backup" },
+  { "backup/prove/store.verify", "spec:second_look:reads a new" },
   { "backup/store/check_archive/scope.compare", "spec:backup" },
   { "backup/store/store.open/store.verify", "spec:backup" },
   { "backup/store/store.verify/check_archive", "spec:backup" },
@@ -73,7 +73,7 @@ local rows = {
   { "change.c/state_equal/state_same_content", "spec:transaction", "spec:undo" },
   { "children/children.alive/process.same", "spec:run", "spec:children" },
   { "children/children.alive/process.same2", "spec:run", "spec:children" },
-  { "children/living/process.same", "spec:run", "spec:children" },
+  { "children/living/process.same", "spec:second_look:number of a watcher" },
   { "cli/backup/actions.verify/backup.verify_backup_integrity", "spec:cli_backup" },
   { "file.c/file_link/sync_directory", "spec:durability" },
   { "file.c/file_remove/sync_directory", "spec:durability" },
@@ -90,7 +90,7 @@ local rows = {
   { "journal.c/write_anew/durable_sync", "order:rollback" },
   { "journal.c/write_old/durable_sync", "spec:durability" },
   { "journal_read.c/record_at/journal_check", "spec:journal" },
-  { "keep.c/is_known/has_writer", "spec:transaction_rescue" },
+  { "keep.c/is_known/has_writer", "spec:second_look:finds who has" },
   { "keep.c/is_known/state_same_content", "spec:undo" },
   { "keep.c/is_known/state_same_content2", "spec:undo" },
   { "keep.c/rescue/rescue_directory", "spec:transaction_rescue" },
@@ -119,16 +119,16 @@ local rows = {
   { "run/run.is_alive/process.same", "spec:run" },
   { "run/run.open/core.lock.acquire", "spec:run" },
   { "seal/seal.open/seal.check", "spec:seal" },
-  { "server/owned/end_leftovers/process.same", "spec:server" },
-  { "server/owned/find_by/process.same", "spec:server" },
-  { "server/owned/send/process.same", "spec:server" },
+  { "server/owned/end_leftovers/process.same", "spec:second_look:had started" },
+  { "server/owned/find_by/process.same", "spec:second_look:only waits for" },
+  { "server/owned/send/process.same", "spec:second_look:before a signal" },
   { "server/owned/wait_gone/process.same", "spec:server" },
   { "stage.c/enqueue/transaction_ready", "spec:journal", "spec:undo", "spec:transaction" },
   { "state/sequence_of/seal.check", "spec:state" },
   { "transaction.c/l_rescue/transaction_rescue", "spec:transaction_rescue" },
   { "tree.c/tree_sync/durable_sync_all", "spec:durability" },
   { "undo.c/begin_undo/journal_sync", "order:rollback" },
-  { "undo.c/find_again/state_same_content", "spec:transaction_lost" },
+  { "undo.c/find_again/state_same_content", "spec:second_look:takes no other" },
   { "undo.c/find_old/state_same_content", "spec:transaction_lost" },
   { "undo.c/find_old/state_same_content2", "spec:transaction_lost" },
   { "undo.c/look_at/transaction_is", "spec:integration/race:tells where" },
@@ -212,7 +212,8 @@ local by_site
 local function all_sites()
   if by_site then return by_site end
   by_site = {}
-  for pattern, guards in pairs({ ["^runtime/.*%.c$"] = c_guards, ["^lua/.*%.lua$"] = lua_guards }) do
+  local all = { ["^runtime/.*%.c$"] = c_guards, ["^lua/.*%.lua$"] = lua_guards }
+  for pattern, guards in pairs(all) do
     local names = {}
     for name in pairs(guards) do names[#names + 1] = name end
     for _, path in ipairs(sources.list(pattern)) do
@@ -300,7 +301,7 @@ local function mutant_of(row)
   end
   local guard = name:match("([^/]*)$"):gsub("%d+$", "")
   local site = all_sites()[name]
-  return { name = name, file = site and site.file, 
+  return { name = name, file = site and site.file,
     becomes = row.becomes or c_guards[guard] or lua_guards[guard],
     caught_by = caught_by }
 end

@@ -50,6 +50,21 @@ local OWN = {
 -- ---------------------------------------------------------------------------------------------
 -- The installation
 
+local tempdir, made = helper.tempdir, {}
+
+--- Lets everything that is made from now on be in a directory, which somebody else removes.
+---@param directory string
+function nemesis.stay_in(directory)
+  helper.tempdir = function(base) return tempdir(base or directory) end
+end
+
+--- Ends what installations have left alive, whatever became of their case, and removes them.
+function nemesis.clean()
+  for _, s in ipairs(made) do nemesis.end_strays(s) end
+  made = {}
+  helper.clean()
+end
+
 --- An installation of the first release with a person's files, and a source with the second one.
 ---@param options { first: table?, second: table? }? further files of the releases
 ---@return table s as of tiny.new; `mark` is in the environment of every process that it starts
@@ -65,6 +80,7 @@ function nemesis.new(options)
   local python = s.target .. "/venv/bin/python"
   helper.write(python, assert(helper.read("spec/faults/python.sh")))
   s.mark = core.system.uuid()
+  made[#made + 1] = s
   s.environment.PIP_NEMESIS_MARK = s.mark
   s.environment.PIP_NEMESIS = s.root .. "/while-pip-installs"
   s.old_commit = nemesis.git(s, "rev-parse", "HEAD~1")

@@ -9,6 +9,7 @@
 --   rollback   of the same
 --   undo       the rollback of a completed upgrade
 --   restore    of a whole backup, after changes by hand
+--   served     an upgrade of an installation whose server runs, over HTTP; slower than the others
 --
 -- A scenario s has: name, root, project, target, installation (its folder's name), source,
 -- executable, environment, argv (the command under fault, without the executable), old, new
@@ -243,6 +244,27 @@ local function wreck(s)
   assert(killed.hit, "the upgrade was not killed")
 end
 
+-- The server of the tests of the real thing. What is called venv/bin/python runs it with that as its
+-- name, by which it is known.
+local FIXTURE = "spec/fixtures/mcp_server/"
+local SERVING = [[
+#!/bin/bash
+case "$*" in
+  "-m mcp_server "*) exec -a "$0" PYTHON -B "$@" ;;
+esac
+]]
+
+-- A release with that server.
+local function with_server(release, version)
+  local files = {}
+  for path, data in pairs(release) do files[path] = data end
+  for name in lfs.dir(FIXTURE) do
+    if name:find("%.py$") then files["mcp_server/" .. name] = read(FIXTURE .. name) end
+  end
+  files["mcp_server/__init__.py"] = files["mcp_server/__init__.py"]:gsub("1%.0%.0", version)
+  return files
+end
+
 local makers = {}
 
 makers.upgrade = ready
@@ -302,6 +324,18 @@ function makers.restore(s)
   os.remove(s.target .. "/standards/development/rules.md")
   s.user = { "app.py" }
   s.argv, s.kind = { "backup", "restore", name, "--yes" }, "restore"
+end
+
+function makers.served(s)
+  install(s)
+  commit(s, with_server(RELEASES[2], "2.0.0"))
+  local python = succeed(s, { "python3", "-c", "import sys; print(sys.executable)" })
+  local script = SERVING:gsub("PYTHON", (python:gsub("%%", "%%%%"))) .. PYTHON
+  write(s.target .. "/venv/bin/python", script)
+  praxlua(s, "upgrade", "--source", s.source)
+  commit(s, with_server(RELEASES[3], "3.0.0"))
+  s.argv = { "upgrade", "--source", s.source }
+  s.server = { old = "2.0.0", new = "3.0.0" }
 end
 
 -- ---------------------------------------------------------------------------------------------
@@ -378,13 +412,18 @@ local function make(name, root)
   s.known = known_sessions(s)
   s.user_times = judge.ask("times", { root = s.project, paths = s.user })
   s.old = judge.listing(s, "old", true)
+  if s.server then judge.ask("start_server", { target = s.target, environment = s.environment }) end
   learn_new(s)
   return s
 end
 
 local function with_reset(s)
   function s.reset()
+    if s.server then judge.ask("stop_servers", { project = s.project }) end
     judge.ask("copy", { source = s.saved, destination = s.root, names = s.copied })
+    if s.server then
+      judge.ask("start_server", { target = s.target, environment = s.environment })
+    end
     if s.wrecked_at then wreck(s) end
   end
   s.reset()

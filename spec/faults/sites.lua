@@ -1,7 +1,7 @@
 --- Finds and replaces calls in sources: where the mutants of mutants.lua go.
 --
--- A site is one call of a guard (a function whose calls protect something): the file, the function it
--- is in, the name of the guard, and its number among the calls of that guard in that function.
+-- A site is one call of a guard (a function whose calls protect something): the file, the function
+-- it is in, the name of the guard, and its number among the calls of that guard in that function.
 local sources = require("spec.support.sources")
 
 local sites = {}
@@ -15,8 +15,8 @@ local function code_of(path, text)
   return path:find("%.lua$") and code_of_lua(text) or sources.code_of_c(text)
 end
 
--- The name of the function whose definition begins with this line, if it is one. Only what begins in
--- the first column is looked at.
+-- The name of the function whose definition begins with this line, if it is one. Only what begins
+-- in the first column is looked at.
 local function defined(line)
   return line:match("^local function ([%w_]+)") or line:match("^function ([%w_.:]+)")
     or line:match("^[%a_][%w_ *]-([%a_][%w_]*)%(")

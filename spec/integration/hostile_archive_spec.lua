@@ -15,6 +15,15 @@ local CLASSES = {
   ["special file"] = 22, ["symlink then write"] = 24, ["trailing data"] = 10, ["traversal"] = 20,
   ["truncated"] = 15, ["two archives"] = 1,
 }
+-- Archives that are whole in themselves and only not what a manifest can say. Every other one that
+-- is refused is refused already by who reads it.
+local LEFT_TO_THE_MANIFEST = {}
+for name in ([[
+  odd-name.256 odd-name.git-hook odd-name.nul-in-manifest odd-name.our-own
+  odd-name.outside-the-scope pax-size.larger pax-size.smaller trailing-data.second-archive
+  trailing-data.second-frame truncated.tar-1024 truncated.tar-512
+]]):gmatch("%S+") do LEFT_TO_THE_MANIFEST[name] = true end
+
 local SECONDS = 2 -- of CPU time, on a machine that is busy; a quiet one needs half of it
 local KILOBYTES = 64 * 1024
 
@@ -74,6 +83,26 @@ describe("a hostile backup #uncounted", function()
 
   it("is tried in every class that there is", function()
     for class in pairs(results) do assert.is_number(CLASSES[class], class) end
+  end)
+
+  it("is refused by who reads the archive, whatever a manifest says", function()
+    local to = helper.tempdir()
+    local limits = { max_bytes = 1 << 20, max_entries = 4000 }
+    for _, cases in pairs(results) do
+      for _, case in ipairs(cases) do
+        local archive = ("%s/cases/%s/backup.tar.zst"):format(root, case.name)
+        if case.expect == "refused" then
+          local found, _, code = core.archive.read(archive, limits)
+          local bad = code == "EBADARCHIVE" or code == "EFBIG"
+          local said = case.name .. (found and ": it is read" or "")
+          assert(bad == not LEFT_TO_THE_MANIFEST[case.name], said)
+          if bad then
+            helper.fails(code, core.archive.extract(archive, to, limits))
+            assert.same({}, core.tree.list(to), case.name)
+          end
+        end
+      end
+    end
   end)
 
   it("with another archive in it is extracted only into an empty folder", function()

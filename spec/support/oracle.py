@@ -312,6 +312,8 @@ VARYING = (
 OWN_HASH = (re.compile(rb'"[0-9a-f]{64}"'), b'"<hash>"')
 NUMBER = (re.compile(rb"\b\d+\.\d+(e[-+]?\d+)?\b|\b\d{2,}\b"), b"<number>")
 TEMPORARY = re.compile(rb"\.px-\d+-\d+")
+# What a server leaves that is killed while it writes its state file.
+SERVER_TEMPORARY = re.compile(rb"\.mcp_server_state\.\d+\.tmp\Z")
 PROCESS = re.compile(rb"child-\d+")
 # The names that may stay under the target's own folders once no session is open.
 SETTLED = (
@@ -431,6 +433,8 @@ class Service:
         the listing by this name, for `compare`."""
         root = os.fsencode(root)
         found = listing(root, os.fsencode(target), times, all)
+        for path in [p for p in found["tree"] if SERVER_TEMPORARY.search(os.fsencode(p))]:
+            del found["tree"][path]
         for entry in (*found["tree"].values(), *found["venv"].values()):
             if times:  # a number of so many digits does not survive every reader of JSON
                 entry["mtime"] = str(entry["mtime"])
@@ -568,9 +572,44 @@ class Service:
     def remove(self, path):
         shutil.rmtree(path)
 
-    def run(self, argv, directory, environment, timeout=60):
+    def start_server(self, target, environment):
+        """Starts the server of an installation and waits until it answers."""
+        project = os.path.dirname(target)
+        argv = [target + "/venv/bin/python", "-m", "mcp_server", "--transport", "http"]
+        own = {**environment, "PYTHONPATH": target, "PROJECT_ROOT": project}
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+        subprocess.Popen(argv, cwd=project, env=own, stderr=subprocess.DEVNULL, **quiet)
+        until = time.monotonic() + 10
+        while not os.path.exists(target + "/.mcp_server_state.json"):
+            if time.monotonic() > until:
+                raise TimeoutError("the server does not start")
+            time.sleep(0.01)
+        return ask(target)
+
+    def await_servers(self, root):
+        """Waits until only servers work in a folder: the tools of a killed praxlua end with it."""
+        until = time.monotonic() + 5
+        while any("mcp_server" not in process["command"] for process in processes(root)):
+            if time.monotonic() > until:
+                raise TimeoutError("a tool lives on")
+            time.sleep(0.01)
+
+    def stop_servers(self, project):
+        """Ends every server that works in a project."""
+        for process in processes(project):
+            if "mcp_server" in process["command"]:
+                os.kill(process["pid"], signal.SIGKILL)
+        self._left()
+
+    def ask(self, target):
+        try:
+            return ask(target)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            return {"problem": "%s: %s" % (type(error).__name__, error)}
+
+    def run(self, argv, directory, environment, timeout=60, spare=None):
         """Runs a program to its end. `left`: processes of it that are still alive a moment later;
-        they are killed."""
+        they are killed, but for those with `spare` in their command."""
         out, err = os.memfd_create("out"), os.memfd_create("err")
         began = time.monotonic()
         try:
@@ -589,12 +628,14 @@ class Service:
         finally:
             os.close(out)
             os.close(err)
-        answer["left"] = self._left()
+        answer["left"] = self._left(spare)
         return answer
 
-    def _left(self):
+    def _left(self, spare=None):
         until = time.monotonic() + 1.0
-        while (left := children()) and time.monotonic() < until:
+        while left := [p for p in children() if not spare or spare not in p["command"]]:
+            if time.monotonic() > until:
+                break
             time.sleep(0.01)
         for process in left:
             os.kill(process["pid"], signal.SIGKILL)
@@ -608,9 +649,11 @@ def serve():
         verb = request.pop("verb")
         try:
             answer = {"answer": getattr(service, verb)(**request)}
-        except Exception as error:  # told to the caller, who fails
+        except (Exception, SystemExit) as error:  # told to the caller, who fails
             answer = {"error": "%s: %s: %s" % (verb, type(error).__name__, error)}
         print(json.dumps(answer), flush=True)
+    for process in children():
+        os.kill(process["pid"], signal.SIGKILL)
     return 0
 
 

@@ -7,6 +7,8 @@ local lfs = require("lfs")
 
 local cancel, system = core.cancel, core.system
 
+local SOON = 5 -- seconds: a fraction of one here, more where the machine is busy
+
 local directory
 
 -- A file of `mib` MiB that takes no room on the disk.
@@ -164,28 +166,29 @@ describe("core.cancel", function()
 
   for name, call in pairs({
     ["hash of a big file"] = "return core.hash.file(%q)",
-    ["copy of a big file"] = "for i = 1, 1000 do local r, m, c = core.tree.copy(%q, %q .. i) "
+    ["copy of a big file"] = "for i = 1, 100 do local r, m, c = core.tree.copy(%q, %q .. i) "
       .. "if not r then return r, m, c end core.tree.remove(%q .. i) end",
     ["archive of a big file"] = "return core.archive.create(%q .. '.new', %q, { 'big' })",
   }) do
-    it("ends the " .. name .. " within a second of a signal, and nothing is left", function()
+    it("ends the " .. name .. " soon after a signal, and nothing is left", function()
       local big = big_file("big", name:find("hash") and 20000 or 2000)
       local before = paths()
       local arguments = name:find("archive") and { big, directory } or { big, big, big }
-      assert.is_true(signalled(call, table.unpack(arguments)) < 1)
+      assert.is_true(signalled(call, table.unpack(arguments)) < SOON)
       assert.same(before, paths())
     end)
   end
 
-  it("ends the listing and the copying of many files within a second of a signal", function()
+  it("ends the listing and the copying of many files soon after a signal", function()
     local tree = many_files("tree", 3000)
     local seconds = signalled(
-      "while true do local r, m, c = core.tree.list(%q) if not r then return r, m, c end end", tree)
-    assert.is_true(seconds < 1)
-    seconds = signalled("while true do local r, m, c = core.tree.copy(%q, %q) "
-      .. "if not r then return r, m, c end core.tree.remove(%q) end", tree, tree .. "-copy",
+      "while core.system.monotonic() - began < 20 do "
+        .. "local r, m, c = core.tree.list(%q) if not r then return r, m, c end end", tree)
+    assert.is_true(seconds < SOON)
+    seconds = signalled("while core.system.monotonic() - began < 20 do "
+      .. "local r, m, c = core.tree.copy(%q, %q) if not r then return r, m, c end core.tree.remove(%q) end", tree, tree .. "-copy",
       tree .. "-copy")
-    assert.is_true(seconds < 1)
+    assert.is_true(seconds < SOON)
     assert.is_nil(lfs.attributes(tree .. "-copy"))
   end)
 end)

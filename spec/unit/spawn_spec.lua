@@ -516,6 +516,17 @@ describe("the watcher of a child", function()
     all_die(pids)
   end)
 
+  it("takes the child with it even where praxlua can do nothing about it", function()
+    local praxlua, pids = praxlua_with_family("io.read()")
+    assert(os.execute("kill -STOP " .. praxlua:pid()))
+    assert(system.signal(pids[2], "KILL"))
+    local ended = until_true(function() return not alive(pids[1]) end)
+    assert(os.execute("kill -CONT " .. praxlua:pid()))
+    assert(system.signal(praxlua:pid(), "KILL"))
+    for i = 3, 6 do system.signal(pids[i], "KILL") end -- nobody is left to end them
+    assert.is_true(ended)
+  end)
+
   it("holds nothing but its socket", function()
     local leak <close> = assert(io.open("/dev/null"))
     assert(leak)

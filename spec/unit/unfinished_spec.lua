@@ -267,6 +267,19 @@ describe("An upgrade killed in phase 3", function()
       assert.equal("nothing_to_do", tiny.json(s, { "resume" }).last.status)
     end)
 
+  it("what is lost for good gives way to the restore of any backup", function()
+    assert(core.tree.remove(s.target .. "/.backups"))
+    lose("guide 1\n")
+    assert.equal(5, tiny.json(s, { "rollback" }).code)
+    local made = tiny.event(tiny.json(s, { "backup", "create" }), "result").data
+    local name = made.backup_path:match("([^/]+)/$")
+    local restored = tiny.json(s, { "backup", "restore", name, "--yes" })
+    assert.equal(0, restored.code, restored.stderr)
+    assert.same({ "lost-" .. id }, tiny.names(s, ".upgrade"))
+    assert.equal("failed", tiny.sessions(s)[id].status)
+    assert.equal("nothing_to_do", tiny.json(s, { "resume" }).last.status)
+  end)
+
   it("a newer format is refused, never guessed", function()
     local session = tiny.sessions(s)[id]
     session.format_version = 3

@@ -20,8 +20,7 @@ local UNDER_WAY = {
 }
 
 -- Git leaves it to the file system when what it wrote reaches the disk; after a power cut a branch
--- could be an empty file. So it is told to sync (git before 2.36 does not know that, and passes over
--- it).
+-- could be an empty file. So it is told to sync. (Git before 2.36 passes over that.)
 local DURABLE = "core.fsync=all"
 
 -- `input` is for the commands that read paths from their standard input.

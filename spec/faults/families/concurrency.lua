@@ -15,7 +15,7 @@
 local core = require("praxlua.core")
 local edits = require("spec.faults.edits")
 local frozen = require("spec.faults.frozen")
-local helper = require("spec.support.helper")
+local nemesis = require("spec.faults.nemesis")
 local orphans = require("spec.faults.orphans")
 local person = require("spec.faults.person")
 local reused = require("spec.faults.reused")
@@ -69,10 +69,14 @@ function kinds.stopped(c) return stopped.one(c.random) end
 function concurrency.one(c, item)
   local words = {}
   for word in item.case:gmatch("[^:]+") do words[#words + 1] = word end
+  nemesis.stay_in(c.directory)
   local began = core.system.monotonic()
-  local problems, count = kinds[words[1]](c, table.unpack(words, 2))
-  -- The scenes of edits.lua live as long as the process.
-  if words[1] ~= "edit" then helper.clean() end
+  local ok, problems, count = xpcall(kinds[words[1]], debug.traceback, c, table.unpack(words, 2))
+  if not ok then problems = { problems } end
+  if words[1] ~= "edit" then
+    nemesis.clean()
+    c.memory.upgrade, c.memory.failing, c.memory.undo = nil, nil, nil -- the scenes of edits.lua
+  end
   return { problems = problems, count = count or 0, seconds = core.system.monotonic() - began }
 end
 
@@ -86,6 +90,7 @@ end
 ---  their number
 function concurrency.count(c, item)
   if item.what == "scenario" then return { count = frozen.calls(c.scenario(item.name)) } end
+  nemesis.stay_in(c.directory)
   local near = {}
   for i, call in ipairs(edits.calls(c.memory, item.name)) do near[i] = edits.is_near(call) end
   return { near = near }
@@ -126,7 +131,8 @@ local HOPELESS = { ["stranger:all"] = true, ["stranger:asleep"] = true }
 local function add_orphans(items, c)
   for _, shape in ipairs(orphans.SHAPES) do
     for _, tool in ipairs(orphans.TOOLS) do
-      add(items, "orphan", tool, shape, "none", "now")
+      -- Only a tool that leaves somebody behind comes to its end by itself.
+      if shape == "leaves" then add(items, "orphan", tool, shape, "none", "now") end
       if tool ~= "pip" then add(items, "orphan", tool, shape, "main", "now") end
     end
     for _, killer in ipairs(orphans.KILLERS) do

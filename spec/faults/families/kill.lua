@@ -6,10 +6,11 @@
 --
 -- Two moments are one state of the disk, and one case is run for both, where one call's end and
 -- the next one's beginning have nothing between them, and before and after a call that changes no
--- file (fsync, flock). Of moments that lead to the same state by the judge's digest, the first is
--- judged.
+-- file (fsync, flock). A part of those is run all the same. Of moments that lead to the same state
+-- by the judge's digest, the first is judged.
 local judge = require("spec.faults.judge")
 local scenarios = require("spec.faults.scenarios")
+local tracer = require("spec.faults.tracer")
 
 local kill = {
   name = "kill",
@@ -18,7 +19,9 @@ local kill = {
 
 local VERBS = { "resume", "rollback" }
 local SAMPLE = 60 -- cases
+local FOLDED_SHARE = 40 -- one of so many moments that are the same as another one is tried
 local TOOLS_SAMPLE = 40 -- calls of tools, a scenario
+local SERVED_SAMPLE = { host = 40, tools = 16 } -- calls of `served`, which is slow
 
 -- Tools write beside the project as well: git into its repository.
 local function trace(s, options)
@@ -30,6 +33,7 @@ end
 local function calls_of(s, who)
   s.reset()
   local counted = trace(s, { mode = "count", log = true, who = who })
+  tracer.finish(counted) -- ends a server that was started
   assert(counted.code == s.code, counted.stderr)
   local calls = {}
   for i, call in ipairs(counted.calls) do
@@ -49,6 +53,16 @@ function kill.count(c, item)
   return { host = calls_of(s, "host"), tools = calls_of(s, "tools"), all = calls_of(s, "all") }
 end
 
+-- Brings what a kill has left to its end.
+local function judged(c, s, item)
+  local state = judge.digest(s)
+  if not c.claim(table.concat({ item.scenario, item.verb, state }, "-")) then
+    return { problems = {}, outcome = "same", state = state }
+  end
+  local problems, outcome = judge.recover(s, item.verb, { again = c.random(8) == 1 or nil })
+  return { problems = problems, outcome = outcome, state = state }
+end
+
 --- Kills one run, and brings what is left to its end.
 ---@param c table
 ---@param item { scenario: string, who: string, n: integer, mode: string, verb: string }
@@ -56,17 +70,18 @@ end
 function kill.one(c, item)
   local s = c.scenario(item.scenario)
   s.reset()
-  local killed = trace(s, { mode = item.mode, at = math.tointeger(item.n), who = item.who })
+  -- A server that was started lives on when praxlua is killed, and so does not when the machine is.
+  local killed = trace(s, { mode = item.mode, at = math.tointeger(item.n), who = item.who,
+    leader_only = s.server and item.who == "host" })
   if not killed.hit then -- git does not always do the same
+    tracer.finish(killed)
     local problems = item.who == "host" and { "the call was not reached" } or {}
     return { problems = problems, outcome = "missed" }
   end
-  local state = judge.digest(s)
-  if not c.claim(table.concat({ item.scenario, item.verb, state }, "-")) then
-    return { problems = {}, outcome = "same", state = state }
-  end
-  local problems, outcome = judge.recover(s, item.verb, { again = c.random(8) == 1 or nil })
-  return { problems = problems, outcome = outcome, state = state }
+  if s.server then judge.ask("await_servers", { root = s.root }) end
+  local ok, result = xpcall(judged, debug.traceback, c, s, item)
+  tracer.finish(killed)
+  return ok and result or error(result, 0)
 end
 
 -- ---------------------------------------------------------------------------------------------
@@ -88,28 +103,20 @@ local function interrupted(calls)
   return found
 end
 
---- The moments at which a run is killed, and how many more they stand for.
+--- The moments at which a run is killed, and those that are the same states of the disk as these.
 ---@param calls { kind: string, result: integer }[]
 ---@param followed table<integer, boolean> calls after which a tool acts
 ---@return { n: integer, mode: string }[] moments
----@return integer folded
+---@return { n: integer, mode: string }[] folded
 function kill.moments(calls, followed)
-  local found, folded = {}, 0
+  local found, folded = {}, {}
+  local function add(list, n, mode) list[#list + 1] = { n = n, mode = mode } end
   for n, call in ipairs(calls) do
     local previous = calls[n - 1]
-    if previous and FILES_STAY[previous.kind] and not followed[n - 1] then
-      folded = folded + 1
-    else
-      found[#found + 1] = { n = n, mode = "before" }
-    end
-    if call.kind == "write" and call.result > 1 then
-      found[#found + 1] = { n = n, mode = "torn" }
-    end
-    if n == #calls or followed[n] then
-      found[#found + 1] = { n = n, mode = "after" }
-    else
-      folded = folded + 1
-    end
+    local is_same = previous and FILES_STAY[previous.kind] and not followed[n - 1]
+    add(is_same and folded or found, n, "before")
+    if call.kind == "write" and call.result > 1 then add(found, n, "torn") end
+    add((n == #calls or followed[n]) and found or folded, n, "after")
   end
   return found, folded
 end
@@ -131,12 +138,18 @@ local function cases_of(c, names, counted)
     details.calls[name], details.calls_of_tools[name] = #calls.host, #calls.tools
     local list, folded = kill.moments(calls.host, interrupted(calls))
     local from = scenarios.own_part(name, of_host)
+    if name == "served" and not c.only then list = c.some(list, SERVED_SAMPLE.host) end
+    -- That a moment is the same as another one is tried, too.
+    local tried = c.only and folded or c.some(folded, #folded // FOLDED_SHARE)
+    table.move(tried, 1, #tried, #list + 1, list)
     for _, moment in ipairs(list) do
       if moment.n >= from then add_cases(items, name, "host", moment) end
     end
-    details.folded = details.folded + #VERBS * folded
+    details.folded = details.folded + #VERBS * (#folded - #tried)
     list = kill.moments(calls.tools, {})
-    list = c.only and list or c.some(list, TOOLS_SAMPLE)
+    if not c.only then
+      list = c.some(list, name == "served" and SERVED_SAMPLE.tools or TOOLS_SAMPLE)
+    end
     for _, moment in ipairs(list) do add_cases(items, name, "tools", moment) end
   end
   return items, details
@@ -147,6 +160,10 @@ end
 ---@return table result
 function kill.run(c)
   local names = scenarios.chosen(c.only)
+  if not c.only and c.share ~= "sample" then
+    names = table.move(names, 1, #names, 1, {})
+    names[#names + 1] = "served"
+  end
   local items, details = cases_of(c, names, c.each_scenario(names, "count"))
   if c.share == "sample" and not c.only then items = c.some(items, SAMPLE) end
   local bad, states, cases = {}, {}, 0
