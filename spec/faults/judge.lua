@@ -377,6 +377,25 @@ local function nothing_open(s, version, problems)
   append(problems, judge.settled(s, version))
 end
 
+--- What is wrong with commands that only look: they work on whatever a fault has left, and change
+--- nothing.
+---@param s table
+---@return string[] problems
+function judge.look(s)
+  local problems = {}
+  judge.exact(s, "looked at")
+  for _, argv in ipairs({ { "status" }, { "backup", "list" }, { "upgrade", "--source", s.source,
+    "--dry-run" } }) do
+    local result = judge.run(s, argv)
+    append(problems, result.problems, command(argv) .. ": ")
+    local changed = judge.ask("compare", { a = "looked at", b = judge.exact(s) })
+    if #changed > 0 then
+      problems[#problems + 1] = ("%s changed %s"):format(command(argv), some_of(changed))
+    end
+  end
+  return problems
+end
+
 --- The command that a person runs to go on or back; nil where no session is open.
 ---@param s table
 ---@param verb string "resume" or "rollback"

@@ -76,16 +76,17 @@ local function some(c, list, count)
   return chosen
 end
 
--- Everything a family may use: share, seed, jobs, directory (empty, its own), only, say(text),
--- random(n) (1 to n) and some(list, count), by the seed, reseed(text), map(items, name),
--- claim(name), each_scenario(names, name) (a map that CASE does not narrow), memory (a table of
--- this process), scenario(name), which opens one only once in a process and hands it to the
--- families after this one: begin with s.reset().
+-- Everything a family may use: share, seed, jobs, directory (empty, its own), only (CASE), one
+-- (whether that is one case), say(text), random(n) (1 to n) and some(list, count), by the seed,
+-- reseed(text), map(items, name), claim(name), each_scenario(names, name) (a map that CASE does not
+-- narrow), memory (a table of this process), scenario(name), which opens one only once in a process
+-- and hands it to the families after this one: begin with s.reset().
 local function context_of(family, given)
   local c = { memory = {}, family = family.name, say = function(text) say("    %s", text) end }
   for name, value in pairs(given) do c[name] = value end
   c.claim = claims(c.base)
   c.reseed = function(text) math.randomseed(c.seed, salt_of(family.name .. text)) end
+  c.one = c.only ~= nil and not c.only:find("*", 1, true)
   c.random = function(n) return math.random(n) end
   c.some = function(list, count) return some(c, list, count) end
   c.scenario = function(name)

@@ -1,5 +1,5 @@
 --- SIGINT, SIGTERM and SIGHUP, at seeded moments of every phase, in the middle of what takes long,
--- and again during the rollback: the exit code tells the first one, everything is as before, nothing
+-- and again during the rollback: the exit code tells the first, everything is as before, nothing
 -- is left running.
 local command = require("spec.support.command")
 local core = require("praxlua.core")

@@ -398,21 +398,35 @@ def broken_seal(path):
     return None
 
 
-def children():
-    """The live processes below this one; those that have ended are waited for."""
+def child_ids():
+    """The processes whose parent is this one, ended ones too."""
+    try:  # not every kernel has it
+        with open("/proc/self/task/%d/children" % os.getpid()) as data:
+            return [int(word) for word in data.read().split()]
+    except OSError:
+        pass
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open("/proc/%s/stat" % name, "rb") as data:
                 fields = data.read().rpartition(b")")[2].split()
-            if int(fields[1]) == os.getpid():
-                with open("/proc/%s/cmdline" % name, "rb") as data:
+        except OSError:
+            continue
+        if int(fields[1]) == os.getpid():
+            found.append(int(name))
+    return found
+
+
+def children():
+    """The live processes below this one; those that have ended are waited for."""
+    found = []
+    for pid in child_ids():
+        try:
+            if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                with open("/proc/%d/cmdline" % pid, "rb") as data:
                     command = text(data.read().replace(b"\0", b" ").strip())
-                if fields[0] == b"Z":
-                    os.waitpid(int(name), os.WNOHANG)
-                else:
-                    found.append({"pid": int(name), "command": command})
-        except (OSError, IndexError):
+                found.append({"pid": pid, "command": command})
+        except OSError:
             continue
     return found
 

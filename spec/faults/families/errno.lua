@@ -138,7 +138,7 @@ end
 local function cases_of(c, names, counted)
   local items, places, details = {}, {}, { calls = {}, places = 0 }
   -- One case may be any of them all.
-  local all = c.share == "all" or c.only and not c.only:find("*", 1, true)
+  local all = c.share == "all" or c.one
   for i, scenario in ipairs(names) do
     details.calls[scenario] = #counted[i]
     for n = scenarios.own_part(scenario, counted), #counted[i] do

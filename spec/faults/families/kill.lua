@@ -59,7 +59,9 @@ local function judged(c, s, item)
   if not c.claim(table.concat({ item.scenario, item.verb, state }, "-")) then
     return { problems = {}, outcome = "same", state = state }
   end
+  local looked = c.random(10) == 1 and judge.look(s) or {}
   local problems, outcome = judge.recover(s, item.verb, { again = c.random(8) == 1 or nil })
+  table.move(looked, 1, #looked, #problems + 1, problems)
   return { problems = problems, outcome = outcome, state = state }
 end
 
@@ -138,16 +140,16 @@ local function cases_of(c, names, counted)
     details.calls[name], details.calls_of_tools[name] = #calls.host, #calls.tools
     local list, folded = kill.moments(calls.host, interrupted(calls))
     local from = scenarios.own_part(name, of_host)
-    if name == "served" and not c.only then list = c.some(list, SERVED_SAMPLE.host) end
+    if name == "served" and not c.one then list = c.some(list, SERVED_SAMPLE.host) end
     -- That a moment is the same as another one is tried, too.
-    local tried = c.only and folded or c.some(folded, #folded // FOLDED_SHARE)
+    local tried = c.one and folded or c.some(folded, #folded // FOLDED_SHARE)
     table.move(tried, 1, #tried, #list + 1, list)
     for _, moment in ipairs(list) do
       if moment.n >= from then add_cases(items, name, "host", moment) end
     end
     details.folded = details.folded + #VERBS * (#folded - #tried)
     list = kill.moments(calls.tools, {})
-    if not c.only then
+    if not c.one then
       list = c.some(list, name == "served" and SERVED_SAMPLE.tools or TOOLS_SAMPLE)
     end
     for _, moment in ipairs(list) do add_cases(items, name, "tools", moment) end
