@@ -12,6 +12,7 @@ local phases = require("praxlua.phases")
 local restore = require("praxlua.restore")
 local rollback = require("praxlua.rollback")
 local run = require("praxlua.run")
+local server = require("praxlua.server")
 local state = require("praxlua.state")
 
 local engine = {}
@@ -363,6 +364,8 @@ function engine.resume_with(r, session_id)
   if not r.phases then return { exit_code = 3, status = "refused", message = message } end
   r.session.metadata.owner = run.owner()
   announce(r, true)
+  ok, message = server.revive(r.ctx)
+  if not ok then r.ctx.warn("the upgraded server could not be started again: " .. message) end
   return execution.run(r)
 end
 

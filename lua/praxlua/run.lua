@@ -164,7 +164,7 @@ function run.open(options, ui)
     target = target, project = project, target_name = name, lock = lock, options = options,
     emit = ui.emit, ask = ui.ask,
   }
-  run.sweep(r)
+  if not options.dry_run then run.sweep(r) end
   r.noted = trace.note(target)
   return r
 end

@@ -415,6 +415,25 @@ function server.restart_server(ctx, options)
   }
 end
 
+--- For a run that goes on after a kill: the upgraded server, which the session started and which is
+--- gone since (the machine, or somebody, ended everything), is started again.
+---@param ctx table
+---@return true|nil
+---@return string? message
+---@return string? code
+function server.revive(ctx)
+  local upgraded = ctx.session.phase_artifacts["3"]
+  if not upgraded or upgraded.server_restarted ~= true then return true end
+  state_file.put_back(ctx)
+  local found, reason = server.find(ctx)
+  if found or reason ~= owned.NOT_RUNNING then return true end
+  local started, problem, code = server.start(ctx, {
+    transport = (ctx.session.metadata.server or {}).transport,
+  })
+  if not started then return nil, problem, code end
+  return true
+end
+
 --- Brings the server back to what it was, for a rollback: call it when the old code is in place.
 --- The old process, if it still runs, is left alone; a later one is stopped, for it runs the new
 --- code.

@@ -272,9 +272,14 @@ end
 -- The server answers, and is of the version that the installation is.
 local function server_is_right(s, version)
   local answer = judge.ask("ask", { target = s.target })
-  if answer.version == s.server[version] and answer.state_version == answer.version then return {} end
+  local is_right = answer.version == s.server[version] and answer.state_version == answer.version
+  if is_right then return {} end
   return { ("the installation is %s, its server %s"):format(version,
     answer.problem or tostring(answer.version)) }
+end
+
+local function leftovers(s)
+  return judge.ask("leftovers", { project = s.project, target = s.installation })
 end
 
 --- What may not be there once no session is open: files, processes, sessions that say otherwise.
@@ -284,9 +289,7 @@ end
 function judge.settled(s, version)
   local problems = {}
   local function wrong(...) problems[#problems + 1] = string.format(...) end
-  for _, path in ipairs(judge.ask("leftovers", { project = s.project, target = s.installation })) do
-    wrong("left behind: %s", path)
-  end
+  for _, path in ipairs(leftovers(s)) do wrong("left behind: %s", path) end
   append(problems, processes_left(s))
   if s.server then append(problems, server_is_right(s, version)) end
   append(problems, sessions_agree(s, version))
@@ -360,9 +363,8 @@ local function wrong_end(s, verb, may, result, version, difference)
   end
 end
 
--- No session is open: the installation is one of the two versions, and stays it. What a session
--- that is over has left is swept by whatever command comes first.
-local function nothing_open(s, version, problems)
+-- What a session that is over has left is swept by whatever command comes first.
+local function swept(s, version, problems)
   local first = judge.run(s, { "resume" })
   append(problems, first.problems, "`praxlua resume`: ")
   if first.code ~= 0 or first.last.status ~= "nothing_to_do" then
@@ -373,8 +375,6 @@ local function nothing_open(s, version, problems)
     problems[#problems + 1] = ("`praxlua resume`: the installation is no longer %s: %s"):format(
       version, now or difference)
   end
-  again(s, { "resume" }, problems)
-  append(problems, judge.settled(s, version))
 end
 
 --- What is wrong with commands that only look: they work on whatever a fault has left, and change
@@ -432,7 +432,9 @@ function judge.recover(s, verb, options)
     again(s, second_of(verb, open, version), problems)
     append(problems, judge.settled(s, version))
   elseif before then
-    nothing_open(s, before, problems)
+    if #leftovers(s) > 0 then swept(s, before, problems) end
+    again(s, { "resume" }, problems)
+    append(problems, judge.settled(s, before))
   else
     return { "no session is open; " .. difference }, "neither"
   end

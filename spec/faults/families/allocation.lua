@@ -164,14 +164,29 @@ end
 local ABORTED = { [-6] = "abort", [-9] = "kill" }
 
 -- The end that praxlua can come to where no memory is left even to end in order: as good as a kill.
+-- libarchive and lua-cjson end the process by themselves.
 local function gave_up(result)
-  return ABORTED[result.code] or result.code == 70 and "exit 70"
-    or result.code == 127 and "the linker" -- before main
+  if ABORTED[result.code] then return ABORTED[result.code] end
+  if result.code == 1 and result.stderr:find("Fatal Internal Error in libarchive", 1, true) then
+    return "libarchive"
+  end
+  if result.code == 255 and result.stderr:find("\nOut of memory\n") then return "lua-cjson" end
+  return result.code == 70 and result.stderr:find("memory", 1, true) and "exit 70" or nil
+end
+
+-- What is wrong with how the command ended. An error that is about memory may be one of our own
+-- code's internal errors.
+local function ending(result)
+  local problems, last = judge.ending(result)
+  for i = #problems, 1, -1 do
+    if problems[i]:find(" with a trace: .*memory") then table.remove(problems, i) end
+  end
+  return problems, last
 end
 
 -- What is wrong with a result that was given.
 local function wrong_end(s, result)
-  local problems, last = judge.ending(result)
+  local problems, last = ending(result)
   local version, difference = judge.version(s)
   local said = ("exit %s, %s: %s"):format(tostring(result.code), tostring(last.status),
     tostring(last.message))
@@ -194,7 +209,7 @@ end
 -- A verification says that the backup is whole, or that it could not be done; never that it is
 -- damaged. Nothing is changed.
 local function verified(s, result)
-  local problems, last = judge.ending(result)
+  local problems, last = ending(result)
   local said = ("exit %s: %s"):format(tostring(result.code), tostring(last.message))
   if result.code ~= 0 and result.code ~= 1 then problems[#problems + 1] = said end
   if result.code == 1 and tostring(last.message):find("damaged") then

@@ -8,6 +8,7 @@
 --
 -- A case is SCENARIO:SYNC:CUT:KIND:NUMBER:VERB: after the SYNC-th full sync and CUT calls, the
 -- state of that kind (model.states), for the change of that number.
+local lfs = require("lfs")
 local model = require("spec.faults.model")
 local power = require("spec.faults.power")
 local scenarios = require("spec.faults.scenarios")
@@ -100,12 +101,16 @@ local function unexplained(m, s, entries)
   return wrong
 end
 
--- The tree of a base image, read through a mount that stays for as long as its model is used.
+-- The tree of a base image, read through a mount that stays for as long as its model is used. It is
+-- not mounted on the tmpfs of the images: if that went first, it and the loop devices would keep
+-- each other for ever.
 local function open_base(u, stretch, i)
-  local image, point = ("%s/base-%d"):format(u.ram, i), ("%s/base-%d.at"):format(u.ram, i)
-  assert(require("lfs").mkdir(point))
+  local name = "/base-" .. i
+  local image, point = u.ram .. name, u.job.directory .. name
+  assert(lfs.mkdir(point))
   volume.copy(stretch.image, image)
   volume.mount(KIND, image, point)
+  u.bases[#u.bases + 1] = point
   return volume.list(point)
 end
 
@@ -224,6 +229,7 @@ function family.unit(u, job)
   local cuts, result = power.record(u)
   u.another_boot()
   local list = stretches(u, cuts, result.calls)
+  u.bases = {}
   models(u, list)
   local found = {
     cases = 0, bad = power.array({}), states = power.array({}),
@@ -236,6 +242,7 @@ function family.unit(u, job)
   for _, one in ipairs(chosen) do
     if found.cases < count then try(u, found, list, one, seen) end
   end
+  for _, point in ipairs(u.bases) do volume.unmount(point) end
   return found
 end
 

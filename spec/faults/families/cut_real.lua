@@ -22,7 +22,7 @@ local VERBS = { "resume", "rollback" }
 -- How many cuts of a unit are looked at (nil: all), and how many are done again by a shutdown.
 local SHARES = {
   full = { scenarios = scenarios.NAMES, shutdowns = 8 },
-  sample = { scenarios = { "upgrade", "undo" }, cuts = 6, shutdowns = 1 },
+  sample = { scenarios = { "upgrade", "undo" }, cuts = 5, shutdowns = 1 },
 }
 
 function family.run(c)

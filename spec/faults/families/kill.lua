@@ -177,7 +177,8 @@ function kill.run(c)
     if #result.problems > 0 then
       bad[#bad + 1] = { case = item.case, why = table.concat(result.problems, "\n") }
     end
-    details.outcomes[result.outcome] = (details.outcomes[result.outcome] or 0) + 1
+    local outcome = item.verb .. ": " .. result.outcome
+    details.outcomes[outcome] = (details.outcomes[outcome] or 0) + 1
     states[item.scenario .. (result.state or "")] = true
   end
   table.sort(bad, function(a, b) return a.case < b.case end)

@@ -19,7 +19,7 @@ local tracer = require("spec.faults.tracer")
 
 local family = {
   name = "mutation",
-  floor = { full = { cases = 80, states = 80 }, sample = { cases = 4, states = 4 } },
+  floor = { full = { cases = 100, states = 100 }, sample = { cases = 4, states = 4 } },
 }
 
 local SAMPLE = 4 -- mutants
