@@ -10,8 +10,8 @@
 **                                             more reaches the device, not even its own journal
 **   volume sync POINT                         makes everything durable
 **   volume copy FROM TO                       copies a file with its holes
-**   volume cut FROM DIRECTORY NUMBER NAME     the same, to DIRECTORY/DIGEST unless that is there, and
-**                                             adds "NUMBER NAME DIGEST" to DIRECTORY/cuts
+**   volume cut FROM DIRECTORY NUMBER NAME     the same, to DIRECTORY/DIGEST unless that is there,
+**                                             and adds "NUMBER NAME DIGEST" to DIRECTORY/cuts
 **   volume fill POINT BYTES [INODES]          leaves BYTES free (and INODES), see fill()
 **   volume free POINT                         prints the bytes and inodes that are left
 **   volume replay POINT PLAN                  carries out a list of changes, see replay()
@@ -323,9 +323,9 @@ static int cut_to(int dir, const char *path, long long size) {
     return rc;
 }
 
-/* Makes a file, a directory (`target` is ".") or a link. An inode is used again when its file is gone,
-** the lowest free number first: where a certain number is wanted (not 0), those below it are taken by
-** probes, which stay until the end of the plan. */
+/* Makes a file, a directory (`target` is ".") or a link. An inode is used again when its file is
+** gone, the lowest free number first: where a certain number is wanted (not 0), those below it are
+** taken by probes, which stay until the end of the plan. */
 static int create(int dir, const char *path, const char *target, unsigned long wanted) {
     static unsigned probes;
     for (int tries = 0;; tries++) {
@@ -387,10 +387,10 @@ static int change(int dir, char **word, const size_t *size) {
     return -1;
 }
 
-/* A plan has one change a line: a verb and its words, divided by blanks, bytes as %XX where they are
-** no plain letter. Paths are relative to POINT, INODE is the number wanted, 0 for any:
-**   create P INODE · mkdir P INODE · symlink P TARGET INODE · rename A B · link A B · clear P ·
-**   chmod P OCTAL · truncate P SIZE · write P OFFSET DATA */
+/* A plan has one change a line: a verb and its words, divided by blanks, bytes as %XX where they
+** are no plain letter. Paths are relative to POINT, INODE is the number wanted, 0 for any:
+**   create P INODE, mkdir P INODE, symlink P TARGET INODE, rename A B, link A B, clear P,
+**   chmod P OCTAL, truncate P SIZE, write P OFFSET DATA */
 static int replay(const char *point, const char *plan) {
     int dir = open(point, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     FILE *lines = fopen(plan, "re");
@@ -490,8 +490,8 @@ static int list_in(FILE *out, int dir, const char *name, const char *path) {
     return rc;
 }
 
-/* One line for each path, parents first: type (d f l o), mode, inode, size, digest of the content or
-** target or "-", "/" and the path; with %XX for bytes that are no plain letter. */
+/* One line for each path, parents first: type (d f l o), mode, inode, size, digest of the content
+** or target or "-", "/" and the path; with %XX for bytes that are no plain letter. */
 static int list(const char *point, bool digest) {
     char *text = NULL;
     size_t size = 0;

@@ -85,7 +85,7 @@ describe("The judge of the fault campaigns", function()
       "mkdir .praxis-os/.backups/.partial-1") },
     { "a folder of a session", "left behind: .*%.upgrade", AFTER:format(
       "mkdir -p .praxis-os/.upgrade/x") },
-    { "a state file that cannot be read", "the state file", AFTER:format(
+    { "a state file that cannot be read", "has no seal", AFTER:format(
       "for f in .praxis-os/.cache/state/*.json; do echo >> $f; done; echo { > $f") },
     { "a state file that is not what was sealed", "json is not what was sealed", AFTER:format(
       "sed -i 's/completed/rolled_bk/' .praxis-os/.cache/state/*.json") },

@@ -164,22 +164,24 @@ end
 local ABORTED = { [-6] = "abort", [-9] = "kill" }
 
 -- The end that praxlua can come to where no memory is left even to end in order: as good as a kill.
--- libarchive and lua-cjson end the process by themselves.
+-- libarchive and lua-cjson end the process by themselves; OpenSSL 3.0 crashes when it cannot load its
+-- provider.
 local function gave_up(result)
   if ABORTED[result.code] then return ABORTED[result.code] end
-  if result.code == 1 and result.stderr:find("Fatal Internal Error in libarchive", 1, true) then
-    return "libarchive"
-  end
-  if result.code == 255 and result.stderr:find("\nOut of memory\n") then return "lua-cjson" end
-  return result.code == 70 and result.stderr:find("memory", 1, true) and "exit 70" or nil
+  local function said(text) return result.stderr:find(text, 1, true) ~= nil end
+  if result.code == 1 and said("Fatal Internal Error in libarchive") then return "libarchive" end
+  if result.code == 255 and said("Out of memory\n") then return "lua-cjson" end
+  if result.code == -11 and result.where:find("^libcrypto") then return "libcrypto" end
+  return result.code == 70 and said("memory") and "exit 70" or nil
 end
 
--- What is wrong with how the command ended. An error that is about memory may be one of our own
--- code's internal errors.
+-- What is wrong with how the command ended. Want of memory may come up in our own code as an
+-- internal error, with a trace.
 local function ending(result)
   local problems, last = judge.ending(result)
+  local memory = (result.stdout .. result.stderr):find("memory", 1, true)
   for i = #problems, 1, -1 do
-    if problems[i]:find(" with a trace: .*memory") then table.remove(problems, i) end
+    if memory and problems[i]:find(" with a trace: ", 1, true) then table.remove(problems, i) end
   end
   return problems, last
 end
