@@ -14,9 +14,9 @@ struct copy {
     long long files, bytes;    /* regular files made, and the bytes in them; hard links add none */
 };
 
-/* Gathers the tree and copies it; can be cancelled (cancel.h). Returns 0, or -1 with errno and the
-** failure noted in the walk (walk_push_failure); what was made is left for the caller to remove when
-** `begun` is set. */
+/* Gathers the tree and copies it; can be cancelled (cancel.h). Returns 0, or -1 with errno and
+** the failure noted in the walk (walk_push_failure); what was made is left for the caller to remove
+** when `begun` is set. */
 int copy_tree(struct copy *c);
 
 /* Starts and ends the struct's life. */

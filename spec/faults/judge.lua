@@ -155,7 +155,7 @@ function judge.ending(result)
   if not DOCUMENTED[code] then wrong("exit %d is not documented", code) end
   local said = result.stdout .. result.stderr
   local trace = said:match("stack traceback:[^\n]*") or said:match("internal error[^\n]*")
-    or said:match("lua: [^\n]*") or said:match("Sanitizer[^\n]*")
+    or said:match("[%w_]%.lua:%d+:[^\n]*") or said:match("Sanitizer[^\n]*")
   if trace then wrong("exit %d with a trace: %s", code, trace) end
   if last.event ~= "finished" then
     wrong("exit %d without a last event: %s", code, result.stderr:sub(-300))
@@ -245,13 +245,17 @@ local function sessions_agree(s, version)
 end
 
 -- The project's own commits: those from before, and one more after an upgrade, unless git refused
--- (a git that was killed leaves its locks).
+-- (a git that was killed leaves its locks). It stays when a completed upgrade is undone.
 local function commit_is_right(s, version)
+  local may_stay = version == "new"
+  for _, session in pairs((judge.sessions(s))) do
+    may_stay = may_stay or session.kind == "restore" and session.status == "completed"
+  end
   local result = judge.ask("run", {
     argv = { "git", "rev-list", "--left-right", "--count", s.head .. "...HEAD" },
     directory = s.project, environment = s.environment,
   })
-  return result.stdout == "0\t0\n" or version == "new" and result.stdout == "0\t1\n"
+  return result.stdout == "0\t0\n" or may_stay and result.stdout == "0\t1\n"
 end
 
 -- Processes that work in the scenario's folders; its server is one, where it has one.

@@ -244,8 +244,8 @@ local function wreck(s)
   assert(killed.hit, "the upgrade was not killed")
 end
 
--- The server of the tests of the real thing. What is called venv/bin/python runs it with that as its
--- name, by which it is known.
+-- The server of the tests of the real thing. What is called venv/bin/python runs it with that as
+-- its name, by which it is known.
 local FIXTURE = "spec/fixtures/mcp_server/"
 local SERVING = [[
 #!/bin/bash

@@ -13,8 +13,8 @@
 ** their mutating calls would fail.
 **
 ** The log is lines of fields, NAME=VALUE, separated by tabs; each byte of a value that is no
-** printable ASCII, and the percent sign, is written as %XX. Bytes that were written go to FILE.data,
-** one after the other; data_at and data_size say where.
+** printable ASCII, and the percent sign, is written as %XX. Bytes that were written go to
+** FILE.data, one after the other; data_at and data_size say where.
 */
 #define _GNU_SOURCE
 #include "mutating.h"

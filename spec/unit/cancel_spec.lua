@@ -186,8 +186,8 @@ describe("core.cancel", function()
         .. "local r, m, c = core.tree.list(%q) if not r then return r, m, c end end", tree)
     assert.is_true(seconds < SOON)
     seconds = signalled("while core.system.monotonic() - began < 20 do "
-      .. "local r, m, c = core.tree.copy(%q, %q) if not r then return r, m, c end core.tree.remove(%q) end", tree, tree .. "-copy",
-      tree .. "-copy")
+      .. "local r, m, c = core.tree.copy(%q, %q) if not r then return r, m, c end "
+      .. "core.tree.remove(%q) end", tree, tree .. "-copy", tree .. "-copy")
     assert.is_true(seconds < SOON)
     assert.is_nil(lfs.attributes(tree .. "-copy"))
   end)

@@ -14,7 +14,7 @@ local BUILD = os.getenv("B") or "build"
 
 local allocation = {
   name = "allocation",
-  floor = { full = { cases = 700 }, sample = { cases = 30 } },
+  floor = { full = { cases = 650 }, sample = { cases = 30 } },
 }
 
 -- Cases of each scenario: { main process, workers, with sanitizers }; in a sample, of all together.
@@ -164,8 +164,8 @@ end
 local ABORTED = { [-6] = "abort", [-9] = "kill" }
 
 -- The end that praxlua can come to where no memory is left even to end in order: as good as a kill.
--- libarchive and lua-cjson end the process by themselves; OpenSSL 3.0 crashes when it cannot load its
--- provider.
+-- libarchive and lua-cjson end the process by themselves; OpenSSL 3.0 crashes when it cannot load
+-- its provider.
 local function gave_up(result)
   if ABORTED[result.code] then return ABORTED[result.code] end
   local function said(text) return result.stderr:find(text, 1, true) ~= nil end

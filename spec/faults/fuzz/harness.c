@@ -1,6 +1,6 @@
 /*
-** harness.c: the common half of the fuzz program: its targets, findings, a scratch directory and Lua
-** states that notice what costs too much.
+** harness.c: the common half of the fuzz program: its targets, findings, a scratch directory and
+** Lua states that notice what costs too much.
 **
 ** The program is linked with libFuzzer (make fuzz), or with replay.c, which runs the committed
 ** inputs and a few mutations of them in any sanitized build (make test). Which target runs is said
