@@ -82,6 +82,9 @@ static int load_record(void *context, uint32_t kind, uint64_t sequence, payload 
             return -1;
         }
         t->disposable = payload_get_string(p);
+        if (t->disposable && *t->disposable &&
+            (strchr(t->disposable, '/') || !path_is_normal(t->disposable, strlen(t->disposable))))
+            rc = -1; /* no name of a folder */
         break;
     case RECORD_BATCH:
         rc = load_batch(t, sequence, p);

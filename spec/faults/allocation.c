@@ -5,8 +5,8 @@
 ** linker's --wrap): there it reaches our own code, Lua and what is linked with it.
 **
 ** Environment:
-**   ALLOCATION_FILE    of at least SHARED bytes; counts and hits are written into it as they happen,
-**                      so that they survive any end. Without it nothing is done.
+**   ALLOCATION_FILE    of HEADER and LOGGED bytes; counts and hits are written into it as they
+**                      happen, so that they survive any end. Without it nothing is done.
 **   ALLOCATION_AT      number of the allocation that fails, from 1; 0 or absent: none
 **   ALLOCATION_STICKY  1: it and all later ones
 **   ALLOCATION_OVER    bytes: each allocation of more fails
@@ -21,6 +21,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <spawn.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -33,18 +34,19 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { OBJECTS = 32, NAME = 48, LOGGED = 4 * 1024 * 1024, SHARED = 4096 + LOGGED };
+enum { OBJECTS = 32, NAME = 48, HEADER = 4096, LOGGED = 4 * 1024 * 1024 };
 
-/* The file. The Lua side reads it with string.unpack: keep the order. */
+/* The beginning of the file. The Lua side reads it with string.unpack: keep the order. At HEADER
+** follows an object, by its number, for each of the first LOGGED allocations. */
 typedef struct shared {
     _Atomic uint64_t count, hits;
     char where[NAME];            /* the object that the first hit came from */
     char objects[OBJECTS][NAME]; /* as numbered in the log, from 0 */
-    char unused[4096 - 16 - NAME - OBJECTS * NAME];
-    uint8_t log[LOGGED]; /* an object for each allocation, the first LOGGED of them */
 } shared;
+_Static_assert(sizeof(shared) <= HEADER, "the log begins behind it");
 
 static shared *state; /* NULL: nothing is done in this process */
+static uint8_t *object_log;
 static pid_t owner;
 static uint64_t fail_at, over;
 static bool sticky, logging;
@@ -69,17 +71,17 @@ static void copy_name(char to[NAME], const char *name) {
     memcpy(to, name, size);
 }
 
-static void note(uint64_t number, const void *caller) {
+static void note(uint64_t nth, const void *caller) {
     const char *name = object_of(caller);
     uint8_t object = 0;
-    if (number > LOGGED)
+    if (nth > LOGGED)
         return;
     while (object < OBJECTS - 1 && *state->objects[object] &&
            strncmp(state->objects[object], name, NAME - 1) != 0)
         object++;
     if (!*state->objects[object])
         copy_name(state->objects[object], name);
-    state->log[number - 1] = object;
+    object_log[nth - 1] = object;
 }
 
 /* Whether this allocation fails. errno is set then. */
@@ -90,10 +92,10 @@ static bool fails(size_t size, const void *caller) {
         state = NULL;
         return false;
     }
-    uint64_t number = atomic_fetch_add(&state->count, 1) + 1;
+    uint64_t nth = atomic_fetch_add(&state->count, 1) + 1;
     if (logging)
-        note(number, caller);
-    bool hit = fail_at && (number == fail_at || (sticky && number > fail_at));
+        note(nth, caller);
+    bool hit = fail_at && (nth == fail_at || (sticky && nth > fail_at));
     hit = hit || (over && size > over);
     if (!hit)
         return false;
@@ -229,7 +231,7 @@ __attribute__((constructor)) static void begin(void) {
     int fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return;
-    void *map = mmap(NULL, SHARED, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *map = mmap(NULL, HEADER + LOGGED, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);
     if (map == MAP_FAILED)
         return;
@@ -238,5 +240,6 @@ __attribute__((constructor)) static void begin(void) {
     sticky = number("ALLOCATION_STICKY");
     logging = number("ALLOCATION_LOG");
     owner = own_pid();
+    object_log = (uint8_t *)map + HEADER;
     state = map;
 }

@@ -1,6 +1,7 @@
 /*
 ** http.c: fuzz target "http": the answer of a server, received by core.http over a socket. The
-** first byte chooses how it comes; the rest is what the server sends before it closes the connection.
+** first byte chooses how it comes; the rest is what the server sends before it closes the
+** connection.
 **   bits 0-2  into so many pieces it is cut, with a moment between them
 **   bit 3     the request has a callback
 **   bit 4     which ends it at the second piece

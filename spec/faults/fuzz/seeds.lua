@@ -204,6 +204,51 @@ local function conversations()
     .. "Content-Length: 0\r\n\r\n")
 end
 
+-- ---- journals ---------------------------------------------------------------------------------
+
+-- A real journal as records of the target's form.
+local function records_of(journal)
+  local parts, at = {}, 1
+  while at <= #journal do
+    local length, kind = string.unpack("<I4I4", journal, at)
+    parts[#parts + 1] = string.pack("<Bs2", kind, journal:sub(at + 32, at + 31 + length))
+    at = at + 32 + length
+  end
+  return table.concat(parts)
+end
+
+-- Every kind of change in a tree like that of journal.c, and an undo of the last batch.
+local function journals()
+  local root = helper.tempdir()
+  helper.tree(root, { a = "a", ["d/b"] = "d/b", ["venv/c"] = "venv/c" })
+  assert(core.file.mkdir(root .. "/d/empty"))
+  local t = assert(core.transaction.open(root, "t", { create = true, disposable = "__pycache__" }))
+  assert(t:put("a", { data = "new" }))
+  assert(t:put("new", { data = "new", mode = 420 }))
+  assert(t:mkdir("made"))
+  assert(t:symlink("link", "a"))
+  assert(t:remove("d/b"))
+  assert(t:rmdir("d/empty"))
+  assert(t:mode("venv", 448))
+  assert(t:apply())
+  assert(t:checkpoint("a checkpoint"))
+  local number, name = t:stage()
+  assert(core.tree.copy(root .. "/venv", root .. "/t/" .. name))
+  assert(t:exchange("venv", number))
+  assert(t:apply())
+  local journal = assert(helper.read(root .. "/t/journal"))
+  seed("journal", "raw", char(0) .. journal)
+  seed("journal", "torn", char(8) .. journal)
+  seed("journal", "records", char(1) .. records_of(journal))
+  seed("journal", "looked-through", char(3) .. records_of(journal))
+  helper.write(root .. "/a", "somebody's\n")
+  assert(t:rewind())
+  assert(t:commit())
+  seed("journal", "undone", char(5) .. records_of(assert(helper.read(root .. "/t/journal"))))
+  t:close()
+  helper.clean()
+end
+
 -- ---- other documents ---------------------------------------------------------------------------
 
 local function documents()
@@ -243,4 +288,5 @@ workers()
 archives()
 git_output()
 conversations()
+journals()
 documents()
