@@ -34,7 +34,7 @@ tool("gcc: no warning in any C file",
 tool("cppcheck: no finding", "cppcheck --quiet --std=c11 --language=c --platform=unix64 "
   .. "--enable=warning,style,performance,portability --inline-suppr --error-exitcode=1 "
   .. "--suppress=variableScope --suppress=constParameterCallback "
-  .. "-DPRAXLUA_COVERAGE -Iruntime -I" .. quote(build .. "/lint/generated")
+  .. "-DPRAXLUA_COVERAGE -D__x86_64__ -Iruntime -I" .. quote(build .. "/lint/generated")
   .. " runtime spec/faults/*.c")
 
 tool("luacheck: no warning in any Lua file",

@@ -6,6 +6,7 @@ local helper = require("spec.support.helper")
 local json = require("praxlua.json")
 local lfs = require("lfs")
 local manifest = require("praxlua.backup.manifest")
+local seal = require("praxlua.seal")
 
 local out = assert(arg[1], "where to?")
 
@@ -251,12 +252,19 @@ end
 
 -- ---- other documents ---------------------------------------------------------------------------
 
+-- A sealed document in its three forms: whole, without a seal, and to be sealed by the target.
+local function sealed(target, dict)
+  seed(target, "sealed", char(0) .. seal.encode(dict, 1))
+  seed(target, "unsealed", char(0) .. json.encode(dict, { pretty = true }))
+  seed(target, "to-seal", char(1) .. json.encode(dict, { pretty = true }):gsub("\n}$", ""))
+end
+
 local function documents()
   seed("json", "values", '{"a":[1,-2.5e3,true,false,null,"\\u00e4\\n",[],{}],"b":"\\udbff\\udfff"}')
   seed("json", "large", "[9007199254740993, 1e308, 123456789012345678901234567890]")
   seed("json", "nested", ("["):rep(31) .. ("]"):rep(31))
-  seed("lock", "whole", json.encode({ format_version = 1, pid = 4711, host = "h",
-    session_id = "12345678-1234-4234-8234-123456789abc", started_at = "2025-10-08T10:30:45Z" }))
+  sealed("lock", { format_version = 2, pid = 4711, host = "h",
+    session_id = "12345678-1234-4234-8234-123456789abc", started_at = "2025-10-08T10:30:45Z" })
   seed("server_state", "http", json.encode({ version = "1.0.0", transport = "http", port = 4242,
     host = "127.0.0.1", path = "/mcp", url = "http://127.0.0.1:4242/mcp", pid = 4711,
     started_at = "2025-10-08T10:30:45Z", project = { name = "p", root = "/p" } }))
@@ -264,23 +272,23 @@ local function documents()
     .. "Source Commit: 0123abcd\nUpdated By: praxlua\nPrevious Version: unknown\n"
     .. "Current Version: 1.0.0\nversion_updated=2025-10-08T10:30:45Z\ncommit=0123abcd\n")
   seed("version", "short", "1.2.3\r\n")
-  seed("installed", "whole", json.encode({ format_version = 1, version = "1.0.0",
+  sealed("installed", { format_version = 2, version = "1.0.0",
     commit = ("0123456789"):rep(4), layout = "praxis-os", files = {
       ["standards/universal/a.md"] = { checksum = "sha256:" .. ("0123456789abcdef"):rep(4),
         size = 1, last_updated = "2025-10-08", mode = "644" },
-      ["workflows/link"] = { checksum = "link:target", size = 0 } } }, { pretty = true }))
+      ["workflows/link"] = { checksum = "link:target", size = 0 } } })
   seed("gitignore", "mine", char(0) .. "node_modules/\n*.log \n\n# mine\n.praxis-os/.cache/\n")
   seed("gitignore", "section", char(0) .. "a\r\n\r\n# prAxIs OS - Ephemeral content (do not commit)"
     .. "\r\n.praxis-os/venv/\r\n\r\nb\r\n")
   seed("gitignore", "document", char(1) .. "# Ignore\n\n## Required Entries\n\n```gitignore\n# c\n"
     .. ".praxis-os/.cache/  # ephemeral\n\n.praxis-os/venv/\n```\n\n## Other\n")
   for name, text in pairs(PIP) do seed("pip", name, text) end
-  seed("state", "whole", json.encode({ format_version = 1, workflow_type = "praxis_os_upgrade_v1",
+  sealed("state", { format_version = 2, workflow_type = "praxis_os_upgrade_v1",
     session_id = "12345678-1234-4234-8234-123456789abc", target_file = "mcp_server",
     current_phase = 1, completed_phases = json.array({ 0 }),
     completed = json.array({ "pre-flight-checks" }), phase_artifacts = { ["0"] = { ok = true } },
     status = "in_progress", metadata = { from_version = "1.0.0" },
-    started_at = "2025-10-08T10:30:45Z", updated_at = "2025-10-08T10:30:46Z" }, { pretty = true }))
+    started_at = "2025-10-08T10:30:45Z", updated_at = "2025-10-08T10:30:46Z" })
 end
 
 frames()

@@ -110,13 +110,25 @@ function targets.json(input)
   assert(not text:find("[%c]"), "a control character in what was encoded")
 end
 
+-- The document of an input. Odd mode: what is missing of it is its end, and it gets the right seal.
+local function document_of(input)
+  local mode, text = split_mode(input)
+  if mode % 2 == 0 then return text end
+  local head, length
+  repeat -- as many digits as the length needs
+    length = head and #head + 79 or 0
+    head = ('%s,\n  "sequence": 1,\n  "length": %d,\n'):format(text, length)
+  until #head + 79 == length
+  return head .. '  "sha256": "' .. core.hash.sha256(head) .. '"\n}\n'
+end
+
 local SESSION = "12345678-1234-4234-8234-123456789abc"
 
 --- The state of a session, as a file of the target; then the list of all of them.
 function targets.state(input)
   local path = assert(state.path(scratch, SESSION))
   ensure(path:match("^(.*)/"))
-  write(path, input)
+  write(path, document_of(input))
   local session, message, code = state.load_state(scratch, SESSION)
   if session then
     assert(state.session.to_dict(session), "a session that was read cannot be written")
@@ -163,7 +175,7 @@ end
 
 --- .installed-manifest.json of a target, and what it says of a path.
 function targets.installed(input)
-  write(scratch .. "/" .. base.MANIFEST, input)
+  write(scratch .. "/" .. base.MANIFEST, document_of(input))
   local found, message, code = base.read_manifest(scratch)
   if found == nil then return is_failure(found, message, code) end
   if found == false then return end -- none
@@ -178,7 +190,7 @@ end
 
 --- The lock's text.
 function targets.lock(input)
-  write(scratch .. "/.upgrade-lock", input)
+  write(scratch .. "/.upgrade-lock", document_of(input))
   local found = lock_text.read(scratch)
   assert(found == nil or type(found) == "table")
 end
