@@ -212,7 +212,7 @@ describe("A signal #uncounted in the middle of", function()
       local reached = i < 3 and says("backing up") or function(run)
         return events_of(run)[1] and phase_began(run, 3)
       end
-      local pause = math.random() * 0.4
+      local pause = math.random() * 0.05 -- all of it takes but some tenths of a second
       interrupt(NAMES[1 + i % 3], function(run)
         return reached(run) and core.system.sleep(pause)
       end)
