@@ -111,7 +111,7 @@ end
 function cases.boot(problems)
   local s, run, tool = at_work()
   for _, stray in ipairs(nemesis.strays(s)) do
-    if stray.pid ~= tool then os.execute(("kill -STOP %d"):format(stray.pid)) end
+    if stray.pid ~= tool then os.execute(("kill -STOP %d 2> /dev/null"):format(stray.pid)) end
   end
   os.execute(("kill -9 %d"):format(run.pid))
   command.wait(run)

@@ -8,14 +8,24 @@ local stopped = {}
 
 local function signal(name, pid) os.execute(("kill -%s %d 2> /dev/null"):format(name, pid)) end
 
+-- Stops the owner: false when it came to its end just before.
+local function stop(run)
+  signal("STOP", run.pid)
+  command.until_true(function()
+    local owner = core.system.process(run.pid)
+    return not owner or owner.state == "T" or owner.state == "Z"
+  end, 5)
+  local owner = core.system.process(run.pid)
+  return owner ~= nil and owner.state == "T"
+end
+
 -- One pause: nobody else gets in, however long it lasts.
 local function pause(s, run, random, problems)
-  signal("STOP", run.pid)
+  if not stop(run) then return end
   local result = nemesis.run(s, ({ nemesis.upgrade(s), { "rollback" }, { "resume" },
     { "backup", "create" } })[random(4)])
   core.system.sleep(random(300) / 1000)
-  local ended = command.until_true(function() return nemesis.has_ended(run) end, 0)
-  nemesis.check(problems, result.code == 6 or ended, "while the owner was stopped: %s",
+  nemesis.check(problems, result.code == 6, "while the owner was stopped: %s",
     nemesis.brief(result))
   nemesis.check(problems, result.seconds < 5, "refused after %.1f s only", result.seconds)
   signal("CONT", run.pid)
