@@ -770,6 +770,21 @@ describe("backup", function()
         echo 'venv/' >> ../.gitignore]]):format(quote(target)))
     end
 
+    it("unpacks nothing else than what was verified a moment before", function()
+      must(("sed -i 's/./x/' %s/config.json"):format(quote(target))) -- as many bytes
+      local other = name_of(create())
+      local extract = core.archive.extract
+      core.archive.extract = function(...) -- luacheck: ignore 122
+        core.archive.extract = extract -- luacheck: ignore 122
+        must(("cd %s/.backups && cp %s/backup.tar.zst %s/backup.tar.zst"):format(quote(target),
+          other, name))
+        return extract(...)
+      end
+      local message = helper.fails("EBADBACKUP", backup.restore_plan(ctx, name))
+      core.archive.extract = extract -- luacheck: ignore 122
+      assert.truthy(message:find("was exchanged while it was read", 1, true))
+    end)
+
     it("plans nothing when nothing changed, and then changes nothing", function()
       local by_path = plan()
       assert.same({}, by_path)

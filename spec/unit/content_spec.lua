@@ -44,6 +44,22 @@ describe("content", function()
     return report, server
   end
 
+  it("takes no server code for upgraded whose checksums are others", function()
+    local validation = require("praxlua.validation")
+    local verify = validation.verify_checksums
+    repository.commit(source, { ["mcp_server/__main__.py"] = "print(2)\n" })
+    local ctx, transaction = start()
+    validation.verify_checksums = function()
+      return { verified = false, problem = "mcp_server/__main__.py differs" }
+    end
+    local result, message, code = content.upgrade_server_code(ctx)
+    validation.verify_checksums = verify
+    transaction:close()
+    assert.is_nil(result)
+    assert.equal("EVERIFY", code)
+    assert.equal("mcp_server/__main__.py differs", message)
+  end)
+
   local function manifest()
     return assert(json.decode(helper.read(target .. "/.installed-manifest.json")))
   end
