@@ -49,10 +49,10 @@ describe("a second look", function()
     local script = directory .. "/leases.py"
     helper.write(script, LEASES)
     local told = helper.output_of("python3 -B %s %s/probe", script, directory)
-    helper.write(directory .. "/root/f", "old")
-    local t <close> = assert(kit.open(directory .. "/root", true))
+    helper.write(directory .. "/tree/f", "old")
+    local t <close> = assert(kit.open(directory .. "/tree", true))
     assert(t:put("f", { data = "new" }))
-    local writer = assert(io.open(directory .. "/root/f", "a"))
+    local writer = assert(io.open(directory .. "/tree/f", "a"))
     assert(t:apply())
     assert(t:commit())
     assert.equal(told == "yes" and 1 or 0, #assert(t:rescue()))
@@ -60,7 +60,7 @@ describe("a second look", function()
   end)
 
   it("takes no other content for the old one, wherever it lies", function()
-    local root = directory .. "/root"
+    local root = directory .. "/tree"
     helper.write(root .. "/f", "old")
     local t <close> = assert(kit.open(root, true))
     assert(t:put("f", { data = "new" }))
