@@ -100,9 +100,10 @@ function commit.commit_changes(ctx, info)
   return true
 end
 
---- Takes this session's commit back, if it is the last one: HEAD goes to its parent and the index
---- is as before for the committed paths; files are the transaction's business. Anything else in
---- the repository is left alone.
+--- Takes this session's commit back, if it is the last one: the branch goes to its parent and the
+--- index is as before for the committed paths; files are the transaction's business. Anything else
+--- in the repository is left alone. The branch needs no lock of the index: one that a killed git
+--- left keeps the paths staged, and is named.
 ---@param ctx table while its changes are still in force
 ---@return function|nil again when git could not do it (it needs some space): tries once more, and
 ---  warns when that fails, too
@@ -113,14 +114,17 @@ function commit.undo(ctx)
   local paths, is_back = paths_to_commit(ctx), false
   local function attempt()
     local problem
-    if not is_back then is_back, problem = git(ctx, "reset", "--quiet", "--soft", "HEAD~1") end
+    if not is_back then is_back, problem = git(ctx, "update-ref", "HEAD", "HEAD~1") end
     if not is_back or paths == "" then return is_back, problem end
     return git_with(ctx, paths, "reset", "--quiet", table.unpack(FROM_INPUT))
   end
   if attempt() then return nil end
   return function()
     local ok, problem = attempt()
-    if not ok then ctx.warn("the upgrade's commit could not be taken back: " .. problem) end
+    if ok then return end
+    ctx.warn(is_back and "the upgrade's commit was taken back, but its paths are still staged: "
+      .. problem .. "; when no git is at work any more, delete .git/index.lock, if it is there, and "
+      .. "run `git reset`" or "the upgrade's commit could not be taken back: " .. problem)
   end
 end
 
