@@ -465,9 +465,15 @@ local function holds_undo(folder)
   return false
 end
 
+-- Whether an open session changed something that only its journal could bring back.
+local function needs_journal(session)
+  return session ~= nil and state.is_active(session)
+    and (has_begun(session) or session.metadata.journal_records ~= nil)
+end
+
 local function load_without_folder(r, session)
   run.attach(r, session)
-  if not has_begun(session) or not state.is_active(session) then
+  if not needs_journal(session) then
     r.loaded = session.session_id
     return true
   end
@@ -481,7 +487,7 @@ local function load_journal(r, session)
   local opened, message, code = run.open_transaction(r, false)
   if not opened then
     if code ~= "ENOENT" then return nil, message, code end
-    if holds_undo(r.folder) then return nil, message, "EBADJOURNAL" end
+    if needs_journal(session) or holds_undo(r.folder) then return nil, message, "EBADJOURNAL" end
     return false
   end
   local records = session and session.metadata.journal_records

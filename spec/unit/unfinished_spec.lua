@@ -141,6 +141,13 @@ describe("An upgrade killed in phase 3", function()
     assert.equal(0, tiny.upgrade(s).code)
   end)
 
+  it("an emptied folder is not taken for one that changed nothing; the backup helps", function()
+    assert(core.tree.remove(folder()))
+    assert(core.file.mkdir(folder() .. "/undo"))
+    assert(core.file.mkdir(folder() .. "/stage"))
+    only_the_backup_helps("journal")
+  end)
+
   it("a plan that is gone or another one is not made anew; rollback helps", function()
     local other = (helper.read(folder() .. "/plan.json"):gsub("%x(%x%x%x%x%x%x%x)", "0%1", 1))
     for _, content in ipairs({ "", "{", "[]", '{"hash": "another"}', other .. " " }) do
