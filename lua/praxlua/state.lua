@@ -275,11 +275,14 @@ function state.save_state(target, session)
   local newest, before = sequence_of(path), sequence_of(path .. state.PREVIOUS)
   local sequence = math.max(newest or 0, before or 0) + 1
   ok, message, code = core.file.mkdir(directory_of(target))
-  if ok and not state.is_active(session) then
-    ok, message, code = write_generation(path .. state.PREVIOUS, session, sequence, false)
-    newest, sequence = nil, sequence + 1
+  if ok and state.is_active(session) then
+    ok, message, code = write_generation(path, session, sequence, newest ~= nil)
+  elseif ok then -- the newest first: what people read says so before what only a fallback reads
+    ok, message, code = write_generation(path, session, sequence + 1, false)
+    if ok then
+      ok, message, code = write_generation(path .. state.PREVIOUS, session, sequence, false)
+    end
   end
-  if ok then ok, message, code = write_generation(path, session, sequence, newest ~= nil) end
   if not ok then return nil, "saving the session: " .. message, code end
   return true
 end
