@@ -559,13 +559,33 @@ describe("report", function()
       local before, head = git("status", "--porcelain"), git("rev-parse", "HEAD")
       assert.is_true(report.commit_changes(ctx))
       helper.write(project .. "/.git/index.lock", "")
-      local again = commit.undo(ctx)
+      commit.undo(ctx)()
       assert.equal(head, (git("rev-parse", "HEAD")))
-      again()
       assert.truthy(ctx.warnings[1]:find("still staged: git reset", 1, true))
       assert.truthy(ctx.warnings[1]:find(".git/index.lock", 1, true))
       assert(os.remove(project .. "/.git/index.lock"))
-      again()
+      git("reset", "--quiet")
+      assert.equal(before, (git("status", "--porcelain")))
+    end)
+
+    it("takes back what was only staged when the run was killed", function()
+      local before, head = git("status", "--porcelain"), git("rev-parse", "HEAD")
+      ctx.folder = project .. "/.praxis-os/.upgrade/session"
+      assert(core.file.mkdir(ctx.folder))
+      local committed = process.run
+      process.run = function(options) -- luacheck: ignore 122
+        for _, word in ipairs(options.argv) do
+          if word == "commit" then error("killed") end
+        end
+        return committed(options)
+      end
+      local ok = pcall(report.commit_changes, ctx)
+      process.run = committed -- luacheck: ignore 122
+      assert.is_false(ok)
+      assert.not_equal(before, (git("status", "--porcelain")))
+      assert.is_nil(commit.undo(ctx))
+      assert.equal(head, (git("rev-parse", "HEAD")))
+      assert(core.tree.remove(ctx.folder))
       assert.equal(before, (git("status", "--porcelain")))
     end)
 

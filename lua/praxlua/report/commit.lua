@@ -77,6 +77,10 @@ local function message_of(ctx, info)
     ctx.session.session_id)
 end
 
+-- Where a session notes that it is about to touch the index: a run that was killed between that and
+-- its commit has to be told from one that never came so far.
+local function mark_of(ctx) return ctx.folder and ctx.folder .. "/committing" end
+
 --- Commits the upgrade in the project's repository, when the user asked for it with --git-commit.
 ---@param ctx table
 ---@param info { to_version: string?, commit: string? }? for the message
@@ -89,7 +93,9 @@ function commit.commit_changes(ctx, info)
   if paths == "" then
     return declined(ctx, "the project's repository ignores everything that was changed")
   end
-  local ok, message = git_with(ctx, paths, "add", "--all", table.unpack(FROM_INPUT))
+  local ok, message = true, nil
+  if mark_of(ctx) then ok, message = core.file.write_atomic(mark_of(ctx), "") end
+  if ok then ok, message = git_with(ctx, paths, "add", "--all", table.unpack(FROM_INPUT)) end
   if not ok then return declined(ctx, message) end
   ok, message = git_with(ctx, paths, "commit", "--quiet", "--only", "--message",
     message_of(ctx, info or {}), table.unpack(FROM_INPUT))
@@ -100,31 +106,41 @@ function commit.commit_changes(ctx, info)
   return true
 end
 
---- Takes this session's commit back, if it is the last one: the branch goes to its parent and the
---- index is as before for the committed paths; files are the transaction's business. Anything else
---- in the repository is left alone. The branch needs no lock of the index: one that a killed git
---- left keeps the paths staged, and is named.
+--- Takes this session's commit back, if it is the last one, and what a killed run had only staged:
+--- the index is as before for the committed paths, the branch goes back to its parent; files are
+--- the transaction's business. Anything else in the repository is left alone. May be repeated.
 ---@param ctx table while its changes are still in force
----@return function|nil again when git could not do it (it needs some space): tries once more, and
----  warns when that fails, too
+---@return function|nil again when git could not do it (it needs some space, and the lock of the
+---  index, which a killed git may have left): tries once more, and warns when that fails, too
 function commit.undo(ctx)
-  local message = git(ctx, "log", "-1", "--format=%B")
-  local mark = "Session: " .. ctx.session.session_id
-  if not message or not message:find(mark, 1, true) then return nil end
-  local paths, is_back = paths_to_commit(ctx), false
-  local function attempt()
-    local problem
-    if not is_back then is_back, problem = git(ctx, "update-ref", "HEAD", "HEAD~1") end
-    if not is_back or paths == "" then return is_back, problem end
-    return git_with(ctx, paths, "reset", "--quiet", table.unpack(FROM_INPUT))
+  local mark = mark_of(ctx)
+  local last, message = git(ctx, "rev-parse", "HEAD"), git(ctx, "log", "-1", "--format=%B")
+  local is_ours = message and message:find("Session: " .. ctx.session.session_id, 1, true)
+  if not is_ours and not (mark and core.file.exists(mark)) then return nil end
+  local paths = paths_to_commit(ctx)
+  -- The index first: as long as the branch ends with our commit, a second try knows what to do.
+  local function unstage()
+    if paths == "" then return true end
+    return git_with(ctx, paths, "reset", "--quiet", is_ours and "HEAD~1" or "HEAD",
+      table.unpack(FROM_INPUT))
   end
-  if attempt() then return nil end
+  local function go_back()
+    if not is_ours then return true end
+    local ok, problem = git(ctx, "update-ref", "HEAD", last .. "~1", last)
+    if ok then is_ours = nil end
+    return ok, problem
+  end
+  if unstage() and go_back() then return nil end
   return function()
-    local ok, problem = attempt()
-    if ok then return end
-    ctx.warn(is_back and "the upgrade's commit was taken back, but its paths are still staged: "
-      .. problem .. "; when no git is at work any more, delete .git/index.lock, if it is there, and "
-      .. "run `git reset`" or "the upgrade's commit could not be taken back: " .. problem)
+    local unstaged, staged_problem = unstage()
+    local ok, problem = go_back()
+    if not ok then
+      ctx.warn("the upgrade's commit could not be taken back: " .. problem)
+    elseif not unstaged then
+      ctx.warn("the upgrade's commit was taken back, but its paths are still staged: "
+        .. staged_problem .. "; when no git is at work any more, delete .git/index.lock, if it is "
+        .. "there, and run `git reset`")
+    end
   end
 end
 
