@@ -564,7 +564,7 @@ describe("report", function()
       assert.truthy(ctx.warnings[1]:find("still staged: git reset", 1, true))
       assert.truthy(ctx.warnings[1]:find(".git/index.lock", 1, true))
       assert(os.remove(project .. "/.git/index.lock"))
-      git("reset", "--quiet")
+      git("reset", "--quiet", "--", ".praxis-os", ".gitignore")
       assert.equal(before, (git("status", "--porcelain")))
     end)
 

@@ -139,7 +139,7 @@ function commit.undo(ctx)
     elseif not unstaged then
       ctx.warn("the upgrade's commit was taken back, but its paths are still staged: "
         .. staged_problem .. "; when no git is at work any more, delete .git/index.lock, if it is "
-        .. "there, and run `git reset`")
+        .. "there, and run: git reset -- " .. ctx.target_name)
     end
   end
 end
