@@ -237,8 +237,12 @@ local function after_internal_error(r, trace)
     result.exit_code, result.status = 3, "refused"
     return result
   end
-  local undone = rollback.open_session(r, "internal error")
-  return undone.success and result or undone
+  local ok, undone = xpcall(rollback.open_session, debug.traceback, r, "internal error")
+  if ok then return undone.success and result or undone end
+  r.emit({ event = "log", level = "critical", message = "internal error: " .. undone })
+  return { exit_code = 5, status = "rollback_failed",
+    message = "an internal error of praxlua ended the run, and another one its rollback",
+    next = "run: praxlua rollback " .. r.session.session_id .. "\nand report the lines above" }
 end
 
 local function with_run(options, ui, action)

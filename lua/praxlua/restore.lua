@@ -247,6 +247,11 @@ local function refused(message, next_step)
   return { exit_code = 3, status = "refused", success = false, message = message, next = next_step }
 end
 
+-- Whether what a person did since may be replaced: then the present state is backed up first.
+local function may_replace(r, metadata)
+  return not metadata.undoes or r.options.on_conflict == "theirs"
+end
+
 -- Why a restore should not even begin; nil when nothing speaks against it.
 local function obstacle(r, metadata)
   local ctx = { target = r.target, project = r.project, target_name = r.target_name }
@@ -254,7 +259,7 @@ local function obstacle(r, metadata)
   local ok, message = backup.verify_backup_integrity(ctx, metadata.backup)
   if ok then held, message = backup.measure(ctx, metadata.backup) end
   if not held then return refused(message, "choose another one of: praxlua backup list") end
-  space, message = validation.check_restore_space(ctx, held, not metadata.undoes)
+  space, message = validation.check_restore_space(ctx, held, may_replace(r, metadata))
   if not space or not space.sufficient then return refused(space and space.problem or message) end
 end
 
@@ -266,7 +271,7 @@ local function begin(r, metadata, server_before)
   metadata.options = { on_conflict = r.options.on_conflict, restart = r.options.restart }
   local session = state.session.new({ metadata = metadata })
   run.attach(r, session)
-  if not metadata.undoes then
+  if may_replace(r, metadata) then
     local made, problem = core.cancel.within(math.huge, backup.create_backup, r.ctx)
     if not made then
       run.forget(r)

@@ -77,6 +77,26 @@ describe("An upgrade", function()
       is_as_before()
     end)
 
+    it("because of an internal error whose rollback ends in another one, says so with 5", function()
+      prepare()
+      local result = tiny.patched_upgrade(s, [[
+        local checkpoint = require("praxlua.checkpoint")
+        local record = checkpoint.record
+        checkpoint.record = function(r, phase, dict)
+          if phase.number == 3 then error("on purpose") end
+          return record(r, phase, dict)
+        end
+        require("praxlua.rollback").undo = function() error("on purpose, too") end
+      ]])
+      assert.equal(5, result.code, result.stderr)
+      local id = tiny.event(result, "session_started").session_id
+      local last = result.events[#result.events]
+      assert.equal("finished", last.event)
+      assert.truthy(last.next:find("praxlua rollback " .. id, 1, true))
+      assert.equal(0, tiny.json(s, { "rollback" }).code)
+      is_as_before()
+    end)
+
     it("because of an internal error before any change, is refused with 3", function()
       prepare()
       local exact = tiny.exact(s)

@@ -93,8 +93,18 @@ describe("The rollback of a completed upgrade", function()
     end)
 
     it("goes back all the same with theirs", function()
-      assert.equal(0, tiny.json(s, { "rollback", "--on-conflict", "theirs" }).code)
+      local known = {}
+      for _, name in ipairs(tiny.names(s, ".backups")) do known[name] = true end
+      local result = tiny.json(s, { "rollback", "--on-conflict", "theirs" })
+      assert.equal(0, result.code)
       is_as_before()
+      local saved
+      for _, name in ipairs(tiny.names(s, ".backups")) do
+        saved = not known[name] and name or saved
+      end
+      assert.truthy(result.last.message:find(saved, 1, true), result.last.message)
+      assert.equal(0, tiny.json(s, { "backup", "restore", saved, "--yes" }).code)
+      assert.equal("edited since\n", tiny.read(s, tiny.GUIDE))
     end)
   end)
 
