@@ -89,22 +89,35 @@ local function says(result, what)
   return (result.stdout .. result.stderr):find(what, 1, true) ~= nil
 end
 
--- What changed, but for dead temporary files being swept out of praxlua's own folders, and the
--- journal being opened.
+-- What is swept out of praxlua's own folders: dead temporary files, records of tools that have
+-- ended, the folder of a transaction that had not begun.
+local SWEPT = { "^missing: .*%.px%-%d", "^missing: .*/child%-%d+ ", "^missing: .*/%.upgrade[/ ]" }
+
+local function is_swept(line)
+  for _, pattern in ipairs(SWEPT) do
+    if line:find(pattern) then return true end
+  end
+  return false
+end
+
+-- What changed, but for that, and the journal being opened.
 local function changes(before, now)
   local found, swept = judge.ask("compare", { a = before, b = now }), false
-  for _, line in ipairs(found) do swept = swept or line:find("^missing: .*%.px%-%d") ~= nil end
+  for _, line in ipairs(found) do swept = swept or is_swept(line) end
   for i = #found, 1, -1 do
     local of_time = found[i]:find(": mtime ") and (swept or found[i]:find("/.upgrade/", 1, true))
-    if found[i]:find("^missing: .*%.px%-%d") or of_time then table.remove(found, i) end
+    if is_swept(found[i]) or of_time then table.remove(found, i) end
   end
   return found
 end
 
--- An unfinished session is refused with the two commands, and nothing is changed by that.
+-- An unfinished session is refused with the two commands, and nothing is changed by that. One that
+-- was over but for clearing up is ended instead; whether it was open is the result.
 local function refused(s, id, problems)
+  local version = judge.version(s)
   judge.exact(s, "before")
   local taker = judge.run(s, s.argv)
+  if version == "new" and taker.code == 0 then return false end
   if taker.code ~= 3 then
     problems[#problems + 1] = ("session %s is open, and an upgrade ends with exit %s: %s"):format(
       id, tostring(taker.code), tostring(taker.last.message))
@@ -118,6 +131,7 @@ local function refused(s, id, problems)
     problems[#problems + 1] = "the refusal changed " .. table.concat(changed, "; ", 1,
       math.min(4, #changed))
   end
+  return true
 end
 
 --- Kills a scenario's command at a call; the next upgrade neither waits nor adopts what it finds,
@@ -133,7 +147,7 @@ function frozen.taken_over(s, n, mode, leader_only)
   local killed = traced(s, { mode = mode, at = n, leader_only = leader_only })
   if not killed.hit then return { "call " .. n .. " was not reached" } end
   local _, open = judge.sessions(s)
-  if open then refused(s, open, problems) end
+  if open and not refused(s, open, problems) then open = nil end
   local argv = { table.unpack(s.argv) }
   argv[#argv + 1] = "--yes"
   local taker = judge.run(s, argv)
