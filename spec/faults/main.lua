@@ -11,6 +11,8 @@
 -- run }, and run(c) returns { cases, states?, bad = { { case, why } }, skipped?, details? }. What
 -- c has is made below, in `context_of`.
 local cjson = require("cjson")
+local command = require("spec.support.command")
+local helper = require("spec.support.helper")
 local lfs = require("lfs")
 
 local LUA = os.getenv("LUA") or "lua5.4"
@@ -19,26 +21,11 @@ local BUILD = os.getenv("B") or "build"
 local ORDER = { "kill", "errno", "double", "cut_model", "cut_real", "full_disk", "concurrency",
   "corruption", "allocation", "mutation" }
 
+local quote, read, write = command.quote, helper.read, helper.write
 local SHARES = { full = true, sample = true, all = true }
 
-local function quote(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
-
-local function read(path)
-  local file = io.open(path, "rb")
-  if not file then return nil end
-  local data = file:read("a")
-  file:close()
-  return data
-end
-
-local function write(path, data)
-  local file = assert(io.open(path, "wb"))
-  assert(file:write(data))
-  assert(file:close())
-end
-
-local function output_of(command)
-  local pipe = assert(io.popen(command))
+local function output_of(line)
+  local pipe = assert(io.popen(line))
   local text = pipe:read("a"):gsub("%s+$", "")
   pipe:close()
   return text

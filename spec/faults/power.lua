@@ -6,6 +6,8 @@
 -- Started as a program, with the path of a job, this is a unit: it calls family.unit(u, job) and
 -- writes what that returns.
 local cjson = require("cjson")
+local command = require("spec.support.command")
+local helper = require("spec.support.helper")
 local judge = require("spec.faults.judge")
 local lfs = require("lfs")
 local scenarios = require("spec.faults.scenarios")
@@ -14,23 +16,8 @@ local volume = require("spec.faults.volume")
 
 local power = {}
 
+local quote, read, write = command.quote, helper.read, helper.write
 local LUA = os.getenv("LUA") or "lua5.4"
-
-local function quote(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
-
-local function read(path)
-  local file = io.open(path, "rb")
-  if not file then return nil end
-  local data = file:read("a")
-  file:close()
-  return data
-end
-
-local function write(path, data)
-  local file = assert(io.open(path, "wb"))
-  assert(file:write(data))
-  assert(file:close())
-end
 
 -- ---------------------------------------------------------------------------------------------
 -- The family's side

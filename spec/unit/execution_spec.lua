@@ -3,6 +3,16 @@ local command = require("spec.support.command")
 local helper = require("spec.support.helper")
 local tiny = require("spec.support.tiny")
 
+-- The engine itself breaks when phase 3 is complete.
+local ENGINE_ERROR = [[
+  local checkpoint = require("praxlua.checkpoint")
+  local record = checkpoint.record
+  checkpoint.record = function(r, phase, dict)
+    if phase.number == 3 then error("on purpose") end
+    return record(r, phase, dict)
+  end
+]]
+
 describe("An upgrade", function()
   local s, before
 
@@ -64,14 +74,7 @@ describe("An upgrade", function()
 
     it("because of an internal error of the engine, is rolled back with 1", function()
       prepare()
-      local result = tiny.patched_upgrade(s, [[
-        local checkpoint = require("praxlua.checkpoint")
-        local record = checkpoint.record
-        checkpoint.record = function(r, phase, dict)
-          if phase.number == 3 then error("on purpose") end
-          return record(r, phase, dict)
-        end
-      ]])
+      local result = tiny.patched_upgrade(s, ENGINE_ERROR)
       assert.equal(1, result.code, result.stderr)
       assert.truthy(result.stderr:find("critical: internal error: .*on purpose"), result.stderr)
       is_as_before()
@@ -79,15 +82,8 @@ describe("An upgrade", function()
 
     it("because of an internal error whose rollback ends in another one, says so with 5", function()
       prepare()
-      local result = tiny.patched_upgrade(s, [[
-        local checkpoint = require("praxlua.checkpoint")
-        local record = checkpoint.record
-        checkpoint.record = function(r, phase, dict)
-          if phase.number == 3 then error("on purpose") end
-          return record(r, phase, dict)
-        end
-        require("praxlua.rollback").undo = function() error("on purpose, too") end
-      ]])
+      local result = tiny.patched_upgrade(s, ENGINE_ERROR
+        .. 'require("praxlua.rollback").undo = function() error("on purpose, too") end')
       assert.equal(5, result.code, result.stderr)
       local id = tiny.event(result, "session_started").session_id
       local last = result.events[#result.events]

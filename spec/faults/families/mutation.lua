@@ -12,6 +12,8 @@
 --
 -- Every catcher has to be green without a mutant first. A case is the name of a mutant.
 local cjson = require("cjson")
+local command = require("spec.support.command")
+local helper = require("spec.support.helper")
 local lfs = require("lfs")
 local mutants = require("spec.faults.mutants")
 local order = require("spec.faults.order")
@@ -24,25 +26,13 @@ local family = {
 
 local SAMPLE = 4 -- mutants
 local SECONDS = 120 -- for one catcher
+local quote, write = command.quote, helper.write
 local LUA = os.getenv("LUA") or "lua5.4"
 local BUILD = os.getenv("B") or "build"
 local COPIED = { "Makefile", "lua", "phases", "rocks", "runtime", "spec", "docs", "README.md",
   "CHANGELOG.md" }
 
-local function quote(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
-
-local function read(path)
-  local file = assert(io.open(path, "rb"))
-  local data = file:read("a")
-  file:close()
-  return data
-end
-
-local function write(path, data)
-  local file = assert(io.open(path, "wb"))
-  assert(file:write(data))
-  assert(file:close())
-end
+local function read(path) return assert(helper.read(path), path) end
 
 local function run(line)
   local pipe = assert(io.popen(line .. " 2>&1"))
