@@ -18,7 +18,7 @@ typedef struct state {
     uint32_t mode;  /* permission bits of a file or directory */
     char *content;  /* file: SHA-256 in hex; link: its target; else NULL. Owned. */
     int64_t time;   /* before: when the file was written, in nanoseconds; 0 if not known */
-    uint64_t inode; /* tells a directory from its copy; after: the staged file's, 0 if not known */
+    uint64_t inode; /* tells a thing from its copy; after: the staged file's; 0 if not known */
 } state;
 
 typedef enum {

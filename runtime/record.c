@@ -15,7 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { FORMAT_VERSION = 2 }; /* 1: one copy of the journal, and no times in it */
+/* 1: one copy of the journal, and no times in it; 2: does not know a copy of the tree */
+enum { FORMAT_VERSION = 3 };
 
 int transaction_failed(transaction *t, const char *step, const char *path) {
     int saved = errno;
@@ -85,6 +86,10 @@ static int load_record(void *context, uint32_t kind, uint64_t sequence, payload 
         if (t->disposable && *t->disposable &&
             (strchr(t->disposable, '/') || !path_is_normal(t->disposable, strlen(t->disposable))))
             rc = -1; /* no name of a folder */
+        if (t->version > 2) {
+            t->origin[0] = payload_get_u64(p);
+            t->origin[1] = payload_get_u64(p);
+        }
         break;
     case RECORD_BATCH:
         rc = load_batch(t, sequence, p);
@@ -175,10 +180,40 @@ static int make_folders(transaction *t, const char *path) {
     return durable_mkdir(t->dir, "stage", 0700) || durable_mkdir(t->dir, "undo", 0700) ? -1 : 0;
 }
 
+/* The numbers by which a copy of the tree is told from the one the transaction was begun in. */
+static int find_origin(const transaction *t, uint64_t origin[2]) {
+    struct stat tree, folder;
+    if (fstat(t->root, &tree) != 0 || fstat(t->dir, &folder) != 0)
+        return -1;
+    origin[0] = tree.st_ino;
+    origin[1] = folder.st_ino;
+    return 0;
+}
+
+/* Where the tree was copied, or the file system numbers its inodes anew at each mount, the numbers
+** in the journal are those of other files: they are forgotten, and the content alone tells. */
+static int forget_strange_inodes(transaction *t) {
+    uint64_t origin[2];
+    if (t->version <= 2)
+        return 0;
+    if (find_origin(t, origin) != 0)
+        return -1;
+    if (origin[0] == t->origin[0] && origin[1] == t->origin[1])
+        return 0;
+    for (size_t b = 0; b < t->batch_count; b++)
+        for (size_t i = 0; i < t->batches[b].count; i++)
+            t->batches[b].changes[i].before.inode = t->batches[b].changes[i].after.inode = 0;
+    return 0;
+}
+
 static int begin(transaction *t, const char *disposable) {
     payload p = {0};
+    if (find_origin(t, t->origin) != 0)
+        return -1;
     payload_u32(&p, FORMAT_VERSION);
     payload_string(&p, disposable);
+    payload_u64(&p, t->origin[0]);
+    payload_u64(&p, t->origin[1]);
     t->version = FORMAT_VERSION;
     t->disposable = strdup(disposable ? disposable : "");
     int rc = t->disposable ? journal_append(&t->log, RECORD_BEGIN, &p) : -1;
@@ -267,7 +302,8 @@ int transaction_open(transaction *t, const char *root, const char *path, bool cr
         errno = ENOENT;
         return transaction_failed(t, "read the journal of", path);
     }
-    if (skip_names(t, t->stage) != 0 || skip_names(t, t->undo) != 0)
+    if (forget_strange_inodes(t) != 0 || skip_names(t, t->stage) != 0 ||
+        skip_names(t, t->undo) != 0)
         return transaction_failed(t, "list the folders of", path);
     if (t->disposable && !*t->disposable) {
         free(t->disposable);

@@ -46,8 +46,9 @@ typedef struct transaction {
     int root, dir, stage, undo; /* descriptors: the tree, this transaction, its two folders */
     journal log;
     digest *hash;
-    uint32_t version; /* of the journal's format */
-    off_t reserved;   /* bytes in the reserve; 0: there is none */
+    uint32_t version;   /* of the journal's format */
+    uint64_t origin[2]; /* inodes of the tree and of the folder when it was begun */
+    off_t reserved;     /* bytes in the reserve; 0: there is none */
     batch *batches;
     size_t batch_count;
     batch queue;             /* not in the journal yet */
@@ -71,7 +72,7 @@ typedef struct transaction {
 
 /* The kinds of journal records; the numbers are on disk. */
 enum {
-    RECORD_BEGIN = 1,      /* format version, disposable name */
+    RECORD_BEGIN = 1,      /* format version, disposable name, inodes of tree and folder */
     RECORD_BATCH = 2,      /* changes */
     RECORD_CHECKPOINT = 3, /* the caller's bytes */
     RECORD_UNDOING = 4,    /* sequence to undo to */

@@ -50,13 +50,16 @@ int transaction_rename_new(int from_dir, const char *from, int to_dir, const cha
 }
 
 /* Under its number after an exchange or removal, under the spare name after the two renames that
-** stand in for an exchange. */
+** stand in for an exchange. In a copy of the tree nobody knows which of two exchanged folders is
+** the original; of a removed one there is only that. */
 int transaction_original(const transaction *t, const change *c, char name[16]) {
     static const char *const forms[] = {"%u", "s%u"};
+    bool removed = c->kind == CHANGE_RMDIR;
     struct stat st;
     for (int i = 0; i < 2; i++) {
         snprintf(name, 16, forms[i], c->number);
-        if (fstatat(t->stage, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == c->before.inode)
+        if (fstatat(t->stage, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode) &&
+            (c->before.inode ? st.st_ino == c->before.inode : removed))
             return 0;
     }
     errno = ENOENT;
@@ -91,6 +94,24 @@ bool transaction_is(int dir, const char *name, uint64_t inode) {
     return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == inode;
 }
 
+/* Whether stage/N is still what was staged, and not what was exchanged for it. In a copy of the
+** tree (record.c) the content has to tell. */
+static bool is_staged(const transaction *t, const change *c, const char *number) {
+    struct stat st;
+    state is;
+    if (fstatat(t->stage, number, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        return false;
+    if (c->kind == CHANGE_EXCHANGE) /* where nothing stood: it would have been moved away */
+        return true;
+    if (c->after.inode)
+        return st.st_ino == c->after.inode;
+    if (state_observe(&is, t->stage, number, t->hash, NULL) != 0)
+        return false;
+    bool same = state_equal(&is, &c->after);
+    state_free(&is);
+    return same;
+}
+
 /* Whether a change was never switched in, or is undone already: the very file from before stands
 ** there, whoever wrote to it since, or the new content still lies in the stage. Then what stands at
 ** the path is none of our business. */
@@ -105,9 +126,14 @@ static bool is_untouched(const transaction *t, const change *c, const state *now
     if (now->type == STATE_ABSENT && fstatat(t->stage, number, &st, AT_SYMLINK_NOFOLLOW) == 0)
         return false; /* out, and not in yet: a file system that cannot exchange */
     snprintf(number, sizeof number, "%u", c->number);
-    if (fstatat(t->stage, number, &st, AT_SYMLINK_NOFOLLOW) != 0)
-        return false;
-    return c->after.inode == 0 || st.st_ino == c->after.inode;
+    return is_staged(t, c, number);
+}
+
+/* Whether what a change found is what is there `now`. */
+static bool is_same(const state *before, const state *now) {
+    if (before->inode == 0) /* nothing, or a copy of the tree */
+        return state_same_content(before, now);
+    return before->type == now->type && before->inode == now->inode;
 }
 
 /* Whether a change that comes before `c` and is to be undone as well is of the same path, and, with
@@ -121,9 +147,7 @@ static bool has_earlier(const transaction *t, const change *c, const state *now)
             const change *earlier = &done->changes[i];
             if (earlier == c)
                 return false;
-            if (strcmp(earlier->path, c->path) == 0 &&
-                (!now ||
-                 (earlier->before.type == now->type && earlier->before.inode == now->inode)))
+            if (strcmp(earlier->path, c->path) == 0 && (!now || is_same(&earlier->before, now)))
                 return true;
         }
     }

@@ -9,6 +9,7 @@ local CAP = 1024 * 1024    -- bytes kept of each stream unless told otherwise
 local LINE_CAP = 64 * 1024 -- a longer line reaches on_line in pieces
 local GRACE = 5            -- seconds between SIGTERM and SIGKILL
 local DRAIN = 2            -- seconds for the output that is left after a tool was stopped
+local INTERRUPTED = "run %s: interrupted, and the program was stopped"
 
 -- What tools are told of our environment: exact names, and beginnings of names.
 local PASSED_NAMES = { "PATH", "HOME", "LANG", "TMPDIR", "REQUESTS_CA_BUNDLE" }
@@ -182,9 +183,7 @@ function process.run(options)
     stdout = "pipe",
     stderr = "pipe",
   })
-  if not child and why == "EINTR" then
-    return nil, ("run %s: interrupted before it began"):format(argv[1]), why
-  end
+  if not child and why == "EINTR" then return nil, INTERRUPTED:format(argv[1]), why end
   if not child then return nil, failed, why end
 
   local into = collectors(options)
@@ -198,7 +197,7 @@ function process.run(options)
     local ended, stuck, hung = child:stop(GRACE)
     if not ended then return nil, stuck, hung end
     if cut == "EINTR" then
-      return nil, ("run %s: interrupted, and the program was stopped"):format(argv[1]), cut
+      return nil, INTERRUPTED:format(argv[1]), cut
     elseif cut ~= "ETIMEDOUT" then
       return nil, ("run %s: %s"):format(argv[1], problem), cut
     end

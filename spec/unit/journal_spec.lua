@@ -290,7 +290,7 @@ describe("the journal", function()
 
   it("of a newer praxlua is refused as such", function()
     write_journal()
-    local newer = record(1, 1, string.pack("<I4 s4", 3, ""))
+    local newer = record(1, 1, string.pack("<I4 s4", 4, ""))
     assert.matches("written by a newer praxlua", fails("EFORMAT", open_with(newer)))
     fails("EFORMAT", open_with(newer .. record(2, 99, "whatever it means")))
   end)
