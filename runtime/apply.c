@@ -74,11 +74,14 @@ int transaction_is_empty(const transaction *t, int dir, const char *name) {
     DIR *d = transaction_list(dir, name);
     if (!d)
         return errno == ENOENT ? 0 : -1;
-    for (const struct dirent *e; empty && (e = readdir(d)) != NULL;)
+    const struct dirent *e;
+    while (errno = 0, empty && (e = readdir(d)) != NULL)
         empty = strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 ||
                 (t->disposable && strcmp(e->d_name, t->disposable) == 0);
+    int error = errno; /* of readdir: what it did not list may be there */
     closedir(d);
-    return empty;
+    errno = error;
+    return error ? -1 : empty;
 }
 
 /* Moves an empty directory into the stage, from where an undo brings it back as it was. It stays

@@ -20,7 +20,9 @@ static int observe_file(state *s, int dir, const char *name, digest *d, struct s
     if (fd < 0)
         return -1;
     /* The descriptor decides what was hashed, whatever the name stands for by now. */
-    if (fstat(fd, st) == 0 && digest_fd(d, fd, hex, NULL) == 0) {
+    if (fstat(fd, st) == 0 && !S_ISREG(st->st_mode)) {
+        errno = ESTALE;
+    } else if (digest_fd(d, fd, hex, NULL) == 0) {
         s->content = strdup(hex);
         rc = s->content ? 0 : -1;
     }
@@ -48,32 +50,73 @@ static state_type type_of(mode_t mode) {
     return S_ISDIR(mode) ? STATE_DIRECTORY : STATE_OTHER;
 }
 
-int state_observe(state *s, int root, const char *path, digest *d, struct stat *out) {
+/* What there is to know without the content. */
+static void observe_rest(state *s, const struct stat *st) {
+    s->type = type_of(st->st_mode);
+    s->inode = st->st_ino;
+    s->time = st->st_mtim.tv_sec * INT64_C(1000000000) + st->st_mtim.tv_nsec;
+    s->mode = s->type == STATE_LINK ? 0 : st->st_mode & 07777;
+}
+
+/* Whether something else may stand there than a moment ago: a file that was saved just now, or a
+** link that became a file. */
+static bool is_another(int error) {
+    return error == ENOENT || error == ELOOP || error == EINVAL || error == ESTALE;
+}
+
+/* 0, or -1 with errno; then *s has all but the content. */
+static int observe_name(state *s, int dir, const char *name, digest *d, struct stat *st) {
+    enum { TRIES = 100 };
+    int rc = -1;
+    for (int i = 0; rc != 0 && i < TRIES; i++) {
+        *s = (state){0};
+        *st = (struct stat){0};
+        if (fstatat(dir, name, st, AT_SYMLINK_NOFOLLOW) != 0)
+            return errno == ENOENT ? 0 : -1;
+        rc = 0;
+        if (S_ISREG(st->st_mode))
+            rc = observe_file(s, dir, name, d, st);
+        else if (S_ISLNK(st->st_mode))
+            rc = observe_link(s, dir, name);
+        observe_rest(s, st);
+        if (rc != 0 && !is_another(errno))
+            break;
+    }
+    return rc;
+}
+
+static int observe(state *s, int root, const char *path, digest *d, struct stat *out) {
     struct stat st = {0};
     const char *name;
-    int rc = 0;
     *s = (state){0};
     int dir = path_parent(root, path, &name, false);
     if (dir < 0)
         return errno == ENOENT || errno == ENOTDIR ? 0 : -1;
-    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
-        rc = errno == ENOENT ? 0 : -1;
-    } else {
-        s->type = type_of(st.st_mode);
-        if (s->type == STATE_FILE)
-            rc = observe_file(s, dir, name, d, &st);
-        else if (s->type == STATE_LINK)
-            rc = observe_link(s, dir, name);
-        s->inode = st.st_ino;
-        s->time = st.st_mtim.tv_sec * INT64_C(1000000000) + st.st_mtim.tv_nsec;
-        s->mode = s->type == STATE_LINK ? 0 : st.st_mode & 07777;
-    }
+    int rc = observe_name(s, dir, name, d, &st);
     int saved = errno;
     close(dir);
-    if (rc != 0)
-        state_free(s);
     if (out)
         *out = st;
+    errno = saved;
+    return rc;
+}
+
+int state_observe(state *s, int root, const char *path, digest *d, struct stat *out) {
+    int rc = observe(s, root, path, d, out);
+    int saved = errno;
+    if (rc != 0)
+        state_free(s);
+    errno = saved;
+    return rc;
+}
+
+int state_look(state *s, int root, const char *path, digest *d) {
+    int rc = observe(s, root, path, d, NULL);
+    if (rc != 0 && s->type == STATE_FILE && (errno == EIO || errno == EACCES || errno == EPERM))
+        return 0;
+    int saved = errno;
+    if (rc != 0)
+        state_free(s);
     errno = saved;
     return rc;
 }

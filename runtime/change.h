@@ -47,6 +47,10 @@ typedef struct change {
 ** when not NULL, with its lstat. A missing parent means absent. 0, or -1 with errno. */
 int state_observe(state *s, int root, const char *path, digest *d, struct stat *st);
 
+/* The same, but a file that cannot be read (EIO, EACCES, EPERM) is one whose content is not known,
+** NULL, which equals no other. */
+int state_look(state *s, int root, const char *path, digest *d);
+
 /* Whether two lstats are of one file that nobody wrote to or gave another mode in between. */
 bool stat_unchanged(const struct stat *a, const struct stat *b);
 

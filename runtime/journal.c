@@ -159,6 +159,7 @@ static int renew(journal *j) {
     for (int i = 0; i < JOURNAL_COPIES; i++)
         if (j->fd[i] < 0 && give_up(j, i) != 0)
             return -1;
+    j->pending = false;
     return 0;
 }
 
@@ -225,6 +226,7 @@ static int write_record(journal *j, size_t size) {
     if (any) {
         j->size += size;
         j->sequence++;
+        j->pending = true;
     }
     for (int i = 0; i < JOURNAL_COPIES; i++) {
         bool useless = tried[i] && !done[i] && (any || j->fd[i] < 0);
@@ -241,6 +243,8 @@ int journal_append(journal *j, uint32_t kind, const payload *p) {
         return -1;
     }
     if (!is_written(j) && renew(j) != 0)
+        return -1;
+    if (j->pending && journal_sync(j) != 0)
         return -1;
     if (make_room(j, JOURNAL_HEADER + p->size) != 0)
         return -1;
@@ -273,7 +277,12 @@ int journal_sync(journal *j) {
     for (int i = 0; i < JOURNAL_COPIES; i++)
         if (failed[i] && give_up(j, i) != 0)
             return -1;
+    j->pending = false;
     return 0;
+}
+
+void journal_synced(journal *j) {
+    j->pending = false;
 }
 
 int journal_reserve(journal *j, size_t size) {

@@ -40,6 +40,7 @@ typedef struct journal {
     unsigned char *data;    /* all records, as in the files. Owned. */
     size_t size, room;
     uint64_t sequence;          /* of the last record */
+    bool pending;               /* which may not be durable yet */
     bool whole[JOURNAL_COPIES]; /* when it was opened: a copy had all records */
     bool mended;                /* and one lacked more than a crash takes away */
 } journal;
@@ -57,9 +58,11 @@ typedef int (*journal_reader)(void *context, uint32_t kind, uint64_t sequence, p
 ** I/O error. After a failure the files are as they were. A journal of no records stays as it is. */
 int journal_open(journal *j, int dir, bool create, journal_reader reader, void *context);
 
-/* Appends one record. Not durable before journal_sync, or a sync of the whole file system. */
+/* Appends one record, once the one before is durable. Not durable itself before journal_sync, or a
+** sync of the whole file system, of which journal_synced tells. */
 int journal_append(journal *j, uint32_t kind, const payload *p);
 int journal_sync(journal *j);
+void journal_synced(journal *j);
 
 /* A sync of the whole file system failed: both copies are given up as they are on the disk. */
 void journal_distrust(journal *j);

@@ -135,6 +135,18 @@ static int rescue_file(transaction *t, const change *c, int folder, const char *
     return is_known(t, c, folder, number) ? 0 : transaction_keep_beside(t, c, folder, number);
 }
 
+/* Whether a removed folder is empty and gone for good: 1, 0 when there is something in it, or -1.
+** It goes here and not with all the rest, where a file that somebody makes in it at the last moment,
+** from a shell that is still in there, would go as well. */
+static int let_go(transaction *t, const char *original) {
+    int empty = transaction_is_empty(t, t->stage, original);
+    if (empty != 1)
+        return empty;
+    if (transaction_tidy(t, t->stage, original) == 0 && durable_rmdir(t->stage, original) == 0)
+        return 1;
+    return errno == ENOTEMPTY || errno == EEXIST ? 0 : -1;
+}
+
 /* A removed folder in which somebody made a file after that comes back, beside a new one if there
 ** is one. */
 static int rescue_directory(transaction *t, const change *c) {
@@ -142,9 +154,9 @@ static int rescue_directory(transaction *t, const change *c) {
     const char *name;
     if (transaction_original(t, c, original) != 0)
         return 0;
-    int empty = transaction_is_empty(t, t->stage, original);
-    if (empty != 0)
-        return empty < 0 ? -1 : 0;
+    int gone = let_go(t, original);
+    if (gone != 0)
+        return gone < 0 ? -1 : 0;
     int dir = path_parent(t->root, c->path, &name, true);
     if (dir < 0)
         return -1;

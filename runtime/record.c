@@ -238,13 +238,17 @@ static int skip_names(transaction *t, int folder) {
     DIR *d = transaction_list(folder, ".");
     if (!d)
         return -1;
-    for (const struct dirent *e; (e = readdir(d)) != NULL;) {
+    const struct dirent *e;
+    while (errno = 0, (e = readdir(d)) != NULL) {
         const char *digits = e->d_name + (e->d_name[0] >= 'a' && e->d_name[0] <= 'z');
         unsigned long number = strtoul(digits, NULL, 10);
         if (number >= t->next && number < UINT32_MAX)
             t->next = (uint32_t)number + 1;
     }
-    return closedir(d);
+    int error = errno;
+    closedir(d);
+    errno = error;
+    return error ? -1 : 0;
 }
 
 /* Opens one of the transaction's own folders. Where there is a journal and somebody took the folder
@@ -322,8 +326,10 @@ int transaction_ready(transaction *t) {
 }
 
 int transaction_sync(transaction *t) {
-    if (durable_sync_all(t->root) == 0)
+    if (durable_sync_all(t->root) == 0) {
+        journal_synced(&t->log);
         return 0;
+    }
     /* What became of the journal on the disk is as unknown as the rest. */
     transaction_failed(t, "sync", ".");
     journal_distrust(&t->log);

@@ -57,6 +57,8 @@ static int keep_old(transaction *t, change *c) {
     if (dir < 0)
         return -1;
     int rc = durable_link(dir, name, t->undo, number);
+    if (rc != 0 && errno == ENOENT)
+        errno = ESTALE; /* gone just now */
     if (rc == 0)
         rc = fstatat(t->undo, number, &linked, AT_SYMLINK_NOFOLLOW);
     if (rc == 0 && !stat_unchanged(&linked, &c->seen)) {
@@ -90,7 +92,7 @@ static int give_owner(transaction *t, const change *c, int fd) {
         uid = st.st_uid;
         gid = st.st_gid;
     }
-    return uid == 0 && gid == 0 ? 0 : durable_owner(fd, uid, gid);
+    return transaction_give(fd, uid, gid);
 }
 
 int transaction_fill(transaction *t, int fd, int from, const void *data, size_t size,

@@ -198,6 +198,9 @@ bool transaction_is(int dir, const char *name, uint64_t inode);
 /* From root: gives what `fd` is to whoever owns the folder `dir`. */
 int transaction_adopt(int fd, int dir);
 
+/* From root: makes that the owner of what `fd` is, as far as this root may. */
+int transaction_give(int fd, uid_t uid, gid_t gid);
+
 /* Renames what is in our own folder, but fails with EEXIST when `to` exists; where the file system
 ** cannot do that in one step, by a link. */
 int transaction_rename_new(int from_dir, const char *from, int to_dir, const char *to);

@@ -72,7 +72,13 @@ int transaction_adopt(int fd, int dir) {
         return 0;
     if (fstat(dir, &st) != 0)
         return -1;
-    return st.st_uid == 0 && st.st_gid == 0 ? 0 : durable_owner(fd, st.st_uid, st.st_gid);
+    return transaction_give(fd, st.st_uid, st.st_gid);
+}
+
+int transaction_give(int fd, uid_t uid, gid_t gid) {
+    if ((uid == 0 && gid == 0) || durable_owner(fd, uid, gid) == 0)
+        return 0;
+    return errno == EPERM || errno == EINVAL ? 0 : -1; /* a root of its own name space only */
 }
 
 bool transaction_cannot_exchange(int error) {
@@ -129,11 +135,10 @@ static bool is_untouched(const transaction *t, const change *c, const state *now
     return is_staged(t, c, number);
 }
 
-/* Whether what a change found is what is there `now`. */
-static bool is_same(const state *before, const state *now) {
-    if (before->inode == 0) /* nothing, or a copy of the tree */
-        return state_same_content(before, now);
-    return before->type == now->type && before->inode == now->inode;
+/* Whether what a change found may be what is there `now`. In a copy of the tree the type has to do:
+** should it be another file, then undoing the earlier change moves that aside. */
+static bool may_be(const state *before, const state *now) {
+    return before->type == now->type && (before->inode == 0 || before->inode == now->inode);
 }
 
 /* Whether a change that comes before `c` and is to be undone as well is of the same path, and, with
@@ -141,13 +146,13 @@ static bool is_same(const state *before, const state *now) {
 static bool has_earlier(const transaction *t, const change *c, const state *now) {
     for (size_t b = 0; b < t->batch_count; b++) {
         const batch *done = &t->batches[b];
+        if (c >= done->changes && c < done->changes + done->count)
+            return false; /* no path is twice in one batch */
         if (done->undone || done->sequence <= t->undo_to)
             continue;
         for (size_t i = 0; i < done->reached; i++) {
             const change *earlier = &done->changes[i];
-            if (earlier == c)
-                return false;
-            if (strcmp(earlier->path, c->path) == 0 && (!now || is_same(&earlier->before, now)))
+            if (strcmp(earlier->path, c->path) == 0 && (!now || may_be(&earlier->before, now)))
                 return true;
         }
     }
@@ -195,10 +200,15 @@ static old_content judge(transaction *t, const change *c, const char *number, co
 }
 
 /* The old content, proven by its hash; given back already, and what stood at the path is here
-** instead; or lost. */
-static old_content find_old(transaction *t, const change *c, const char *number) {
+** instead; or lost. `now` is what stands at the path. */
+static old_content find_old(transaction *t, const change *c, const char *number, const state *now) {
     state is;
     old_content found;
+    /* An exchange of which a crash kept one half: both names are the new file. */
+    if (now->type != STATE_ABSENT && transaction_is(t->undo, number, now->inode) &&
+        now->inode != c->before.inode && state_equal(now, &c->after) &&
+        durable_unlink(t->undo, number) != 0)
+        return transaction_failed(t, "look for the old content of", c->path);
     if (state_observe(&is, t->undo, number, t->hash, NULL) != 0)
         return errno == EIO ? OLD_LOST
                             : transaction_failed(t, "look at the old content of", c->path);
@@ -278,16 +288,17 @@ static int take_out(transaction *t, const change *c, int dir, const char *name, 
 
 /* The old content is lost. Where an earlier change has still older content to bring back, only ours
 ** goes away. */
-static int undo_lost(transaction *t, const change *c, int dir, const char *name, bool is_new) {
+static int undo_lost(transaction *t, const change *c, int dir, const char *name, const state *now,
+                     bool is_new) {
     char spare[16];
     if (!has_earlier(t, c, NULL))
         return lose(t, c) == 0 ? 1 : -1;
     if (!is_new)
         return 1;
     transaction_spare(t, 'l', spare);
-    return durable_rename(dir, name, t->stage, spare) == 0
-               ? 1
-               : transaction_failed(t, "bring back", c->path);
+    if (durable_rename(dir, name, t->stage, spare) != 0)
+        return errno == ENOENT ? 1 : transaction_failed(t, "bring back", c->path);
+    return look_at(t, c, t->stage, spare, dir, now) == 0 ? 1 : -1;
 }
 
 /* One try to undo a change of a file or link: 1 when it is done, 0 when what stands there has
@@ -305,9 +316,9 @@ static int try_undo_file(transaction *t, const change *c, int dir, const char *n
         if (taken || is_new)
             return take_out(t, c, dir, name, now, taken);
     } else {
-        old_content old = find_old(t, c, number);
+        old_content old = find_old(t, c, number, now);
         if (old == OLD_LOST)
-            return undo_lost(t, c, dir, name, is_new);
+            return undo_lost(t, c, dir, name, now, is_new);
         if (old != OLD_THERE)
             return old == OLD_GIVEN ? 1 : -1;
         if (now->type == STATE_ABSENT)
@@ -315,7 +326,9 @@ static int try_undo_file(transaction *t, const change *c, int dir, const char *n
         if (is_new)
             return swap_back(t, c, number, dir, name, now);
     }
-    return transaction_move_aside(t, c, dir, name, dir);
+    if (transaction_move_aside(t, c, dir, name, dir) == 0)
+        return 0;
+    return errno == ENOENT ? 0 : -1; /* gone just now */
 }
 
 static int undo_file(transaction *t, const change *c) {
@@ -328,7 +341,7 @@ static int undo_file(transaction *t, const change *c) {
             errno = EBUSY; /* somebody saves it faster than it can be looked at */
             return transaction_failed(t, "bring back", c->path);
         }
-        if (state_observe(&now, t->root, c->path, t->hash, NULL) != 0)
+        if (state_look(&now, t->root, c->path, t->hash) != 0)
             return transaction_failed(t, "look at", c->path);
         if (state_equal(&now, &c->before) || is_untouched(t, c, &now)) {
             state_free(&now);
@@ -434,7 +447,7 @@ static int undo_exchange(transaction *t, const change *c, const state *now) {
 static int undo_change(transaction *t, const change *c) {
     state now;
     int rc = -1;
-    if (state_observe(&now, t->root, c->path, t->hash, NULL) != 0)
+    if (state_look(&now, t->root, c->path, t->hash) != 0)
         return transaction_failed(t, "look at", c->path);
     /* What stands there may be from before an earlier change, which is to be undone as well: then
     ** an undo that a kill cut short came further than this change already. */
@@ -555,7 +568,8 @@ int transaction_supply(transaction *t, const char *path, int from) {
         errno = ESTALE;
         rc = -1;
     }
-    if (rc == 0 && (transaction_adopt(fd, t->root) != 0 || durable_mode(fd, c->before.mode) != 0))
+    if (rc == 0 && (transaction_adopt(fd, t->root) != 0 || durable_mode(fd, c->before.mode) != 0 ||
+                    durable_sync(fd) != 0))
         rc = -1;
     int saved = errno;
     if (fd >= 0 && durable_close(fd) != 0 && rc == 0)

@@ -85,6 +85,7 @@ local rows = {
   { "file.c/sync_directory/durable_sync", "spec:durability" },
   { "journal.c/give_up/durable_sync", "spec:durability" },
   { "journal.c/journal_append/journal_check", "spec:journal", "spec:transaction" },
+  { "journal.c/journal_append/journal_sync", "spec:durability" },
   { "journal.c/journal_sync/durable_sync", "order:upgrade" },
   { "journal.c/renew/durable_sync", "order:rollback" },
   { "journal.c/write_anew/durable_sync", "order:rollback" },
@@ -96,7 +97,7 @@ local rows = {
   { "keep.c/rescue/rescue_directory", "spec:transaction_rescue" },
   { "keep.c/rescue/rescue_file", "spec:transaction_rescue", "spec:integration/race:" },
   { "keep.c/rescue/rescue_file2", "spec:transaction_rescue", "spec:integration/race:" },
-  { "keep.c/rescue_directory/transaction_is_empty", "spec:transaction_rescue" },
+  { "keep.c/let_go/transaction_is_empty", "spec:transaction_rescue" },
   { "keep.c/transaction_rescue/transaction_sync", "spec:durability" },
   { "lock.c/handle_release/flock", "spec:durability" },
   { "lock.c/lock_acquire/is_current", "spec:lock" },
@@ -129,6 +130,7 @@ local rows = {
   { "tree.c/tree_sync/durable_sync_all", "spec:durability" },
   { "undo.c/begin_undo/journal_sync", "order:rollback" },
   { "undo.c/find_again/state_same_content", "spec:second_look:takes no other" },
+  { "undo.c/find_old/transaction_is", becomes = "0", "spec:transaction_lost" },
   { "undo.c/find_old/state_same_content", "spec:transaction_lost" },
   { "undo.c/find_old/state_same_content2", "spec:transaction_lost" },
   { "undo.c/look_at/transaction_is", "spec:integration/race:tells where" },
@@ -136,7 +138,9 @@ local rows = {
   { "undo.c/record/journal_append", "spec:undo", "order:rollback" },
   { "undo.c/swap_back/look_at", "spec:integration/race:tells where" },
   { "undo.c/take_out/look_at", "spec:integration/race:tells where" },
+  { "undo.c/transaction_supply/durable_sync", "spec:durability" },
   { "undo.c/undo/transaction_sync", "order:rollback" },
+  { "undo.c/undo_lost/look_at", "spec:integration/race:data was lost" },
 }
 
 -- Further mutants: { name, file, find (occurs exactly once), becomes, catchers… }.

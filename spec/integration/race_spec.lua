@@ -140,6 +140,28 @@ describe("a person's save survives", function()
     end
   end)
 
+  it("an undo whose data was lost", function()
+    local lose = [[
+      try(t:put("a", { data = "new" })) try(t:apply())
+      try(t:put("a", { data = "newer" })) try(t:apply())
+      for _, folder in ipairs({ "undo", "stage" }) do
+        for name in require("lfs").dir(ROOT .. "/.upgrade/s/" .. folder) do
+          if name == "2" then os.remove(ROOT .. "/.upgrade/s/" .. folder .. "/2") end
+        end
+      end
+      assert(t:rollback()) assert(t:rescue())]]
+    QUEUE.lose = ("local ROOT = %q"):format(root) .. lose
+    ENDS.lose = ""
+    local at
+    for _, call in ipairs(run("lose", "lose", "that exchanges names").calls) do
+      if (call.path2 or ""):find("/stage/l%d+$") then at = call.n end
+    end
+    local result = run("lose", "lose", "that exchanges names", at, OVER)
+    QUEUE.lose, ENDS.lose = nil, nil
+    assert.equal(0, result.code, result.stderr)
+    assert.is_true(is_kept("mine " .. at))
+  end)
+
   it("where it is followed by another one, and the last one stays in place", function()
     local at = switch_of("put", "that exchanges names")
     local twice = ("[ $1 != %d ] && [ $1 != %d ] || { %s; }"):format(at, at + 1, OVER)

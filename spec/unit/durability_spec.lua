@@ -131,6 +131,46 @@ describe("what is written is durable:", function()
       error(wanted .. " is not there:\n" .. table.concat(calls, "\n"))
     end
 
+    it("each record, before the next one is written", function()
+      helper.write(root .. "/b", "old")
+      local calls = transacted(PUT .. [[
+        done(t:put("b", { data = "new" }))
+        local file = assert(io.open("b", "w"))
+        file:write("mine"):close()
+        assert(select(3, t:apply()) == "ECHANGED")
+        local theirs = assert(io.open("a", "w"))
+        theirs:write("mine"):close()
+        done(t:rollback())
+      ]])
+      local pending, records = {}, 0
+      for _, call in ipairs(calls) do
+        local name, path = call:match("^(%S+) (%S+)$")
+        if name == "write" and (path or ""):find("/journal") then
+          assert.is_nil(pending[path], table.concat(calls, "\n"))
+          pending[path], records = true, records + 1
+        elseif name == "fsync" then
+          pending[path] = nil
+        elseif name == "syncfs" then
+          pending = {}
+        end
+      end
+      assert.is_true(records >= 2 * 6)
+    end)
+
+    it("what is supplied to an undo, before it is its undo data", function()
+      local calls = transacted(PUT .. [[
+        for _, folder in ipairs({ "undo", "stage" }) do
+          os.remove(root .. "/.upgrade/s/" .. folder .. "/1")
+        end
+        assert(select(3, t:rollback()) == "ELOST")
+        local file = assert(io.open(root .. "/../backup", "w"))
+        file:write("old"):close()
+        done(t:supply("a", root .. "/../backup"))
+      ]])
+      local moved = index_of(calls, "^rename .upgrade/s/stage/f%d+ .upgrade/s/undo/1$")
+      assert.matches("^fsync .upgrade/s/stage/f%d+$", calls[moved - 1])
+    end)
+
     it("the new content and the undo's, then the record of it, before the switch", function()
       local calls = transacted(PUT)
       local linked = index_of(calls, "^link a .upgrade/s/undo/")

@@ -1,6 +1,7 @@
 -- Second looks that matter only when something changes in the very moment between two steps: each
 -- test makes that moment.
 local backup = require("praxlua.backup")
+local child = require("spec.support.child")
 local children = require("praxlua.children")
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
@@ -44,6 +45,54 @@ end
 describe("a second look", function()
   before_each(setup)
   after_each(clean)
+
+  -- What a program says that works on a tree with the file f, a call of it made to fail.
+  local function told(code, what, path)
+    helper.write(directory .. "/tree/f", "old")
+    return kit.run(code, directory .. "/tree", child.injected(what, path))
+  end
+
+  it("is taken when a file is replaced in the moment in which it is looked at", function()
+    for _, error in ipairs({ "ENOENT", "ELOOP" }) do
+      assert.equal("true\n", told([[
+        local t <close> = assert(kit.open(root, not core.file.exists(root .. "/.px")))
+        print((assert(t:put("f", { data = "new" }))))
+      ]], "openat:when=1:error=" .. error, directory .. "/tree/f"))
+      core.tree.remove(directory .. "/tree")
+    end
+    assert.equal("nil\tECHANGED\n", told([[
+      local t <close> = assert(kit.open(root, true))
+      local ok, _, code = t:put("f", { data = "new" })
+      print(ok, code)
+    ]], "linkat:error=ENOENT"))
+  end)
+
+  it("is taken by an undo when a file that stands in the way goes just then", function()
+    assert.equal("old\n", told([[
+      local helper = require("spec.support.helper")
+      local t <close> = assert(kit.open(root, true))
+      assert(t:put("f", { data = "new" }))
+      assert(t:apply())
+      helper.write(root .. "/f", "mine")
+      assert(t:rollback())
+      print(helper.read(root .. "/f"))
+    ]], "renameat2:error=ENOENT:when=2"))
+  end)
+
+  it("at a folder that cannot be listed takes it for no empty one", function()
+    for _, place in ipairs({ "/tree/d", "/tree/" .. kit.PATH .. "/stage/1" }) do
+      helper.write(directory .. "/tree/d/mine", "mine")
+      if place:find("stage") then os.remove(directory .. "/tree/d/mine") end
+      assert.equal("nil\tEIO\n", told([[
+        local t <close> = assert(kit.open(root, true))
+        assert(t:rmdir("d"))
+        local ok, _, code = t:apply()
+        print(ok, code)
+      ]], "getdents64:error=EIO", directory .. place), place)
+      assert.is_true(core.file.exists(directory .. "/tree/d"))
+      core.tree.remove(directory .. "/tree")
+    end
+  end)
 
   it("finds who has an old file open for writing, wherever the kernel tells", function()
     local script = directory .. "/leases.py"

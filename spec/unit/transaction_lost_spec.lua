@@ -93,6 +93,15 @@ describe("core.transaction, when undo data is lost,", function()
     assert.same({}, t:rollback())
   end)
 
+  it("takes no half of an exchange for the whole", function()
+    changed()
+    local number = number_of("old f")
+    kit.sh("ln -f %s/f %s/undo/%s", root, folder, number) -- f and its undo data are the new file
+    local t <close> = assert(kit.open(root))
+    assert.same({}, t:rollback())
+    assert.equal("old f", read("f"))
+  end)
+
   it("is content when the file came back by itself", function()
     changed()
     lose()

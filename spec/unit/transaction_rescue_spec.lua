@@ -227,6 +227,38 @@ describe("core.transaction, while somebody saves files,", function()
       .. "e=directory f=old"):format(KEPT, KEPT), listing())
   end)
 
+  it("into a folder that was removed, is not possible any more afterwards", function()
+    for _, path in ipairs({ "d", "e/__pycache__" }) do kit.sh("mkdir -p %s/%s", root, path) end
+    local t <close> = assert(kit.open(root, true))
+    for _, path in ipairs({ "d", "e" }) do assert(t:rmdir(path)) end
+    assert(t:apply())
+    assert(t:commit())
+    local inside = assert(io.popen(("cd %s/stage/1 && : > %s/ready && cat && : 2>&- > mine"):format(
+      folder, folder), "w"))
+    assert(command.until_true(function() return core.file.exists(folder .. "/ready") end, 20))
+    assert.same({}, t:rescue())
+    for _, number in ipairs({ 1, 2 }) do
+      assert.is_false(core.file.exists(("%s/stage/%d"):format(folder, number)))
+    end
+    assert.is_nil(inside:close())
+    assert.same({}, t:rescue())
+  end)
+
+  it("fails where it cannot tell whether a removed folder is empty", function()
+    assert(core.file.mkdir(root .. "/d"))
+    local t <close> = assert(kit.open(root, true))
+    assert(t:rmdir("d"))
+    assert(t:apply())
+    assert(t:commit())
+    helper.write(folder .. "/stage/1/theirs", "theirs")
+    t:close()
+    local output = kit.run([[
+      local t <close> = assert(kit.open(root))
+      print(select(3, t:rescue()))
+    ]], root, child.injected("getdents64:error=EIO", folder .. "/stage/1"))
+    assert.equal("EIO\n", output)
+  end)
+
   it("tells after a kill in the middle what was kept before it", function()
     do
       local t <close> = assert(kit.open(root, true))

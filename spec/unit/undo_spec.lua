@@ -67,6 +67,22 @@ describe("core.transaction", function()
       assert.equal("open", t:status())
     end)
 
+    it("takes new files out of the way that cannot be read any more", function()
+      for _, name in ipairs({ "a", "b", "c" }) do write(name, "old " .. name) end
+      with(function(t)
+        for _, name in ipairs({ "a", "b", "c", "new" }) do assert(t:put(name, { data = "new" })) end
+        assert(t:apply())
+      end)
+      kit.sh("chmod 0 %s/c", root)
+      local output = kit.run([[
+        local t <close> = assert(kit.open(root))
+        print(table.concat(assert(t:rollback()), " "))
+      ]], root, child.injected("pread64,read:error=EIO", root .. "/b"))
+      assert.equal("c.kept-0123abcd b.kept-0123abcd\n", output)
+      for _, name in ipairs({ "a", "b", "c" }) do assert.equal("old " .. name, read(name)) end
+      assert.is_false(exists("new"))
+    end)
+
     it("may be repeated, by this process and the next", function()
       local before = changed_tree()
       do
