@@ -355,6 +355,7 @@ local function describe(ctx, name, verify)
   else
     m, problem = store.read_manifest(directory)
   end
+  if m then m, problem = store.check_name(m, name) end
   if not m then
     return { name = name, timestamp = time_in_name(name), verified = false, problem = problem }
   end
@@ -432,6 +433,24 @@ local function remove_backup(ctx, name)
   if ok then ok, message, code = core.tree.remove(doomed) end
   if not ok then return nil, message, code end
   return true
+end
+
+--- The name of the backup that something tells the path of.
+---@param made { backup_path: string? }|nil evidence of phase 1, or what create_backup returned
+---@return string|nil name "2025-10-08-103045"
+function backup.name_of(made)
+  return made and made.backup_path and store.name_in(made.backup_path)
+end
+
+--- Removes a backup that turned out to be of no use to anybody.
+---@param ctx table
+---@param name string
+---@return true|nil
+---@return string? message
+---@return string? code an errno
+function backup.discard(ctx, name)
+  assert(store.is_name(name), "discard: not the name of a backup")
+  return remove_backup(ctx, name)
 end
 
 -- The backups that sessions which are not over go back to, by name.

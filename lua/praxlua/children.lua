@@ -8,8 +8,8 @@
 -- killed or stopped as well, the next run finds the link, looks, and refuses as long as something
 -- of the tool lives: the process itself, one of its session, one with its mark. Nothing is ended
 -- here: what it is about, people know better.
-local lfs = require("lfs")
 local core = require("praxlua.core")
+local folder = require("praxlua.folder")
 local process = require("praxlua.process")
 local text = require("praxlua.text")
 
@@ -21,9 +21,9 @@ local WATCHER_SECONDS = 3 -- what a watcher may take to end a tool whose praxlua
 local POLL = 0.01
 
 -- The record of that name in a folder, or nil for what is none.
-local function read(folder, name)
+local function read(directory, name)
   local pid = math.tointeger(tonumber(name:match(NAME)))
-  local path = folder .. "/" .. name
+  local path = directory .. "/" .. name
   local target = pid and core.file.readlink(path)
   local start, watcher, watcher_start, boot = (target or ""):match(TARGET)
   if not start then return nil end
@@ -34,14 +34,10 @@ local function read(folder, name)
   }
 end
 
--- Calls visit(name) for the names in a folder; for none where there is no such folder.
-local function each_name(folder, visit)
-  local stat = core.file.stat(folder)
-  if not stat or stat.type ~= "directory" then return end
-  local names = {}
-  for name in lfs.dir(folder) do names[#names + 1] = name end
-  table.sort(names)
-  for _, name in ipairs(names) do visit(name) end
+-- Calls visit(name) for the names in a folder; for none where there is no such folder (run.open has
+-- refused one that cannot be read).
+local function each_name(path, visit)
+  for _, name in ipairs(folder.names(path) or {}) do visit(name) end
 end
 
 --- The records beneath an installation, whether their processes live or not.
@@ -49,13 +45,11 @@ end
 ---@return { path: string, pid: integer, start_time: integer, boot_id: string, watcher: table }[]
 function children.records(target)
   local found = {}
-  local function look(folder)
-    each_name(folder, function(name) found[#found + 1] = read(folder, name) end)
+  local function look(directory)
+    each_name(directory, function(name) found[#found + 1] = read(directory, name) end)
   end
   look(target .. "/.cache")
-  each_name(target .. "/.upgrade", function(name)
-    if name ~= "." and name ~= ".." then look(target .. "/.upgrade/" .. name) end
-  end)
+  each_name(target .. "/.upgrade", function(name) look(target .. "/.upgrade/" .. name) end)
   return found
 end
 
@@ -77,7 +71,7 @@ end
 -- A process that has the mark of the installation. Those of other users cannot be looked into.
 local function marked(record, target)
   local mark = ("\0%s=%s\0"):format(process.MARK, target)
-  for name in lfs.dir("/proc") do
+  for _, name in ipairs(folder.names("/proc") or {}) do
     local pid = math.tointeger(tonumber(name:match("^%d+$")))
     local variables = pid and pid ~= core.system.pid()
       and core.file.read("/proc/" .. name .. "/environ")

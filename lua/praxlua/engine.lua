@@ -247,7 +247,8 @@ end
 
 local function with_run(options, ui, action)
   core.system.catch_signals()
-  local r, result = run.open(options, ui)
+  local opened, r, result = xpcall(run.open, debug.traceback, options, ui)
+  if not opened then result, r = after_internal_error({ emit = ui.emit }, r), nil end
   if not r then return finish({ emit = ui.emit }, result) end
   local ok, outcome = xpcall(action, debug.traceback, r)
   if not ok then outcome = after_internal_error(r, outcome) end

@@ -105,8 +105,8 @@ local function correct_headers(target, copy)
     local path = folder .. "/" .. entry.path
     local data = entry.type == "file" and entry.size <= HEADER_MAX and core.file.read(path)
     if data and data:sub(1, #old) == old then
-      local ok, message = core.file.write_atomic(path, new .. data:sub(#old + 1))
-      if not ok then return nil, message end
+      local ok, message, code = core.file.write_atomic(path, new .. data:sub(#old + 1))
+      if not ok then return nil, message, code end
     end
   end
   return true
@@ -116,16 +116,17 @@ end
 local function copy_installation(target, root)
   local project, name = run.split(target)
   local copy = root .. "/project/" .. name
-  local ok, message = core.file.mkdir(root .. "/project")
+  local ok, message, code = core.file.mkdir(root .. "/project")
   if ok then
-    ok, message = core.tree.copy(target, copy, { skip = ignored(), skip_names = IGNORED_NAMES })
+    ok, message, code = core.tree.copy(target, copy,
+      { skip = ignored(), skip_names = IGNORED_NAMES })
   end
   local gitignore = core.file.stat(project .. "/.gitignore")
   if ok and gitignore and gitignore.type == "file" then
-    ok, message = core.tree.copy(project .. "/.gitignore", root .. "/project/.gitignore")
+    ok, message, code = core.tree.copy(project .. "/.gitignore", root .. "/project/.gitignore")
   end
-  if ok then ok, message = correct_headers(target, copy) end
-  if not ok then return nil, message end
+  if ok then ok, message, code = correct_headers(target, copy) end
+  if not ok then return nil, message, code end
   return copy
 end
 
@@ -143,7 +144,9 @@ local function while_locked(target, use)
   return table.unpack(results, 2, results.n)
 end
 
-local NO_COPY = "make room, or name another folder with TMPDIR=DIR, and run the command again"
+local MAKE_ROOM = "make room, or name another folder with TMPDIR=DIR, and run the command again"
+local AGAIN = "mend the cause and run the command again"
+local NO_ROOM = { ENOSPC = true, EDQUOT = true }
 
 -- Returns the copy and the listing of the installation, or nil and the result.
 local function begin(target, root)
@@ -154,13 +157,16 @@ local function begin(target, root)
         .. open[1].session_id, "finish it first with: praxlua resume, or praxlua rollback")
     end
     local live, message = list(target)
-    if not live then return nil, refused("reading the installation: " .. message) end
-    local ok, copy
-    ok, message = core.file.mkdir(root, PRIVATE)
+    if not live then return nil, refused("reading the installation: " .. message, AGAIN) end
+    local ok, copy, code
+    ok, message, code = core.file.mkdir(root, PRIVATE)
     if ok then
-      copy, message = core.cancel.within(math.huge, copy_installation, target, root)
+      copy, message, code = core.cancel.within(math.huge, copy_installation, target, root)
     end
-    if not copy then return nil, refused("copying the installation: " .. message, NO_COPY) end
+    if not copy then
+      return nil, refused("copying the installation: " .. message, NO_ROOM[code] and MAKE_ROOM
+        or AGAIN)
+    end
     return copy, live
   end)
 end
@@ -168,9 +174,24 @@ end
 -- ---- the steps --------------------------------------------------------------------------------
 
 -- What of the copy's events is told: what is wrong, and how far it is.
-local TOLD = { warning = true, conflict = true, phase_failed = true }
+local TOLD = { warning = true, conflict = true }
 
-local function listener(emit, step)
+-- Advice that names the copy would lead to where nothing is any more.
+local function about_original(event, place)
+  for name, value in pairs(event) do
+    if type(value) == "string" then
+      event[name] = value:gsub(place.copy:gsub("%p", "%%%0"), (place.original:gsub("%%", "%%%%")))
+    end
+  end
+  return event
+end
+
+local function is_told(event)
+  if event.event == "phase_failed" then return event.verdict ~= "interrupted" end
+  return TOLD[event.event] or event.event == "log" and event.level ~= "info"
+end
+
+local function listener(emit, step, place)
   return function(event)
     if event.event == "plan" then step.counts = event.counts end
     if event.event == "session_started" then
@@ -180,27 +201,31 @@ local function listener(emit, step)
       emit({ event = "phase_progress", phase = "rehearsal",
         text = step.name .. ": " .. event.title })
     end
-    if TOLD[event.event] or event.event == "log" and event.level ~= "info" then emit(event) end
+    if is_told(event) then emit(about_original(event, place)) end
   end
 end
 
-local function take_step(name, emit, action)
+local function take_step(name, emit, action, place)
   local step = { name = name }
   local began = core.system.monotonic()
   emit({ event = "phase_progress", phase = "rehearsal", text = name })
-  local result = action({ emit = listener(emit, step) })
+  local result = about_original(action({ emit = listener(emit, step, place) }), place)
   step.seconds = core.system.monotonic() - began
   step.exit_code, step.status = result.exit_code, result.status
   return step, result
 end
 
+local function interrupted(exit_code)
+  return { exit_code = exit_code, status = "interrupted",
+    message = "The rehearsal was interrupted; nothing is left of it." }
+end
+
 local function failed_step(step, result)
-  local signal = result.status == "interrupted"
+  if result.status == "interrupted" then return interrupted(result.exit_code) end
   return {
-    exit_code = signal and result.exit_code or 1, status = signal and "interrupted" or "failed",
+    exit_code = 1, status = "failed", next = result.next,
     message = ("%s ended with exit code %d: %s"):format(step.name, result.exit_code,
       result.message or result.status),
-    next = result.next,
   }
 end
 
@@ -214,6 +239,7 @@ end
 
 -- The three steps, each with the listing after it. Returns nil and a result when one failed.
 local function perform(options, copy, emit, data)
+  local place = { copy = run.split(copy), original = run.split(data.target) }
   local first, message = list(copy)
   if not first then return nil, refused("reading the copy: " .. message) end
   local listings = { first }
@@ -226,7 +252,7 @@ local function perform(options, copy, emit, data)
     end },
   }
   for i, action in ipairs(actions) do
-    local step, result = take_step(action[1], emit, action[2])
+    local step, result = take_step(action[1], emit, action[2], place)
     data.steps[i] = step
     if result.status == "nothing_to_do" and i == 1 then return nil, result end
     if result.exit_code ~= 0 or result.status == "nothing_to_do" then
@@ -279,6 +305,22 @@ local function new_data(options, target)
     differences = json.array() }
 end
 
+-- Where the copy is made: not in what is copied.
+local function find_scratch(target)
+  local wanted = core.system.environment().TMPDIR
+  if not wanted or wanted == "" then wanted = "/tmp" end
+  local scratch, message = core.file.realpath(wanted)
+  if not scratch or core.file.stat(scratch).type ~= "directory" then
+    return nil, refused(("the copy cannot be made in %s: %s"):format(text.visible(wanted),
+      message or "it is no folder"), "name a folder with TMPDIR=DIR")
+  end
+  if (scratch .. "/"):sub(1, #target + 1) == target .. "/" then
+    return nil, refused("the copy cannot be made in the installation itself: "
+      .. text.visible(scratch), "name another folder with TMPDIR=DIR")
+  end
+  return scratch
+end
+
 --- Rehearses the upgrade of an installation on a copy of it.
 ---@param options { source: string, target: string?, phases: string[]?, on_conflict: string?,
 ---  allow_downgrade: boolean?, health_timeout: number? }
@@ -292,10 +334,12 @@ function rehearse.run(options, ui)
   if not target then return refusal end
   local recognised, problem = layout.recognise_target(target)
   if not recognised then return refused(problem, "name the installation with --target") end
+  local scratch
+  scratch, refusal = find_scratch(target)
+  if not scratch then return refusal end
   core.system.catch_signals()
   local data = new_data(options, target)
-  local root = ("%s/praxlua-rehearsal-%s"):format(core.system.environment().TMPDIR or "/tmp",
-    core.system.uuid())
+  local root = ("%s/praxlua-rehearsal-%s"):format(scratch, core.system.uuid())
   ui.emit({ event = "phase_progress", phase = "rehearsal", text = "copying the installation" })
   local ok, result = xpcall(function()
     local copy, live = begin(target, root)
@@ -309,10 +353,7 @@ function rehearse.run(options, ui)
   local signal = core.system.interrupted()
   core.tree.remove(root)
   if not ok then error(result, 0) end
-  if signal then
-    return { exit_code = run.SIGNAL_EXITS[signal], status = "interrupted",
-      message = "The rehearsal was interrupted; nothing is left of it." }
-  end
+  if signal then return interrupted(run.SIGNAL_EXITS[signal]) end
   return result, data
 end
 

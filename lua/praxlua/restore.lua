@@ -4,6 +4,7 @@
 -- undone. Undoing an upgrade touches only what that upgrade changed, and nothing that somebody
 -- changed since; restoring a backup brings everything in its scope back.
 local backup = require("praxlua.backup")
+local base = require("praxlua.base")
 local core = require("praxlua.core")
 local dependencies = require("praxlua.dependencies")
 local environment = require("praxlua.environment")
@@ -23,6 +24,25 @@ local SNAPSHOT = "requirements-snapshot.txt"
 ---@return boolean
 function restore.is_restore(session) return session.metadata.kind == KIND end
 
+-- Whether the record of what was shipped is still the one that a completed upgrade wrote. Each
+-- upgrade writes another one, and a restore brings an older one back.
+local function is_as_left(session, target)
+  local _, name = run.split(target)
+  local left
+  for _, change in ipairs(session.metadata.changes or {}) do
+    if change.path == name .. "/" .. base.MANIFEST then left = change.after end
+  end
+  return left == nil or left == (core.hash.file(target .. "/" .. base.MANIFEST) or false)
+end
+
+-- Times have whole seconds, and clocks are set back: the installation tells better.
+local function is_later(session, than, target)
+  if not than then return true end
+  local as_left, than_as_left = is_as_left(session, target), is_as_left(than, target)
+  if as_left ~= than_as_left then return as_left end
+  return session.updated_at > than.updated_at
+end
+
 --- The session of the last upgrade that completed and was not rolled back since.
 ---@param target string
 ---@return string|nil session_id
@@ -35,7 +55,7 @@ function restore.last_completed(target)
     local session, message, code = state.load_state(target, id)
     if not session and code ~= "ESTATENOTFOUND" then return nil, message end
     if session and session.status == "completed" and not restore.is_restore(session)
-      and (not newest or session.updated_at > newest.updated_at) then
+      and is_later(session, newest, target) then
       newest = session
     end
   end
@@ -44,21 +64,24 @@ end
 
 -- ---------------------------------------------------------------------------------------------
 
--- Which of the differences from the backup are this upgrade's doing, and which of those somebody
--- touched since.
+-- Which of the differences from the backup are this upgrade's doing: those to bring back, and the
+-- paths that somebody touched since, which stay unless `choice` is "theirs".
 local function select_items(items, changes, choice)
   local after = {}
   for _, change in ipairs(changes) do after[change.path] = change.after or false end
-  local selected, conflicts = {}, {}
+  local selected, touched = {}, {}
   for _, item in ipairs(items) do
     local left = after[item.path]
     if left ~= nil then
-      local touched = item.type ~= "directory" and item.old ~= left
-      if touched and choice == nil then conflicts[#conflicts + 1] = item.path end
-      if not touched or choice == "theirs" then selected[#selected + 1] = item end
+      local is_touched = item.type ~= "directory" and item.old ~= left
+      if is_touched and choice ~= "theirs" then
+        touched[#touched + 1] = item.path
+      else
+        selected[#selected + 1] = item
+      end
     end
   end
-  return selected, conflicts
+  return selected, touched
 end
 
 local function restore_files(r, metadata)
@@ -74,8 +97,11 @@ local function restore_files(r, metadata)
   if not items then return nil, message, code end
   local choice = r.options.on_conflict
   if choice ~= "ours" and choice ~= "theirs" then choice = nil end
-  local selected, conflicts = select_items(items, metadata.changes, choice)
-  if #conflicts > 0 then return nil, conflicts, "ECONFLICT" end
+  local selected, touched = select_items(items, metadata.changes, choice)
+  if #touched > 0 and not choice then return nil, touched, "ECONFLICT" end
+  for _, path in ipairs(touched) do
+    ctx.warn(path .. " was changed after the upgrade, and was kept as it is")
+  end
   return backup.apply_plan(ctx, selected)
 end
 
@@ -145,6 +171,7 @@ local function give_up(r, result)
   end
   local ok, problem = server.restore(r.ctx, r.session.metadata.server or {})
   if not ok then r.ctx.warn("the server was not started again: " .. tostring(problem)) end
+  if r.session.metadata.present then backup.discard(r.ctx, r.session.metadata.present) end
   run.forget(r)
   return result
 end
@@ -277,7 +304,7 @@ local function begin(r, metadata, server_before)
       run.forget(r)
       return refused("the present state could not be backed up first: " .. problem)
     end
-    metadata.present = made.backup_path:match("([^/]+)/?$")
+    metadata.present = backup.name_of(made)
   end
   metadata.server = remember_server(r, server_before)
   local ok, message = state.save_state(r.target, session)
@@ -299,14 +326,34 @@ function restore.go_on(r)
   return refused(message)
 end
 
+local function cannot_go_back(done)
+  local present = done.metadata.present
+  return refused("session " .. done.session_id .. " is a restore and not an upgrade",
+    present and "bring back what was there before it with: praxlua backup restore " .. present
+      or "choose one of: praxlua backup list")
+end
+
+-- Its backup is from before several changes, of which this session knows only its own.
+local function is_not_the_last(r, done)
+  local last = restore.last_completed(r.target)
+  local name = backup.name_of(done.phase_artifacts["1"]) or "NAME"
+  local way = "go back to the backup from before it with: praxlua backup restore " .. name
+  if last and last ~= done.session_id then
+    way = "roll that back first with: praxlua rollback " .. last .. "\nor " .. way
+  end
+  return refused("session " .. done.session_id .. " cannot be rolled back: the installation is not "
+    .. "what that upgrade led to; a later upgrade or a restore has changed it", way)
+end
+
 --- Undoes a completed upgrade.
 ---@param r table run with the completed session attached
 ---@param reason string
 ---@return table result
 function restore.session(r, reason)
   local done = r.session
-  local made = done.phase_artifacts["1"]
-  local name = made and made.backup_path:match("([^/]+)/?$")
+  if restore.is_restore(done) then return cannot_go_back(done) end
+  if not is_as_left(done, r.target) then return is_not_the_last(r, done) end
+  local name = backup.name_of(done.phase_artifacts["1"])
   if not name or not done.metadata.changes then
     return { exit_code = 5, status = "rollback_failed", success = false,
       message = "the session " .. done.session_id .. " does not tell what it changed",

@@ -88,7 +88,7 @@ local function backup_of(r, session_id)
   if session and session.session_id == session_id then
     local made = session.phase_artifacts["1"]
     local name = session.metadata.present or session.metadata.backup
-      or made and made.backup_path:match("([^/]+)/?$")
+      or backup.name_of(made)
     if name and core.file.exists(r.target .. "/.backups/" .. name) then return name end
   end
   for _, made in ipairs(backup.list_backups({ target = r.target }) or {}) do

@@ -4,6 +4,7 @@ local core = require("praxlua.core")
 local backup = require("praxlua.backup")
 local change = require("praxlua.change")
 local children = require("praxlua.children")
+local names_of = require("praxlua.folder").names
 local json = require("praxlua.json")
 local lock_text = require("praxlua.lock_text")
 local process = require("praxlua.process")
@@ -126,6 +127,25 @@ local function strange_folder(target)
   if log and log.type ~= "file" then return text.visible(target .. SERVER_LOG) end
 end
 
+-- The names in a folder; none where there is none.
+local function names_in(folder) return names_of(folder) or {} end
+
+-- One of them that we may not look into: what it holds, an open session maybe, must not be taken
+-- for nothing. Those of a run by root are root's.
+local function closed_folder(target)
+  local places = table.move(FOLDERS, 1, #FOLDERS, 1, {})
+  for _, name in ipairs(names_in(target .. "/.upgrade")) do
+    places[#places + 1] = "/.upgrade/" .. name
+  end
+  for _, name in ipairs(places) do
+    local stat = file.stat(target .. name)
+    if stat and stat.type == "directory" and not (core.system.access(target .. name, "r")
+      and core.system.access(target .. name, "x")) then
+      return text.visible(target .. name)
+    end
+  end
+end
+
 --- Opens a run: finds the target and takes its lock. Close it with run.close.
 ---@param options { target: string?, source: string? } and the user's options
 ---@param ui { emit: fun(event: table), ask: function? }
@@ -134,7 +154,7 @@ end
 function run.open(options, ui)
   local target, result = run.find_target(options.target)
   if not target then return nil, result end
-  if not core.system.access(target, "w") then
+  if not options.dry_run and not core.system.access(target, "w") then
     return refused("the installation at " .. text.visible(target) .. " cannot be written",
       "check its permissions, and whether its file system is mounted read-only")
   end
@@ -153,6 +173,12 @@ function run.open(options, ui)
     return refused(string.format("%s is not a folder or file of the installation itself", strange),
       "move it away; praxlua keeps its own files there")
   end
+  local closed = closed_folder(target)
+  if closed then
+    lock:release()
+    return refused(closed .. " cannot be read: it is another user's",
+      "run this command as that user, or make the folder yours with chown")
+  end
   local left = children.left(target)
   if #left > 0 then
     lock:release()
@@ -167,16 +193,6 @@ function run.open(options, ui)
   if not options.dry_run then run.sweep(r) end
   r.noted = trace.note(target)
   return r
-end
-
--- The names in a folder; none where there is none.
-local function names_in(folder)
-  local names = {}
-  local root = core.root.open(folder)
-  for i, entry in ipairs(root and root:list(".") or {}) do names[i] = entry.name end
-  if root then root:close() end
-  table.sort(names)
-  return names
 end
 
 -- What files are called while they are written (runtime/file.c), by folder. In the target itself

@@ -8,9 +8,9 @@
 -- Both generations are sealed documents (seal.lua). The valid one with the higher sequence counts.
 -- A session that is over has its last state in both, so that damage to one can never bring back the
 -- time before it was over.
-local lfs = require("lfs")
 local clock = require("praxlua.clock")
 local core = require("praxlua.core")
+local folder = require("praxlua.folder")
 local json = require("praxlua.json")
 local schema = require("praxlua.schema")
 local seal = require("praxlua.seal")
@@ -441,17 +441,17 @@ end
 -- What lies in the directory under the names of states, without ".json" and the like.
 local function stems(directory)
   local found, list = {}, {}
-  if not core.file.exists(directory) then return list end
-  local ok, iterate, handle = pcall(lfs.dir, directory)
-  if not ok then return nil, "listing the sessions: " .. tostring(iterate), "EIO" end
-  for name in iterate, handle do
+  local names, message, code = folder.names(directory)
+  if not names and code == "ENOENT" then return list end
+  if not names then return nil, "listing the sessions: " .. message, code end
+  for _, name in ipairs(names) do
     local stem = name:match("^([^.].*)%.json$") or name:match("^([^.].*)%.json%.previous$")
     if stem and not found[stem] then
       found[stem] = true
       list[#list + 1] = stem
     end
   end
-  table.sort(list)
+  table.sort(list) -- "a-b.json" comes before "a.json"
   return list
 end
 

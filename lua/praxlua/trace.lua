@@ -1,7 +1,7 @@
 --- Leaving no trace: what a run made for itself goes when it turns out that nothing is to be done,
 -- and the folders it was made in get their old times back.
-local lfs = require("lfs")
 local core = require("praxlua.core")
+local folder = require("praxlua.folder")
 
 local trace = {}
 
@@ -10,7 +10,7 @@ local FOLDERS = { "/.cache/state", "/.cache", "/.backups", "" }
 
 local function names_of(directory)
   local names = {}
-  for name in lfs.dir(directory) do names[name] = true end
+  for _, name in ipairs(folder.names(directory) or {}) do names[name] = true end
   return names
 end
 
@@ -45,12 +45,12 @@ end
 --- back where they hold what they held before. The session's own files are gone by now.
 ---@param noted table
 function trace.erase(noted)
-  for _, folder in ipairs(noted) do
-    if folder.absent then
-      core.file.rmdir(folder.path) -- fails, as it should, when something is in it
-    elseif folder.mtime and core.file.exists(folder.path)
-      and same(folder.names, names_of(folder.path)) then
-      core.file.set_mtime(folder.path, folder.mtime)
+  for _, before in ipairs(noted) do
+    if before.absent then
+      core.file.rmdir(before.path) -- fails, as it should, when something is in it
+    elseif before.mtime and core.file.exists(before.path)
+      and same(before.names, names_of(before.path)) then
+      core.file.set_mtime(before.path, before.mtime)
     end
   end
 end

@@ -33,6 +33,51 @@ describe("praxlua backup", function()
     assert.equal(2, #tiny.names(s, ".backups"))
   end)
 
+  it("create refuses a folder that is no installation", function()
+    local result = tiny.json(s, { "backup", "create", "--target", s.project })
+    assert.equal(3, result.code)
+    assert.truthy(result.last.next:find("--target", 1, true))
+    assert.is_false(core.file.exists(s.project .. "/.backups"))
+  end)
+
+  it("advice works from the same place", function()
+    local name = create().backup_path:match("([^/]+)/$")
+    tiny.write(s, "specs/caf\xe9.md", "changed\n")
+    local result = tiny.json(s, { "backup", "restore", name, "--target", s.target },
+      { directory = "/" })
+    assert.equal(4, result.code)
+    local words = assert(result.last.next:match("praxlua (.*)$"))
+    local argv = {}
+    for word in words:gmatch("%S+") do argv[#argv + 1] = word end
+    assert.equal(0, tiny.json(s, argv, { directory = "/" }).code)
+    assert.equal("b\n", tiny.read(s, "specs/caf\xe9.md"))
+  end)
+
+  it("restore without a name takes no backup that a restore made of what it replaced", function()
+    create()
+    local here = tiny.snapshot(s)
+    tiny.write(s, "specs/later.md", "later\n")
+    for _ = 1, 2 do
+      assert.equal(0, tiny.json(s, { "backup", "restore", "--yes" }).code)
+      assert.same(here, tiny.snapshot(s))
+    end
+  end)
+
+  it("takes no copy of a backup, under another name, for one", function()
+    local name = create().backup_path:match("([^/]+)/$")
+    local copy = "2099-01-01-000000"
+    assert(os.execute(("cp -a %s/.backups/%s %s/.backups/%s"):format(s.target, name, s.target,
+      copy)))
+    for _, argv in ipairs({ { "verify", copy }, { "verify" }, { "list" } }) do
+      local result = tiny.json(s, { "backup", table.unpack(argv) })
+      assert.equal(1, result.code)
+    end
+    assert.equal(0, tiny.json(s, { "backup", "verify", name }).code)
+    assert.equal(3, tiny.json(s, { "backup", "restore", copy, "--yes" }).code)
+    assert.equal(0, tiny.json(s, { "backup", "prune", "--keep", "1" }).code)
+    assert.same({ name, copy }, tiny.names(s, ".backups"))
+  end)
+
   it("create fails with 1 where something cannot be backed up", function()
     assert(os.execute("mkfifo '" .. s.target .. "/specs/pipe'"))
     local result = tiny.json(s, { "backup", "create" })
@@ -106,7 +151,7 @@ describe("praxlua backup", function()
     for _, argv in ipairs({ { "backup", "verify" }, { "backup", "restore", "--yes" } }) do
       local result = tiny.json(s, argv)
       assert.equal(1, result.code)
-      assert.truthy(result.last.message:find("praxlua backup create", 1, true))
+      assert.truthy(result.last.next:find("praxlua backup create", 1, true))
     end
     tiny.write(s, ".backups", "a file\n")
     assert.equal(1, tiny.json(s, { "backup", "verify" }).code)

@@ -88,7 +88,7 @@ describe("An upgrade", function()
       local id = tiny.event(result, "session_started").session_id
       local last = result.events[#result.events]
       assert.equal("finished", last.event)
-      assert.truthy(last.next:find("praxlua rollback " .. id, 1, true))
+      assert.truthy(last.next:find(("praxlua rollback --target %s %s"):format(s.target, id), 1, true))
       assert.equal(0, tiny.json(s, { "rollback" }).code)
       is_as_before()
     end)
@@ -193,7 +193,8 @@ describe("An upgrade", function()
       assert.equal(5, result.code, result.stderr)
       local last = result.events[#result.events]
       assert.equal("rollback_failed", last.status)
-      assert.truthy(last.next:find("praxlua rollback " .. last.session_id, 1, true))
+      assert.truthy(last.next:find(("praxlua rollback --target %s %s"):format(s.target,
+        last.session_id), 1, true))
       assert.equal("rollback_failed", tiny.sessions(s)[last.session_id].status)
       -- The files are old again already. Neither a resume nor a new upgrade may build on that.
       local resumed = tiny.json(s, { "resume" })

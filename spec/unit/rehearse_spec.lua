@@ -153,6 +153,9 @@ return phase
     assert.truthy(tiny.event(result, "phase_failed").message:find("on purpose", 1, true))
     assert.equal(1, #result.data.steps)
     assert.same(exact, tiny.exact(s))
+    local said = tiny.said(tiny.run(s, { "rehearse", "--source", s.source, "--phases", phases }))
+    assert.truthy(said:find("the upgrade ended with exit code 1", 1, true), said)
+    assert.is_nil(said:find("praxlua-rehearsal", 1, true), said)
   end)
 
   it("ends with 1 at a conflict, unless it is told how to decide", function()
@@ -194,6 +197,10 @@ return phase
     assert.equal(3, result.code)
     assert.truthy(result.last.next:find("TMPDIR", 1, true))
     os.remove(s.root .. "/none")
+    assert.equal(3, run().code)
+    assert.is_false(core.file.exists(s.root .. "/none"))
+    s.environment.TMPDIR = s.target .. "/specs"
+    assert.equal(3, run().code)
   end)
 
   it("ends at a signal, and nothing is left of it", function()
@@ -209,6 +216,8 @@ return phase
       local result = tiny.finish(going)
       assert.equal(code, result.code, result.stdout)
       assert.equal("interrupted", result.last.status)
+      assert.truthy(result.last.message:find("nothing is left of it", 1, true))
+      assert.is_nil(tiny.event(result, "phase_failed"))
       nothing_is_left()
       assert.same(exact, tiny.exact(s))
     end

@@ -108,6 +108,60 @@ describe("The rollback of a completed upgrade", function()
     end)
   end)
 
+  describe("that another one followed", function()
+    local next_id, second
+
+    before_each(function()
+      second = tiny.snapshot(s)
+      tiny.commit(s, { ["mcp_server/__init__.py"] = "# third release\n" })
+      local result = tiny.upgrade(s)
+      assert.equal(0, result.code, result.stderr)
+      next_id = result.last.session_id
+    end)
+
+    it("is refused with 3 and names the way", function()
+      local here = tiny.snapshot(s)
+      for _, extra in ipairs({ {}, { "--on-conflict", "ours" }, { "--on-conflict", "theirs" } }) do
+        local result = tiny.json(s, { "rollback", id, table.unpack(extra) })
+        assert.equal(3, result.code, result.stderr)
+        assert.truthy(result.last.next:find("praxlua rollback " .. next_id, 1, true))
+        assert.truthy(result.last.next:find("praxlua backup restore ", 1, true))
+      end
+      assert.same(here, tiny.snapshot(s))
+      assert.is_true(tiny.is_settled(s))
+    end)
+
+    it("is done after that one's, in whatever second they ended", function()
+      for _, time in ipairs({ "2000-01-01T00:00:00Z", tiny.sessions(s)[id].updated_at }) do
+        local session = assert(state.load_state(s.target, next_id))
+        session.updated_at = time
+        helper.write(("%s/.cache/state/%s.json"):format(s.target, next_id),
+          assert(seal.encode(session, 1000)))
+        os.remove(("%s/.cache/state/%s.json.previous"):format(s.target, next_id))
+      end
+      assert.equal(0, tiny.json(s, { "rollback" }).code)
+      assert.same(second, tiny.snapshot(s))
+      assert.equal(0, tiny.json(s, { "rollback" }).code)
+      is_as_before()
+    end)
+
+    it("is refused once a backup was restored, and so is that one's", function()
+      local first = tiny.names(s, ".backups")[1]
+      local restored = tiny.json(s, { "backup", "restore", first, "--yes" })
+      assert.equal(0, restored.code, restored.stderr)
+      is_as_before()
+      for _, argv in ipairs({ { "rollback" }, { "rollback", id }, { "rollback", next_id } }) do
+        assert.equal(3, tiny.json(s, argv).code)
+      end
+      is_as_before()
+      local result = tiny.json(s, { "rollback", restored.last.session_id })
+      assert.equal(3, result.code)
+      local present = assert(result.last.next:match("praxlua backup restore (%S+)"))
+      assert.equal(0, tiny.json(s, { "backup", "restore", present, "--yes" }).code)
+      assert.equal("# third release\n", tiny.read(s, "mcp_server/__init__.py"))
+    end)
+  end)
+
   it("counts a file that was removed or made anew since as changed", function()
     assert(os.remove(s.target .. "/" .. tiny.GUIDE))
     assert.equal(4, tiny.json(s, { "rollback" }).code)

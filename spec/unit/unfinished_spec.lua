@@ -46,6 +46,34 @@ describe("An upgrade killed in phase 3", function()
     assert.equal(id, tiny.event(tiny.json(s, { "status" }), "result").data.unfinished[1].session_id)
   end)
 
+  it("no backup is made of what is half upgraded", function()
+    local result = tiny.json(s, { "backup", "create" })
+    assert.equal(3, result.code)
+    assert.truthy(result.last.next:find("praxlua rollback " .. id, 1, true))
+    assert.equal(1, #tiny.names(s, ".backups"))
+  end)
+
+  it("a user who may not look into our folders is told so, and nothing is overlooked", function()
+    local exact = tiny.exact(s)
+    local powerless = { "setpriv", "--bounding-set=-all", "--inh-caps=-all" }
+    if core.system.euid() ~= 0 then powerless = nil end
+    for _, name in ipairs({ ".backups", ".cache", ".cache/state", ".upgrade", ".upgrade/" .. id }) do
+      local path = s.target .. "/" .. name
+      local mode = ("%o"):format(core.file.stat(path).mode)
+      assert(os.execute(("chmod 0 %s"):format(path)))
+      for _, argv in ipairs({ { "upgrade", "--source", s.source }, { "resume" }, { "rollback" },
+        { "backup", "create" } }) do
+        local result = tiny.json(s, argv, { wrap = powerless })
+        assert.equal(3, result.code, name .. result.stderr)
+        assert.truthy(result.last.message:find(path .. " cannot be read", 1, true))
+        assert.truthy(result.last.next:find("chown", 1, true))
+      end
+      assert.truthy(tiny.json(s, { "status" }, { wrap = powerless }).code < 2)
+      assert(os.execute(("chmod %s %s"):format(mode, path)))
+    end
+    assert.same(exact, tiny.exact(s))
+  end)
+
   it("with --yes rolls back first, says so, and upgrades", function()
     local result = tiny.upgrade(s, { "--yes" })
     assert.equal(0, result.code, result.stderr)

@@ -1,6 +1,6 @@
 --- Where backups lie, and whether one is still what was written. Reads only.
 local core = require("praxlua.core")
-local lfs = require("lfs")
+local folder = require("praxlua.folder")
 local manifest = require("praxlua.backup.manifest")
 local scope = require("praxlua.backup.scope")
 local text = require("praxlua.text")
@@ -20,6 +20,11 @@ local NAME = "^%d%d%d%d%-%d%d%-%d%d%-%d%d%d%d%d%d$"
 function store.is_name(name)
   return type(name) == "string" and name:find(NAME) ~= nil
 end
+
+--- The name of a backup in its backup_path (".praxis-os/.backups/2025-10-08-103045/").
+---@param backup_path string
+---@return string|nil
+function store.name_in(backup_path) return backup_path:match("([^/]+)/*$") end
 
 --- The directory of all backups of a target, whether it is there or not.
 ---@param ctx table
@@ -50,17 +55,10 @@ end
 ---@return string? message
 ---@return string? code an errno
 function store.names(ctx)
-  local found = {}
   local path, message, code = store.directory(ctx)
-  if not path then
-    if code == "ENOENT" then return found end
-    return nil, message, code
-  end
-  for name in lfs.dir(path) do
-    if name ~= "." and name ~= ".." then found[#found + 1] = name end
-  end
-  table.sort(found)
-  return found
+  if not path and code == "ENOENT" then return {} end
+  if not path then return nil, message, code end
+  return folder.names(path)
 end
 
 --- The manifest in the directory of a backup, checked in itself but not against the archive.
@@ -133,6 +131,19 @@ function store.verify(ctx, directory)
   return m
 end
 
+--- Compares the name that a manifest was written under with the one that its directory has. A copy
+--- or a renamed one is no backup of that name: sessions and people would not find what they mean.
+---@param m table manifest
+---@param name string
+---@return table|nil manifest
+---@return string? problem
+function store.check_name(m, name)
+  local made_as = store.name_in(m.backup_path)
+  if made_as == name then return m end
+  return nil, string.format("it was made as %s, and copied or renamed since",
+    text.visible(tostring(made_as)))
+end
+
 local function locate(ctx, name)
   if not store.is_name(name) then
     return nil, string.format("'%s' is not the name of a backup (YYYY-MM-DD-HHMMSS); "
@@ -181,6 +192,7 @@ function store.open(ctx, name)
   local directory, message, code = locate(ctx, name)
   if not directory then return nil, message, code end
   local m, problem = store.verify(ctx, directory)
+  if m then m, problem = store.check_name(m, name) end
   if not m then return nil, damaged(name, problem, directory) end
   return { manifest = m, directory = directory }
 end

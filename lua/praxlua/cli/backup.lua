@@ -3,6 +3,8 @@ local backup = require("praxlua.backup")
 local core = require("praxlua.core")
 local engine = require("praxlua.engine")
 local json = require("praxlua.json")
+local layout = require("praxlua.layout")
+local restore = require("praxlua.restore")
 local run = require("praxlua.run")
 local state = require("praxlua.state")
 local text = require("praxlua.text")
@@ -22,11 +24,42 @@ local function context(target, v)
   }
 end
 
-local function newest(ctx)
+local AGAIN = "mend the cause and run the same command again"
+
+-- A failure as the end of a command.
+local function failed(message, next_step)
+  return { exit_code = 1, message = message, next = next_step or AGAIN }
+end
+
+-- The newest backup; those that restores made of what they replaced are passed over where `own` is
+-- false. Or nil and the end of the command.
+local function newest(ctx, own)
   local list, message = backup.list_backups(ctx)
-  if not list then return nil, message end
-  if not list[1] then return nil, "there is no backup yet; make one with: praxlua backup create" end
-  return list[1].name
+  if not list then return nil, failed(message) end
+  for _, entry in ipairs(list) do
+    local session = not own and entry.session_id
+      and state.load_state(ctx.target, entry.session_id)
+    if not (session and restore.is_restore(session)) then return entry.name end
+  end
+  return nil, failed("there is no backup yet", "make one with: praxlua backup create")
+end
+
+-- A half upgraded installation is nothing to come back to, unless there is no other way any more.
+local function unfinished(target)
+  local open = run.unfinished(target)[1]
+  if not open or open.session and open.session.status == "rollback_failed" then return nil end
+  return { exit_code = 3, status = "refused",
+    message = "an upgrade of this installation did not finish: session " .. open.session_id,
+    next = ("finish it first with: praxlua resume %s\nor undo it with: praxlua rollback %s"):format(
+      open.session_id, open.session_id) }
+end
+
+-- Why no backup is made of a folder; nil when nothing speaks against it.
+local function obstacle(target)
+  local recognised, problem = layout.recognise_target(target)
+  if recognised then return unfinished(target) end
+  return { exit_code = 3, status = "refused", message = problem,
+    next = "name the installation with --target" }
 end
 
 local actions = {}
@@ -35,8 +68,10 @@ local MAKE_NEW = "see the others with: praxlua backup list --verify"
   .. "\nor make a new one with: praxlua backup create"
 
 function actions.create(ctx, _, v)
+  local refusal = obstacle(ctx.target)
+  if refusal then return refusal end
   local made, message = backup.create_backup(ctx)
-  if not made then return { exit_code = 1, message = message } end
+  if not made then return failed(message) end
   v.result("backup create", made, function() end)
   local files, size = text.plural(made.files_backed_up, "file"), text.bytes(made.backup_size_bytes)
   return { exit_code = 0,
@@ -45,7 +80,7 @@ end
 
 function actions.list(ctx, args, v)
   local list, message = backup.list_backups(ctx, { verify = args.verify })
-  if not list then return { exit_code = 1, message = message } end
+  if not list then return failed(message) end
   v.result("backup list", json.array(list), function(t)
     local rows = {}
     for i, b in ipairs(list) do
@@ -65,18 +100,17 @@ function actions.list(ctx, args, v)
 end
 
 function actions.verify(ctx, args)
-  local name, message = args.name, nil
-  if not name then name, message = newest(ctx) end
-  if not name then return { exit_code = 1, message = message } end
-  local ok
-  ok, message = backup.verify_backup_integrity(ctx, name)
-  if not ok then return { exit_code = 1, message = message, next = MAKE_NEW } end
+  local name, result = args.name, nil
+  if not name then name, result = newest(ctx, true) end
+  if not name then return result end
+  local ok, message = backup.verify_backup_integrity(ctx, name)
+  if not ok then return failed(message, MAKE_NEW) end
   return { exit_code = 0, message = "The backup " .. name .. " is whole." }
 end
 
 function actions.prune(ctx, args, v)
   local pruned, message = backup.archive_old_backups(ctx, args.keep)
-  if not pruned then return { exit_code = 1, message = message } end
+  if not pruned then return failed(message) end
   for _, broken in ipairs(pruned.broken or {}) do
     ctx.warn(string.format("%s is damaged and was left alone: %s", broken.name, broken.problem))
   end
@@ -85,10 +119,10 @@ function actions.prune(ctx, args, v)
     text.plural(pruned.archived_count, "backup"), #pruned.kept_backups) }
 end
 
-local function restore(args, v, target)
-  local name, message = args.name, nil
-  if not name then name, message = newest(context(target, v)) end
-  if not name then return v.finish({ exit_code = 1, message = message }) end
+local function go_back(args, v, target)
+  local name, result = args.name, nil
+  if not name then name, result = newest(context(target, v), false) end
+  if not name then return v.finish(result) end
   if not args.yes then
     local answer = "no"
     if core.system.isatty(0) and not args.json then
@@ -114,7 +148,7 @@ function commands.backup(args)
   local v = view.new(args)
   local target, result = run.find_target(args.target)
   if not target then return v.finish(result) end
-  if args.action == "restore" then return restore(args, v, target) end
+  if args.action == "restore" then return go_back(args, v, target) end
   local r
   if LOCKED[args.action] then
     core.system.catch_signals() -- what was begun is taken back
@@ -125,7 +159,8 @@ function commands.backup(args)
   if r then run.close(r) end
   local signal = core.system.interrupted()
   if signal and result.exit_code ~= 0 then
-    result.exit_code, result.status = run.SIGNAL_EXITS[signal], "interrupted"
+    result = { exit_code = run.SIGNAL_EXITS[signal], status = "interrupted",
+      message = "Interrupted; what was begun was taken back." }
   end
   if not v.json and result.exit_code == 0 and args.action == "list" then return 0 end
   return v.finish(result)

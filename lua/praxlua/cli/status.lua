@@ -13,11 +13,14 @@ local SHOWN = 5
 
 local function sessions_of(target)
   local list = json.array()
-  for _, id in ipairs(state.list_ids(target) or {}) do
+  local ids, unreadable = state.list_ids(target)
+  if not ids then return list, unreadable end
+  for _, id in ipairs(ids) do
     local session, problem, code = state.load_state(target, id)
     if session then
       list[#list + 1] = {
-        session_id = id, status = session.status, started_at = session.started_at,
+        session_id = id, status = session.status, kind = session.metadata.kind,
+        started_at = session.started_at,
         updated_at = session.updated_at, current_phase = session.current_phase,
         completed = session.completed, phases = session.metadata.phases,
         running = session.status == "in_progress" and run.is_alive(session), problem = problem,
@@ -36,11 +39,12 @@ local function collect(target)
   local installed = base.read_version(target)
   local found, reason = server.find(ctx)
   local locked = core.lock.test(target)
+  local sessions, unreadable = sessions_of(target)
   return {
     target = target, version = installed.version, commit = installed.commit, locked = locked,
     server = found and { running = true, pid = found.pid, transport = found.transport,
       url = found.url } or { running = false, reason = reason },
-    sessions = sessions_of(target),
+    sessions = sessions, problem = unreadable,
     unfinished = json.array(locked and {} or run.unfinished(target)), -- locked: it is running
   }
 end
@@ -65,9 +69,13 @@ local function show(data, t)
     for i = 1, math.min(SHOWN, #data.sessions) do
       local s = data.sessions[i]
       local at = s.status == "in_progress" and "phase " .. s.current_phase or ""
-      rows[i] = { s.session_id, s.status, at, s.started_at or s.problem or "" }
+      rows[i] = { s.session_id, s.status, s.kind or at, s.started_at or "", s.problem or "" }
     end
-    t.table(rows, { header = { "session", "status", "at", "started" } })
+    t.table(rows, { header = { "session", "status", "at", "started", "" } })
+  end
+  if data.problem then
+    t.line("")
+    t.error({ what = data.problem, next = "run this as the user whom the folder belongs to" })
   end
   if #data.unfinished > 0 then
     local id = data.unfinished[1].session_id

@@ -5,8 +5,33 @@ local terminal = require("praxlua.terminal")
 
 local view = {}
 
+-- The commands that are about an installation: the pattern of their words.
+local COMMANDS = {
+  "praxlua upgrade", "praxlua resume", "praxlua rollback", "praxlua status", "praxlua rehearse",
+  "praxlua backup %l+", "praxlua phase %l+",
+}
+
+-- What to type next, for the same installation as now, from the same place.
+local function with_target(next_step, target)
+  local named = " --target " .. "'" .. target:gsub("'", "'\\''") .. "'"
+  if not target:find("[^%w_@%%+=:,./-]") then named = " --target " .. target end
+  for _, words in ipairs(COMMANDS) do
+    next_step = next_step:gsub(words .. "%f[%L]", function(found) return found .. named end)
+  end
+  return next_step
+end
+
+-- Events as the others take them, advice with the --target that this command was given.
+local function targeted(emit, target)
+  if not target then return emit end
+  return function(event)
+    if event.next then event.next = with_target(event.next, target) end
+    return emit(event)
+  end
+end
+
 --- Makes the view of one command.
----@param args { json: boolean?, quiet: boolean? }
+---@param args { json: boolean?, quiet: boolean?, target: string? }
 ---@return table v { emit, terminal, json }; v.finish(result) shows a result and gives its exit code
 function view.new(args)
   local v = { json = args.json or false }
@@ -29,6 +54,7 @@ function view.new(args)
   else
     v.emit = people
   end
+  v.emit = targeted(v.emit, args.target)
 
   --- Ends a command that is not an engine's run.
   ---@param result { exit_code: integer, status: string?, message: string?, next: string? }

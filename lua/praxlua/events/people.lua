@@ -144,8 +144,7 @@ function show.rollback_completed(view, event)
     server = event.server_healthy and "; the server answers" or "; the server does not answer"
   end
   if event.success then
-    t.line({ "green", "Rolled back" }, " in ", clock.seconds(event.seconds),
-      ": the installation is as before", server)
+    t.line({ "green", "Rolled back" }, " in ", clock.seconds(event.seconds), server)
   else
     t.error({ what = "the rollback did not complete" .. server, where = event.message,
       next = "run praxlua rollback again; nothing it needs has been deleted" })
@@ -171,7 +170,8 @@ local ENDINGS = {
 
 function show.finished(view, event)
   -- The cause stands above already when a phase failed; the end need not repeat it.
-  local what = not view.failed and event.message or ENDINGS[event.status]
+  local is_told = view.failed and event.status ~= "failed"
+  local what = not is_told and event.message or ENDINGS[event.status]
   if people.GOOD[event.status] then
     view.terminal.line({ "green", what })
   elseif event.where or event.next then
