@@ -36,10 +36,10 @@ enum {
 
 typedef struct Watch {
     const ChildStart *start;
-    pid_t tool;       /* 0 once it was reaped */
-    char record[512]; /* path of the record, "" when there is none */
-    bool ending;      /* everything is to be killed */
-    int refused_ms;   /* for how long killing was not permitted */
+    pid_t tool;            /* 0 once it was reaped */
+    char record[PATH_MAX]; /* path of the record, "" when there is none */
+    bool ending;           /* everything is to be killed */
+    int refused_ms;        /* for how long killing was not permitted */
 } Watch;
 
 /* Forks without the handlers that libraries have registered for it: libuv's would close descriptors
@@ -70,7 +70,7 @@ static int record_path(char *path, size_t size, const char *folder, pid_t tool) 
 
 /* Makes the record of this process, the tool. Without one it runs all the same. */
 static void make_record(const char *folder, pid_t watcher) {
-    char path[512], text[160], boot[64];
+    char path[PATH_MAX], text[160], boot[64];
     long long own = process_start_time(getpid()), parents = process_start_time(watcher);
     if (own < 0 || parents < 0 || process_boot_id(boot, sizeof boot) != 0 ||
         record_path(path, sizeof path, folder, getpid()) != 0)

@@ -13,8 +13,9 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Bytes that the records of an undo need, amply. */
-enum { SMALL_RECORDS = 1024 };
+/* Bytes that the records of an undo need, amply; bytes that its records may have; and the room that
+** others leave to them in a journal that has almost reached its limit. */
+enum { SMALL_RECORDS = 1024, SMALL_RECORD = JOURNAL_HEADER + 8, LAST_ROOM = 1024 * 1024 };
 
 static const char *const names[JOURNAL_COPIES] = {"journal", "journal.copy"};
 static const char *const new_names[JOURNAL_COPIES] = {"journal.new", "journal.copy.new"};
@@ -186,7 +187,8 @@ int journal_open(journal *j, int dir, bool create, journal_reader reader, void *
 }
 
 static int make_room(journal *j, size_t size) {
-    if (size > JOURNAL_LIMIT || j->size > JOURNAL_LIMIT - size) {
+    size_t limit = size > SMALL_RECORD ? JOURNAL_LIMIT - LAST_ROOM : JOURNAL_LIMIT;
+    if (size > limit || j->size > limit - size) {
         errno = EFBIG;
         return -1;
     }

@@ -73,6 +73,7 @@ static int load_checkpoint(transaction *t, uint64_t sequence, payload *p) {
 static int load_record(void *context, uint32_t kind, uint64_t sequence, payload *p) {
     transaction *t = context;
     int rc = 0;
+    errno = 0;
     if ((kind == RECORD_BEGIN) != (sequence == 1))
         kind = 0;
     switch (kind) {
@@ -114,11 +115,11 @@ static int load_record(void *context, uint32_t kind, uint64_t sequence, payload 
     default:
         rc = -1;
     }
-    if (rc != 0 || p->failed) {
+    if (rc == 0 && !p->failed)
+        return 0;
+    if (errno != ENOMEM) /* which is no damage */
         errno = EBADMSG;
-        return -1;
-    }
-    return 0;
+    return -1;
 }
 
 void batch_free(batch *b) {

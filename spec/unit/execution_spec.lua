@@ -88,7 +88,8 @@ describe("An upgrade", function()
       local id = tiny.event(result, "session_started").session_id
       local last = result.events[#result.events]
       assert.equal("finished", last.event)
-      assert.truthy(last.next:find(("praxlua rollback --target %s %s"):format(s.target, id), 1, true))
+      assert.truthy(last.next:find(("praxlua rollback --target %s %s"):format(s.target, id), 1,
+        true))
       assert.equal(0, tiny.json(s, { "rollback" }).code)
       is_as_before()
     end)

@@ -1,10 +1,10 @@
 -- Second looks that matter only when something changes in the very moment between two steps: each
 -- test makes that moment.
 local backup = require("praxlua.backup")
-local child = require("spec.support.child")
 local children = require("praxlua.children")
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
+local injected = require("spec.support.child").injected
 local json = require("praxlua.json")
 local kit = require("spec.support.transaction_kit")
 local lfs = require("lfs")
@@ -47,20 +47,20 @@ describe("a second look", function()
   after_each(clean)
 
   -- What a program says that works on a tree with the file f, a call of it made to fail.
-  local function told(code, what, path)
+  local function said(code, what, path)
     helper.write(directory .. "/tree/f", "old")
-    return kit.run(code, directory .. "/tree", child.injected(what, path))
+    return kit.run(code, directory .. "/tree", injected(what, path))
   end
 
   it("is taken when a file is replaced in the moment in which it is looked at", function()
     for _, error in ipairs({ "ENOENT", "ELOOP" }) do
-      assert.equal("true\n", told([[
+      assert.equal("true\n", said([[
         local t <close> = assert(kit.open(root, not core.file.exists(root .. "/.px")))
         print((assert(t:put("f", { data = "new" }))))
       ]], "openat:when=1:error=" .. error, directory .. "/tree/f"))
       core.tree.remove(directory .. "/tree")
     end
-    assert.equal("nil\tECHANGED\n", told([[
+    assert.equal("nil\tECHANGED\n", said([[
       local t <close> = assert(kit.open(root, true))
       local ok, _, code = t:put("f", { data = "new" })
       print(ok, code)
@@ -68,7 +68,7 @@ describe("a second look", function()
   end)
 
   it("is taken by an undo when a file that stands in the way goes just then", function()
-    assert.equal("old\n", told([[
+    assert.equal("old\n", said([[
       local helper = require("spec.support.helper")
       local t <close> = assert(kit.open(root, true))
       assert(t:put("f", { data = "new" }))
@@ -83,7 +83,7 @@ describe("a second look", function()
     for _, place in ipairs({ "/tree/d", "/tree/" .. kit.PATH .. "/stage/1" }) do
       helper.write(directory .. "/tree/d/mine", "mine")
       if place:find("stage") then os.remove(directory .. "/tree/d/mine") end
-      assert.equal("nil\tEIO\n", told([[
+      assert.equal("nil\tEIO\n", said([[
         local t <close> = assert(kit.open(root, true))
         assert(t:rmdir("d"))
         local ok, _, code = t:apply()

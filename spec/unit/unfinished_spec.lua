@@ -57,7 +57,8 @@ describe("An upgrade killed in phase 3", function()
     local exact = tiny.exact(s)
     local powerless = { "setpriv", "--bounding-set=-all", "--inh-caps=-all" }
     if core.system.euid() ~= 0 then powerless = nil end
-    for _, name in ipairs({ ".backups", ".cache", ".cache/state", ".upgrade", ".upgrade/" .. id }) do
+    for _, name in ipairs({ ".backups", ".cache", ".cache/state", ".upgrade",
+      ".upgrade/" .. id }) do
       local path = s.target .. "/" .. name
       local mode = ("%o"):format(core.file.stat(path).mode)
       assert(os.execute(("chmod 0 %s"):format(path)))
