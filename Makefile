@@ -5,6 +5,7 @@
 #   make demo         an upgrade before your eyes
 #   make test         every check there is; ends with "N passed, N failed, N skipped"
 #   make unit         spec/unit alone; likewise integration, lint, rock and docs
+#   make spec         one spec: NAME=unit/undo, FILTER= a pattern of the names of its tests
 #   make fuzz         every parser under libFuzzer (clang); TARGET=, SECONDS_EACH=600, JOBS=
 #   make replay       the inputs it found and mutations of them, in seconds, without clang
 #   make asan         the specs under AddressSanitizer and UndefinedBehaviorSanitizer
@@ -181,8 +182,7 @@ $(B)/objects/sanitizer.o: spec/support/sanitizer.c $(B)/generated/flags
 .PHONY: demo doctor
 demo: deps
 	$(MAKE) -j$(JOBS) all
-	LUA_PATH='./?.lua;lua/?.lua;lua/?/init.lua;;' LUA_CPATH='$(abspath $(B))/lib/?.so;;' \
-	  PRAXLUA_HOST='$(abspath $(EXECUTABLE))' $(LUA) spec/support/demo.lua
+	$(with_build) $(LUA) spec/support/demo.lua
 
 doctor: all
 	$(EXECUTABLE) doctor
@@ -193,7 +193,7 @@ doctor: all
 # is built and tried by a spec of integration/ too, so "make test" has no stage for it.
 STAGES := lint unit integration faults asan replay docs
 run_stages = B=$(B) LUA=$(LUA) JOBS=$(JOBS) $(LUA) spec/support/test.lua
-.PHONY: test coverage rock $(STAGES)
+.PHONY: test coverage rock spec $(STAGES)
 test: test-deps
 	$(MAKE) -j$(JOBS) all fault-tools
 	$(run_stages) $(STAGES)
@@ -205,15 +205,23 @@ $(filter-out faults,$(STAGES)) rock:
 coverage:
 	$(run_stages) coverage
 
+# What runs Lua beside the product: the work tree's Lua, this build's module and executable.
+with_build = env -u PRAXLUA_PATH LUA_PATH='./?.lua;lua/?.lua;lua/?/init.lua;;' \
+  LUA_CPATH='$(abspath $(B))/lib/?.so;;' PRAXLUA_HOST='$(abspath $(EXECUTABLE))' B='$(B)' LUA=$(LUA)
+
+FILTER ?=
+spec:
+	$(MAKE) -j$(JOBS) all fault-tools
+	$(with_build) $(LUA) spec/support/busted.lua $(if $(FILTER),--filter='$(FILTER)') \
+	  spec/$(NAME)_spec.lua
+
 # The fault campaigns, and $(B)/reliability.json. FAMILY is one or some of spec/faults/families, CASE one
 # case, SHARE is full, sample (as in "make test") or all.
 SHARE ?= full
 SEED ?= 1
 faults:
 	$(MAKE) -j$(JOBS) all fault-tools
-	env -u PRAXLUA_PATH LUA_PATH='./?.lua;lua/?.lua;lua/?/init.lua;;' \
-	  LUA_CPATH='$(abspath $(B))/lib/?.so;;' PRAXLUA_HOST='$(abspath $(EXECUTABLE))' B='$(B)' \
-	  LUA=$(LUA) JOBS=$(JOBS) FAMILY='$(FAMILY)' CASE='$(CASE)' SHARE=$(SHARE) SEED=$(SEED) \
+	$(with_build) JOBS=$(JOBS) FAMILY='$(FAMILY)' CASE='$(CASE)' SHARE=$(SHARE) SEED=$(SEED) \
 	  $(LUA) spec/faults/main.lua
 
 # The tools of spec/faults, which are no part of the product; each is built of what it depends on,
