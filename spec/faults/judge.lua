@@ -117,11 +117,19 @@ function judge.sessions(s)
   return found, open
 end
 
---- A digest of everything in the project, praxlua's own folders too, less what differs from run to
---- run: two crash states with the same one are the same state.
+-- The project's repository, where it has one.
+local function repository(s)
+  return judge.ask("git", { directory = s.project, environment = s.environment })
+end
+
+--- A digest of everything in the project, its repository and praxlua's own folders too, less what
+--- differs from run to run: two crash states with the same one are the same state.
 ---@param s table
 ---@return string
-function judge.digest(s) return judge.ask("digest", { root = s.project }) end
+function judge.digest(s)
+  local digest = judge.ask("digest", { root = s.project })
+  return s.head and digest .. repository(s).digest or digest
+end
 
 -- ---------------------------------------------------------------------------------------------
 -- Running praxlua
@@ -298,6 +306,7 @@ function judge.settled(s, version)
   if s.server then append(problems, server_is_right(s, version)) end
   append(problems, sessions_agree(s, version))
   append(problems, judge.ask("seals", { target = s.target, names = SEALED }))
+  append(problems, judge.ask("backups", { target = s.target }))
   if s.head and not commit_is_right(s, version) then
     wrong("the project's commits are not those of the %s version", version)
   end
@@ -305,6 +314,15 @@ function judge.settled(s, version)
     if s.user_times[path] ~= time then wrong("the user's file %s was written", path) end
   end
   return problems
+end
+
+-- Nothing of the new version stays in the index of the project's repository, or a person is told: a
+-- killed git leaves its lock, and then nothing can be taken back.
+local function unstaged(s, said_so, problems)
+  local staged = s.head and repository(s).staged or {}
+  if #staged > 0 and not said_so then
+    problems[#problems + 1] = "still staged, and not told: " .. some_of(staged)
+  end
 end
 
 -- Where nothing is open and the installation is the old one: the command itself (the upgrade, where
@@ -351,7 +369,9 @@ end
 -- Which versions a verb may lead to. A rollback leads back; a resume leads on, but for a session
 -- that had changed nothing yet, or that was on its way back: those end as they were.
 local function may_be(s, verb, before, goes_back)
-  if verb == "rollback" then return { old = true, new = s.kind == "restore" } end
+  if verb == "rollback" then
+    return { old = true, new = s.kind == "restore" and before == "new" }
+  end
   return { new = true, old = before == "old" or goes_back }
 end
 
@@ -433,6 +453,7 @@ function judge.recover(s, verb, options)
     local wrong = wrong_end(s, verb, may, result, version, difference)
     if wrong then problems[#problems + 1] = command(argv) .. ": " .. wrong end
     if #problems > 0 then return problems, version or "neither" end
+    unstaged(s, (result.stdout .. result.stderr):find("still staged", 1, true), problems)
     again(s, second_of(verb, open, version), problems)
     append(problems, judge.settled(s, version))
   elseif before then

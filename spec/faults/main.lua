@@ -5,11 +5,12 @@
 -- Environment: B (the build directory), FAMILY (one or some of them; all when empty), CASE (only
 -- this case, or with a "*" at its end all that begin like it), SHARE (full, sample, or all: more
 -- than full where a family has it), SEED, JOBS (processes), PRAXLUA_HOST (the executable under
--- test). With --work FILE NUMBER it is one of the processes of another run.
+-- test). With --work FILE NUMBER it is one of the processes of another run. What a sample found is
+-- written to $B/reliability-sample.json.
 --
--- A family is a table { name, needs?, floor = { full = { cases, states? }, sample = { cases } },
--- run }, and run(c) returns { cases, states?, bad = { { case, why } }, skipped?, details? }. What
--- c has is made below, in `context_of`.
+-- A family is a table { name, needs?, has_all? (it does more with SHARE=all), floor = { full = {
+-- cases, states? }, sample = { cases } }, run }, and run(c) returns { cases, states?, bad = { { case,
+-- why } }, skipped?, details? }. What c has is made below, in `context_of`.
 local cjson = require("cjson")
 local command = require("spec.support.command")
 local helper = require("spec.support.helper")
@@ -202,8 +203,9 @@ local function run_family(name, options, scratch)
   lfs.mkdir(base .. "/claims")
   lfs.mkdir(base .. "/main")
   lfs.mkdir(scratch .. "/scenarios")
+  local share = options.share == "all" and not family.has_all and "full" or options.share
   local c = context_of(family, {
-    share = options.share, seed = options.seed, jobs = options.jobs, only = options.only,
+    share = share, seed = options.seed, jobs = options.jobs, only = options.only,
     base = base, directory = base .. "/main", scratch = scratch, shared = scratch .. "/scenarios",
   })
   c.map = function(items, code) return map(c, items, code, c.only) end
@@ -245,7 +247,8 @@ local function first_line(path) return (read(path) or ""):match("^[^\n]*") end
 
 -- What is known of the machine; the families that did not run now stay as they were.
 local function report(options, scratch)
-  local path = BUILD .. "/reliability.json"
+  local sample = options.share == "sample" and "-sample" or ""
+  local path = ("%s/reliability%s.json"):format(BUILD, sample)
   local ok, old = pcall(cjson.decode, read(path) or "")
   return path, {
     format_version = 1, kernel = first_line("/proc/sys/kernel/osrelease"),
@@ -255,6 +258,13 @@ local function report(options, scratch)
   }
 end
 
+-- The commit under test; with "+" where the work tree has changes.
+local function commit()
+  local id = output_of("git rev-parse --short=12 HEAD 2>/dev/null")
+  local changed = output_of("git status --porcelain runtime lua phases spec Makefile 2>/dev/null")
+  return id .. (changed ~= "" and "+" or "")
+end
+
 local function array(list) return setmetatable(list, cjson.array_mt) end
 
 local function entry_of(result, options)
@@ -262,7 +272,7 @@ local function entry_of(result, options)
     cases = result.cases, states = result.states, bad = array(result.bad), seconds = result.seconds,
     floor = result.floor, too_little = result.too_little, skipped = result.skipped,
     details = result.details, seed = options.seed, share = options.share,
-    finished_at = os.date("!%Y-%m-%dT%H:%M:%SZ"),
+    finished_at = os.date("!%Y-%m-%dT%H:%M:%SZ"), commit = options.commit,
   }
 end
 
@@ -306,6 +316,7 @@ local function main()
     jobs = math.tointeger(variable("JOBS") or output_of("nproc")), only = variable("CASE"),
   }
   assert(SHARES[options.share], "SHARE is full, sample or all")
+  options.commit = commit()
   local names = families(variable("FAMILY") or "")
   assert(not options.only or #names == 1, "a CASE is of one FAMILY")
   local scratch = output_of("mktemp -d ${TMPDIR:-/tmp}/praxlua-faults-XXXXXX")

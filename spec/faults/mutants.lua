@@ -37,7 +37,7 @@ local lua_guards = {
   check_requirements = "true", ["backup.verify_backup_integrity"] = "true",
   ["seal.check"] = "true", ["process.same"] = "true",
   -- second looks
-  ["run.rescue"] = "true",
+  ["r.transaction:rescue"] = "{}",
 }
 
 -- Calls that no mutant is made of, and why.
@@ -117,6 +117,7 @@ local rows = {
   { "rehearse/while_locked/core.lock.acquire", "spec:rehearse" },
   { "reserve.c/transaction_reserve/journal_reserve", "spec:durability" },
   { "restore/obstacle/backup.verify_backup_integrity", "spec:restore" },
+  { "run/rescue/r.transaction:rescue", "spec:second_look:before its undo data goes" },
   { "run/run.is_alive/process.same", "spec:run" },
   { "run/run.open/core.lock.acquire", "spec:run" },
   { "seal/seal.open/seal.check", "spec:seal" },
@@ -194,6 +195,10 @@ local texts = {
     file = "lua/praxlua/backup/restore.lua",
     find = "if unpacked.archive_sha256 ~= m.archive.sha256 then", becomes = "if false then",
     "spec:backup" },
+  -- git
+  { name = "commit.lua: git syncs nothing", file = "lua/praxlua/report/commit.lua",
+    find = 'local DURABLE = "core.fsync=all"', becomes = 'local DURABLE = "core.fsync=none"',
+    "spec:report:reaches the disk" },
   -- content
   { name = "execution.lua: any plan is the one the session began with",
     file = "lua/praxlua/execution.lua",
@@ -255,10 +260,22 @@ function mutants.apply(mutant)
   return sites.replaced(sources.read(site.file), site, mutant.becomes)
 end
 
---- The calls of guards without a mutant, and the rows without a call.
+-- The guards that are not called anywhere.
+local function unused()
+  local used, found = {}, {}
+  for _, site in pairs(all_sites()) do used[site.guard] = true end
+  for _, guards in ipairs({ c_guards, lua_guards }) do
+    for name in pairs(guards) do
+      if not used[name] then found[#found + 1] = { name = name, why = "is called nowhere" } end
+    end
+  end
+  return found
+end
+
+--- The calls of guards without a mutant, the rows without a call, and the guards without one.
 ---@return { name: string, why: string }[]
 function mutants.missing()
-  local known, problems = {}, {}
+  local known, problems = {}, unused()
   for _, mutant in ipairs(mutants.list) do
     if known[mutant.name] then problems[#problems + 1] = { name = mutant.name, why = "twice" } end
     known[mutant.name] = true

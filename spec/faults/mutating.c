@@ -129,6 +129,7 @@ const Mutating mutating_calls[] = {
     {CALL(io_uring_setup), BARRED},
     {CALL(io_uring_enter), BARRED},
     {CALL(io_uring_register), BARRED},
+    {CALL(io_submit), BARRED},
 };
 
 const int mutating_count = sizeof mutating_calls / sizeof *mutating_calls;

@@ -235,6 +235,21 @@ local function able(u)
   return { able = found }
 end
 
+--- Exit 0 before a cut: complete after it, whatever is asked for then.
+---@param u table
+---@return string[] problems
+function power.survived(u)
+  local version, difference = judge.version(u.s)
+  local _, open = judge.sessions(u.s)
+  local problems = {}
+  if version ~= (u.s.goes_back and "old" or "new") then
+    problems[1] = ("exit %d did not survive the cut: %s"):format(u.s.code,
+      difference or "the installation is " .. version)
+  end
+  if open then problems[#problems + 1] = "the session that had ended is open" end
+  return problems
+end
+
 local function main(path)
   local job = cjson.decode(assert(read(path)))
   local u = { job = job, ram = job.directory .. "/ram", point = job.directory .. "/volume" }

@@ -120,10 +120,12 @@ end
 -- What a restore puts aside of a session whose undo data is lost stays, and is told; and so does a
 -- damaged file of a session that is over, or of which nothing is left that could be read.
 local function settled(s, version, item, problems)
+  local of_backup = { manifest = true, archive = true, requirements = true }
   local stays = item.scene == "done" or item.file:find("state+previous", 1, true)
   for _, problem in ipairs(judge.settled(s, version)) do
     local of_state = problem:find("/.cache/state/", 1, true) or problem:find("state file", 1, true)
-    if not problem:find("/.upgrade/lost-", 1, true) and not (stays and of_state)
+    local is_damage = of_backup[item.file] and problem:find("^backup ")
+    if not problem:find("/.upgrade/lost-", 1, true) and not (stays and of_state) and not is_damage
       and not problem:find("^left behind: [^/]*/%.upgrade$") then
       add(problems, "%s", problem)
     end

@@ -6,6 +6,7 @@ local core = require("praxlua.core")
 local helper = require("spec.support.helper")
 local json = require("praxlua.json")
 local lfs = require("lfs")
+local manifest = require("praxlua.backup.manifest")
 local tiny = require("spec.support.tiny")
 
 -- What a person has in an installation beside what was shipped.
@@ -225,8 +226,12 @@ describe("No upgrade, backup, restore or rollback", function()
     local name = backup()
     local path = folder(name) .. "/MANIFEST.json"
     local m = assert(json.decode(helper.read(path)))
-    m.files["../config.json"] = m.files[tiny.NAME .. "/config.json"]
+    m.files["../config.json"] = m.files[tiny.NAME .. "/VERSION.txt"]
+    m.modes["../config.json"] = "0644"
+    m.manifest_sha256 = manifest.new(m).manifest_sha256 -- right, so that the paths are looked at
     helper.write(path, json.encode(m, { pretty = true }))
+    local said = tiny.json(s, { "backup", "verify", name }).last.message
+    assert.truthy(said:find("'../config.json'", 1, true), said)
     run(1, "backup", "verify", name)
     run(3, "backup", "restore", name, "--yes")
     assert.equal("the project's\n", helper.read(s.project .. "/config.json"))

@@ -398,6 +398,27 @@ def broken_seal(path):
     return None
 
 
+def broken_backup(directory, name):
+    """What is wrong with the backup in a directory, or None."""
+    files = {b"MANIFEST.json", b"backup.tar.zst"}
+    further = set(os.listdir(directory)) - files
+    if not further <= {b"requirements-snapshot.txt"}:
+        return "holds %s" % text(sorted(further)[0])
+    with open(os.path.join(directory, b"MANIFEST.json"), "rb") as file:
+        manifest = json.load(file)
+    archive = os.path.join(directory, b"backup.tar.zst")
+    if os.path.getsize(archive) != manifest["archive"]["bytes"]:
+        return "the archive has another size"
+    if file_hash(archive) != manifest["archive"]["sha256"]:
+        return "the archive is another one"
+    if os.path.basename(manifest["backup_path"].rstrip("/")) != text(name):
+        return "was made as %s" % manifest["backup_path"]
+    for path in further:
+        if file_hash(os.path.join(directory, path)) != manifest["requirements_sha256"]:
+            return "%s is another one" % text(path)
+    return None
+
+
 def child_ids():
     """The processes whose parent is this one, ended ones too."""
     try:  # not every kernel has it
@@ -552,6 +573,33 @@ class Service:
             paths += [os.path.join(state, n) for n in sorted(os.listdir(state)) if own.match(n)]
         found = {text(path): broken_seal(path) for path in paths if os.path.exists(path)}
         return ["%s %s" % one for one in found.items() if one[1]]
+
+    def backups(self, target):
+        """What is wrong with the backups of a target: each is complete, and is what it says."""
+        place, problems = os.path.join(os.fsencode(target), b".backups"), []
+        for name in sorted(os.listdir(place)) if os.path.isdir(place) else []:
+            try:
+                problem = broken_backup(os.path.join(place, name), name)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                problem = "%s: %s" % (type(error).__name__, error)
+            if problem:
+                problems.append("backup %s: %s" % (text(name), problem))
+        return problems
+
+    def git(self, directory, environment):
+        """What a repository is, less what differs from run to run: `digest`; and `staged`, the paths
+        whose next version is in the index."""
+
+        def run(*argv):
+            command = ["git", "--no-optional-locks", "-C", directory, *argv]
+            return subprocess.run(command, env=environment, capture_output=True).stdout
+
+        own = os.path.join(os.fsencode(directory), run("rev-parse", "--git-dir").strip())
+        locks = [path for path, _ in walk(own) if path.endswith(b".lock")]
+        staged = [p for p in run("diff", "--cached", "--name-only", "-z").split(b"\0") if p]
+        parts = [run("ls-files", "--stage", "-z"), run("rev-list", "--count", "HEAD"), *locks]
+        digest = hashlib.sha256(b"\n".join(normal(part) for part in parts))
+        return {"digest": digest.hexdigest()[:16], "staged": [text(path) for path in staged]}
 
     def leftovers(self, project, target=".praxis-os", empty=()):
         """What may not be there once no session is open, one line each. `empty`: folders that have

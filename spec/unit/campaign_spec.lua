@@ -146,7 +146,7 @@ describe("The runner of the fault campaigns", function()
     local result = command.run({ "lua5.4", "spec/faults/main.lua" }, {
       scratch = root, environment = environment,
     })
-    local text = helper.read(root .. "/reliability.json")
+    local text = helper.read(root .. "/reliability-sample.json")
     result.document = text and cjson.decode(text)
     assert.equal("keep", helper.output_of("ls " .. root .. "/tmp"))
     return result

@@ -514,6 +514,20 @@ describe("report", function()
         true))
     end)
 
+    it("sees to it that what git writes reaches the disk", function()
+      local original, argv = process.run, {}
+      process.run = function(options) -- luacheck: ignore 122
+        argv[#argv + 1] = table.concat(options.argv, " ")
+        return original(options)
+      end
+      local ok = pcall(report.commit_changes, ctx)
+      process.run = original -- luacheck: ignore 122
+      assert.is_true(ok and #argv > 4)
+      for _, line in ipairs(argv) do
+        assert.truthy(line:find("^git [^ ]+ %-c core%.fsync=all "), line)
+      end
+    end)
+
     it("does nothing unless it was asked to", function()
       ctx.options.git_commit = false
       local before = git("status", "--porcelain")

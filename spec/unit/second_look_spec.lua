@@ -2,6 +2,7 @@
 -- test makes that moment.
 local backup = require("praxlua.backup")
 local children = require("praxlua.children")
+local command = require("spec.support.command")
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
 local injected = require("spec.support.child").injected
@@ -10,6 +11,7 @@ local kit = require("spec.support.transaction_kit")
 local lfs = require("lfs")
 local owned = require("praxlua.server.owned")
 local process = require("praxlua.process")
+local tiny = require("spec.support.tiny")
 
 local LEASES = [[
 import fcntl, os, sys
@@ -77,6 +79,28 @@ describe("a second look", function()
       assert(t:rollback())
       print(helper.read(root .. "/f"))
     ]], "renameat2:error=ENOENT:when=2"))
+  end)
+
+  -- Through everything: the engine has to take the look, not only the primitive to offer it.
+  it("is taken at what an upgrade took out, before its undo data goes", function()
+    local s = tiny.new()
+    local folder = tiny.phase(s, "writes", [[
+local phase = { title = "Late", after = "content-upgrade", grants = { tools = { "late" } } }
+function phase.run(host) need(host.spawn{ "late" }) return {} end
+return phase
+]])
+    local place = s.target .. "/" .. tiny.GUIDE
+    local writer = assert(io.open(place, "a")) -- an editor that had it open before the upgrade
+    helper.write(s.root .. "/bin/late", "#!/bin/sh\n: > " .. s.root .. "/reached\n")
+    assert(os.execute("chmod +x " .. s.root .. "/bin/late"))
+    local run = tiny.start(s, { "--phases", folder },
+      { environment = { PATH = s.root .. "/bin:" .. os.getenv("PATH") } })
+    assert(command.until_true(function() return helper.read(s.root .. "/reached") end, 30))
+    writer:write("typed late\n"):close()
+    local result = tiny.finish(run)
+    assert.equal(0, result.code, result.stderr)
+    local kept = assert(tiny.event(result, "warning").message:match("^(%S+) holds"))
+    assert.equal("guide 1\ntyped late\n", helper.read(s.project .. "/" .. kept))
   end)
 
   it("at a folder that cannot be listed takes it for no empty one", function()

@@ -24,7 +24,7 @@ local storm = require("spec.faults.storm")
 
 local concurrency = {
   name = "concurrency",
-  floor = { full = { cases = 600 }, sample = { cases = 25 } },
+  floor = { full = { cases = 880 }, sample = { cases = 25 } },
 }
 
 -- ---------------------------------------------------------------------------------------------

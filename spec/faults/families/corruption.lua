@@ -17,7 +17,7 @@ local whole = require("spec.faults.whole")
 
 local corruption = {
   name = "corruption",
-  floor = { full = { cases = 200000 }, sample = { cases = 3000 } },
+  floor = { full = { cases = 1200000 }, sample = { cases = 3000 } },
 }
 
 -- The upgrade is killed after this part of its calls: in phases 2, 3 and 4.
@@ -201,20 +201,21 @@ local function sorted_keys(map)
   return keys
 end
 
--- Once each file of each scene, and then anything.
+-- Each file of each scene in each way, with a command by chance; of the sample, some.
 local function add_whole(items, c)
-  local full = c.share == "full"
-  local function one(name, file)
-    local scene = whole.SCENES[name]
-    add(items, name, file or any(c, scene.files), any(c, damage.WAYS),
-      any(c, sorted_keys(scene.commands)), c.random(1 << 20))
+  local function one(name, file, way)
+    local commands = sorted_keys(whole.SCENES[name].commands)
+    add(items, name, file, way, any(c, commands), c.random(1 << 20))
   end
-  if full then
-    for _, name in ipairs(sorted_keys(whole.SCENES)) do
-      for _, file in ipairs(whole.SCENES[name].files) do one(name, file) end
+  for i = 1, c.share == "full" and 0 or 3 do
+    local name = SCENES[i % #SCENES + 1]
+    one(name, any(c, whole.SCENES[name].files), any(c, damage.WAYS))
+  end
+  for _, name in ipairs(c.share == "full" and sorted_keys(whole.SCENES) or {}) do
+    for _, file in ipairs(whole.SCENES[name].files) do
+      for _, way in ipairs(damage.WAYS) do one(name, file, way) end
     end
   end
-  for i = 1, full and 40 or 3 do one(SCENES[i % #SCENES + 1]) end
 end
 
 local function cases_of(c, points)

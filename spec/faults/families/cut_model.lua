@@ -16,7 +16,7 @@ local volume = require("spec.faults.volume")
 
 local family = {
   name = "cut_model", needs = { "root", "loop" },
-  floor = { full = { cases = 1500, states = 1500 }, sample = { cases = 36, states = 36 } },
+  floor = { full = { cases = 1700, states = 1700 }, sample = { cases = 36, states = 36 } },
 }
 
 local KIND = "ext4" -- of the volume; the model does not know
@@ -211,7 +211,10 @@ local function try(u, found, list, one, seen)
   if seen[state] then return power.unmount(u) end
   seen[state] = true
   found.states[#found.states + 1] = state
-  local problems, outcome = power.recover(u, verb)
+  local problems = {}
+  if one.sync == #list - 1 and one.cut == m.calls then problems = power.survived(u) end
+  local more, outcome = power.recover(u, verb)
+  table.move(more, 1, #more, #problems + 1, problems)
   found.cases = found.cases + 1
   found.details.outcomes[outcome] = (found.details.outcomes[outcome] or 0) + 1
   found.details.kinds[one.kind] = (found.details.kinds[one.kind] or 0) + 1

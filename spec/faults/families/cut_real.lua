@@ -14,7 +14,7 @@ local volume = require("spec.faults.volume")
 
 local family = {
   name = "cut_real", needs = { "root", "loop" },
-  floor = { full = { cases = 500, states = 200 }, sample = { cases = 20 } },
+  floor = { full = { cases = 1800, states = 900 }, sample = { cases = 20 } },
 }
 
 local VERBS = { "resume", "rollback" }
@@ -83,24 +83,11 @@ local function sample(list, count, random)
   return table.move(rest, 1, count - 1, 2, chosen)
 end
 
--- Exit 0 before the cut: complete after it, whatever is asked for then.
-local function survived(u)
-  local version, difference = judge.version(u.s)
-  local _, open = judge.sessions(u.s)
-  local problems = {}
-  if version ~= (u.s.goes_back and "old" or "new") then
-    problems[1] = ("exit %d did not survive the cut: %s"):format(u.s.code,
-      difference or "the installation is " .. version)
-  end
-  if open then problems[#problems + 1] = "the session that had ended is open" end
-  return problems
-end
-
 local function recover(u, found, cut, verb)
   local case = ("%s:%s:%s"):format(u.job.name, cut.label, verb)
   if u.job.only and u.job.only ~= case then return end
   power.mount(u, cut.image)
-  local problems = cut.name == "end" and survived(u) or {}
+  local problems = cut.name == "end" and power.survived(u) or {}
   local state = volume.digest(u.point)
   found.states[#found.states + 1] = state
   local more, outcome = power.recover(u, verb)

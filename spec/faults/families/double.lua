@@ -8,7 +8,7 @@ local moments = require("spec.faults.families.kill").moments
 local scenarios = require("spec.faults.scenarios")
 
 local double = {
-  name = "double",
+  name = "double", has_all = true,
   floor = { full = { cases = 300, states = 150 }, sample = { cases = 10 } },
 }
 
@@ -52,7 +52,8 @@ function double.one(c, item)
   local killed = scenarios.trace(s, argv, { mode = item.mode, at = math.tointeger(item.m) })
   local outcome = killed.hit and "killed" or "over"
   local state = judge.digest(s)
-  local problems = judge.recover(s, item.second, { again = c.random(8) == 1, goes_back = true })
+  local problems = judge.recover(s, item.second, { again = c.random(8) == 1,
+    goes_back = item.first == "rollback" })
   return { problems = problems, outcome = outcome, state = item.scenario .. state }
 end
 

@@ -5,14 +5,16 @@
 -- A case is SCENARIO:N:ERRNO:once, SCENARIO:N:ERRNO:sticky or SCENARIO:N:short.
 --
 -- The same place of the code is mostly reached by many calls (each file of a release is written,
--- synced, renamed). Each call of each scenario gets one errno, once and from then on in turn; each
--- place gets all of them, both ways. SHARE=all takes every call with every errno instead.
+-- synced, renamed). Each call of each scenario gets one errno, once or from then on in turn; each
+-- place gets all of them, both ways: of the upgrades together, and of each kind of way back by
+-- itself, since there the same call is another place of the code. SHARE=all takes every call of
+-- every scenario with every errno instead.
 local judge = require("spec.faults.judge")
 local scenarios = require("spec.faults.scenarios")
 
 local errno = {
-  name = "errno",
-  floor = { full = { cases = 2000 }, sample = { cases = 30 } },
+  name = "errno", has_all = true,
+  floor = { full = { cases = 5500 }, sample = { cases = 30 } },
 }
 
 -- The errors, and what praxlua's messages call them.
@@ -135,6 +137,9 @@ local function all_errnos(items, scenario, n)
   end
 end
 
+-- The scenarios that go another way through the code than the upgrades.
+local APART = { rollback = true, undo = true, restore = true }
+
 local function cases_of(c, names, counted)
   local items, places, details = {}, {}, { calls = {}, places = 0 }
   -- One case may be any of them all.
@@ -143,9 +148,10 @@ local function cases_of(c, names, counted)
     details.calls[scenario] = #counted[i]
     for n = scenarios.own_part(scenario, counted), #counted[i] do
       local call = counted[i][n]
-      local is_new = not places[call.place]
+      local place = (APART[scenario] and scenario .. " " or "") .. call.place
+      local is_new = not places[place]
       if is_new then details.places = details.places + 1 end
-      places[call.place] = true
+      places[place] = true
       if is_new or all then
         all_errnos(items, scenario, n)
       else

@@ -14,7 +14,7 @@ local tracer = require("spec.faults.tracer")
 
 local kill = {
   name = "kill",
-  floor = { full = { cases = 4000, states = 500 }, sample = { cases = 40, states = 20 } },
+  floor = { full = { cases = 4700, states = 2000 }, sample = { cases = 40, states = 20 } },
 }
 
 local VERBS = { "resume", "rollback" }

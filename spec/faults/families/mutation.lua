@@ -21,7 +21,7 @@ local tracer = require("spec.faults.tracer")
 
 local family = {
   name = "mutation",
-  floor = { full = { cases = 100, states = 100 }, sample = { cases = 4, states = 4 } },
+  floor = { full = { cases = 112, states = 112 }, sample = { cases = 4, states = 4 } },
 }
 
 local SAMPLE = 4 -- mutants
