@@ -9,8 +9,8 @@
 -- written to $B/reliability-sample.json.
 --
 -- A family is a table { name, needs?, has_all? (it does more with SHARE=all), floor = { full = {
--- cases, states? }, sample = { cases } }, run }, and run(c) returns { cases, states?, bad = { { case,
--- why } }, skipped?, details? }. What c has is made below, in `context_of`.
+-- cases, states? }, sample = { cases } }, run }, and run(c) returns { cases, states?, bad = {
+-- { case, why } }, skipped?, details? }. What c has is made below, in `context_of`.
 local cjson = require("cjson")
 local command = require("spec.support.command")
 local helper = require("spec.support.helper")
