@@ -13,9 +13,10 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Bytes that the records of an undo need, amply; bytes that its records may have; and the room that
-** others leave to them in a journal that has almost reached its limit. */
-enum { SMALL_RECORDS = 1024, SMALL_RECORD = JOURNAL_HEADER + 8, LAST_ROOM = 1024 * 1024 };
+/* Bytes that the records of an undo need, amply; bytes that one of them may have, with the path of a
+** file that it keeps; and the room that others leave to them in a journal that has almost reached its
+** limit. */
+enum { SMALL_RECORDS = 1024, SMALL_RECORD = 8192, LAST_ROOM = 1024 * 1024 };
 
 static const char *const names[JOURNAL_COPIES] = {"journal", "journal.copy"};
 static const char *const new_names[JOURNAL_COPIES] = {"journal.new", "journal.copy.new"};
@@ -246,7 +247,7 @@ int journal_append(journal *j, uint32_t kind, const payload *p) {
     }
     if (!is_written(j) && renew(j) != 0)
         return -1;
-    if (j->pending && journal_sync(j) != 0)
+    if (j->pending && journal_sync(j) != 0 && renew(j) != 0)
         return -1;
     if (make_room(j, JOURNAL_HEADER + p->size) != 0)
         return -1;

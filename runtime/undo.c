@@ -452,7 +452,7 @@ static int undo_change(transaction *t, const change *c) {
     /* What stands there may be from before an earlier change, which is to be undone as well: then
     ** an undo that a kill cut short came further than this change already. */
     bool is_new = c->after.content && state_equal(&now, &c->after); /* a file or link */
-    if (!is_new && has_earlier(t, c, &now)) {
+    if (!is_new && c->kind != CHANGE_MODE && has_earlier(t, c, &now)) {
         state_free(&now);
         return 0;
     }

@@ -24,22 +24,25 @@ local SNAPSHOT = "requirements-snapshot.txt"
 ---@return boolean
 function restore.is_restore(session) return session.metadata.kind == KIND end
 
--- Whether the record of what was shipped is still the one that a completed upgrade wrote. Each
--- upgrade writes another one, and a restore brings an older one back.
+-- Whether the record of what was shipped is still the one that a completed upgrade wrote; nil when
+-- that cannot be told. Each upgrade writes another one, and a restore brings an older one back.
 local function is_as_left(session, target)
   local _, name = run.split(target)
   local left
   for _, change in ipairs(session.metadata.changes or {}) do
     if change.path == name .. "/" .. base.MANIFEST then left = change.after end
   end
-  return left == nil or left == (core.hash.file(target .. "/" .. base.MANIFEST) or false)
+  if left == nil then return nil end
+  local found, _, code = core.hash.file(target .. "/" .. base.MANIFEST)
+  if found or code == "ENOENT" then return (found or false) == left end
+  return nil
 end
 
 -- Times have whole seconds, and clocks are set back: the installation tells better.
 local function is_later(session, than, target)
   if not than then return true end
   local as_left, than_as_left = is_as_left(session, target), is_as_left(than, target)
-  if as_left ~= than_as_left then return as_left end
+  if as_left ~= than_as_left and (as_left or than_as_left) then return as_left == true end
   return session.updated_at > than.updated_at
 end
 
@@ -342,7 +345,8 @@ local function is_not_the_last(r, done)
     way = "roll that back first with: praxlua rollback " .. last .. "\nor " .. way
   end
   return refused("session " .. done.session_id .. " cannot be rolled back: the installation is not "
-    .. "what that upgrade led to; a later upgrade or a restore has changed it", way)
+    .. "what that upgrade led to; a later upgrade or a restore has changed it, or its "
+    .. base.MANIFEST .. " is gone", way)
 end
 
 --- Undoes a completed upgrade.
@@ -352,7 +356,7 @@ end
 function restore.session(r, reason)
   local done = r.session
   if restore.is_restore(done) then return cannot_go_back(done) end
-  if not is_as_left(done, r.target) then return is_not_the_last(r, done) end
+  if is_as_left(done, r.target) == false then return is_not_the_last(r, done) end
   local name = backup.name_of(done.phase_artifacts["1"])
   if not name or not done.metadata.changes then
     return { exit_code = 5, status = "rollback_failed", success = false,

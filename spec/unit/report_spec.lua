@@ -639,6 +639,86 @@ describe("report", function()
         (git("show", "--name-only", "--format=", "HEAD")))
     end)
 
+    -- Calls f() while each git whose arguments have this word fails in that way.
+    local function with_failing(word, outcome, f)
+      local original = process.run
+      process.run = function(options) -- luacheck: ignore 122
+        for _, argument in ipairs(options.argv) do
+          if argument == word then return outcome() end
+        end
+        return original(options)
+      end
+      local results = table.pack(pcall(f))
+      process.run = original -- luacheck: ignore 122
+      return table.unpack(results, 1, results.n)
+    end
+
+    local function no_process() return nil, "too many open files", "EMFILE" end
+
+    it("declines when git cannot tell how things are, and changes nothing", function()
+      local before, head = git("status", "--porcelain"), git("rev-parse", "HEAD")
+      for i, word in ipairs({ "rev-parse", "ls-files", "ls-tree", "add", "commit" }) do
+        local ok, committed = with_failing(word, no_process, function()
+          return report.commit_changes(ctx)
+        end)
+        assert.is_true(ok)
+        assert.is_false(committed, word)
+        assert.equal(i, #ctx.warnings)
+        assert.is_nil(commit.undo(ctx))
+        assert.equal(head, (git("rev-parse", "HEAD")))
+        assert.equal(before, (git("status", "--porcelain")))
+      end
+    end)
+
+    it("says so when git cannot be asked for the way back, and tries once more", function()
+      local before, head = git("status", "--porcelain"), git("rev-parse", "HEAD")
+      assert.is_true(report.commit_changes(ctx))
+      for _, word in ipairs({ "rev-parse", "log", "rev-list" }) do
+        local _, again = with_failing(word, no_process, function() return commit.undo(ctx) end)
+        assert.is_function(again)
+        ctx.warnings = {}
+        with_failing(word, no_process, again)
+        assert.truthy(ctx.warnings[1]:find("could not be taken back", 1, true))
+      end
+      assert.is_nil(commit.undo(ctx))
+      assert.equal(head, (git("rev-parse", "HEAD")))
+      assert.equal(before, (git("status", "--porcelain")))
+    end)
+
+    it("knows how things were before a run that was killed, when it is resumed", function()
+      local function killed() error("killed") end
+      local before, head = git("status", "--porcelain"), git("rev-parse", "HEAD")
+      for _, word in ipairs({ "commit", "nothing" }) do
+        with_failing(word, killed, function() return report.commit_changes(ctx) end)
+        helper.write(project .. "/.praxis-os/new.md", "with another time: " .. word)
+        assert.is_true(report.commit_changes(ctx))
+        assert.equal("2\n", (git("rev-list", "--count", "HEAD")))
+        helper.write(project .. "/.praxis-os/new.md", "new")
+        assert.is_nil(commit.undo(ctx))
+        assert.equal(head, (git("rev-parse", "HEAD")))
+        assert.equal(before, (git("status", "--porcelain")))
+      end
+      assert.same({}, ctx.warnings)
+    end)
+
+    it("keeps what somebody commits in the moment before", function()
+      local theirs
+      local original = process.run
+      process.run = function(options) -- luacheck: ignore 122
+        if options.argv[#options.argv] == "--pathspec-file-nul" and not theirs then
+          git("commit", "--quiet", "-m", "mine", "staged.txt")
+          theirs = git("rev-parse", "HEAD")
+        end
+        return original(options)
+      end
+      local ok, committed = pcall(report.commit_changes, ctx)
+      process.run = original -- luacheck: ignore 122
+      assert.is_true(ok and committed)
+      assert.is_nil(commit.undo(ctx))
+      assert.equal(theirs, (git("rev-parse", "HEAD")))
+      assert.equal("", (git("diff", "--cached", "--name-only")))
+    end)
+
     it("leaves a repository alone in which somebody went on from its commit", function()
       assert.is_true(report.commit_changes(ctx))
       git("commit", "--quiet", "-m", "mine")
@@ -689,6 +769,7 @@ describe("report", function()
 
     it("declines when there is nothing to commit", function()
       assert.is_true(report.commit_changes(ctx))
+      ctx.folder = helper.tempdir() -- another session's
       assert.is_false(report.commit_changes(ctx))
       assert.equal(1, #ctx.warnings)
     end)

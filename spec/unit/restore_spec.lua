@@ -436,7 +436,8 @@ describe("The rollback of a completed upgrade", function()
 
   it("last_completed names the newest that was not undone, and no restore", function()
     assert.equal(id, restore.last_completed(s.target))
-    local later = state.session.new({ metadata = {} })
+    local changes = tiny.sessions(s)[id].metadata.changes
+    local later = state.session.new({ metadata = { changes = changes } })
     later.status = "completed"
     assert(state.save_state(s.target, later))
     later.updated_at = "2100-01-01T00:00:00Z"

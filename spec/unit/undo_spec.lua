@@ -83,6 +83,20 @@ describe("core.transaction", function()
       assert.is_false(exists("new"))
     end)
 
+    it("brings back the mode of a folder that got another one twice", function()
+      kit.sh("mkdir -m 755 %s/d", root)
+      with(function(t)
+        for _, mode in ipairs({ 448, 488 }) do
+          assert(t:mode("d", mode))
+          assert(t:apply())
+        end
+        for _ = 1, 2 do
+          assert(t:rollback())
+          assert.equal(493, stat("d").mode)
+        end
+      end)
+    end)
+
     it("may be repeated, by this process and the next", function()
       local before = changed_tree()
       do

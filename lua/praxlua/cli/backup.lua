@@ -41,6 +41,10 @@ local function newest(ctx, own)
       and state.load_state(ctx.target, entry.session_id)
     if not (session and restore.is_restore(session)) then return entry.name end
   end
+  if list[1] then
+    return nil, failed("all backups there are were made by restores, of what they replaced",
+      "name one of them: praxlua backup list")
+  end
   return nil, failed("there is no backup yet", "make one with: praxlua backup create")
 end
 
@@ -160,7 +164,8 @@ function commands.backup(args)
   local signal = core.system.interrupted()
   if signal and result.exit_code ~= 0 then
     result = { exit_code = run.SIGNAL_EXITS[signal], status = "interrupted",
-      message = "Interrupted; what was begun was taken back." }
+      message = args.action == "create" and "Interrupted; nothing is left of what was begun."
+        or "Interrupted." }
   end
   if not v.json and result.exit_code == 0 and args.action == "list" then return 0 end
   return v.finish(result)

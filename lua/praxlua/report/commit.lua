@@ -39,7 +39,7 @@ local function git_with(ctx, input, ...)
   if result.truncated then return nil, string.format("git %s says too much", verb) end
   if result.code ~= 0 then
     local said = (result.stderr ~= "" and result.stderr or result.stdout):gsub("%s+$", "")
-    return nil, string.format("git %s: %s", verb, text.visible(text.head(said, 3)))
+    return nil, string.format("git %s: %s", verb, text.visible(text.head(said, 3))), result.code
   end
   return (result.stdout:gsub("\n$", ""))
 end
@@ -111,9 +111,12 @@ local function index_of(ctx, paths)
   return entries_of(ctx, paths, "ls-files", "--stage", "--full-name", "-z", "--")
 end
 
--- The set of the paths that the last commit has.
-local function committed_of(ctx, paths)
-  return select(2, entries_of(ctx, paths, "ls-tree", "-r", "--full-name", "-z", "HEAD", "--"))
+-- The set of the paths that a commit ("": none) has.
+local function committed_of(ctx, paths, head)
+  if head == "" then return {} end
+  local entries, known = entries_of(ctx, paths, "ls-tree", "-r", "--full-name", "-z", head, "--")
+  if not entries then return nil, known end
+  return known
 end
 
 -- Git takes no path that it does not know and that is not there.
@@ -132,12 +135,15 @@ end
 -- commit from one that never came so far.
 local function mark_of(ctx) return ctx.folder .. "/committing" end
 
+-- "" where there is none; nil when git cannot tell.
 local function last_commit(ctx)
-  return git(ctx, "rev-parse", "--verify", "--quiet", "HEAD") or ""
+  local head, problem, code = git(ctx, "rev-parse", "--verify", "--quiet", "HEAD")
+  if head or code == 1 then return head or "" end
+  return nil, problem
 end
 
-local function set_mark(ctx, entries)
-  return core.file.write_atomic(mark_of(ctx), last_commit(ctx) .. "\0" .. entries)
+local function set_mark(ctx, head, entries)
+  return core.file.write_atomic(mark_of(ctx), head .. "\0" .. entries)
 end
 
 local function read_mark(ctx)
@@ -167,6 +173,25 @@ local function message_of(ctx, info)
     ctx.session.session_id)
 end
 
+-- What a person has to do where git could not take something out of its index.
+local function still_staged(ctx, problem)
+  return string.format("its paths are still staged: %s; when no git is at work any more, delete "
+    .. ".git/index.lock, if it is there, and run: git reset -- %s .gitignore", problem,
+    ctx.target_name)
+end
+
+-- Adds and commits, in an index and on a branch of which the mark is set.
+local function add_and_commit(ctx, paths, known, head, message)
+  local committed, problem = committed_of(ctx, paths, head)
+  if not committed then return nil, problem end
+  local ok
+  ok, problem = git_with(ctx, only_what_git_takes(ctx, paths, known), "add", "--all",
+    table.unpack(FROM_INPUT))
+  if not ok then return nil, problem end
+  return git_with(ctx, only_what_git_takes(ctx, paths, committed), "commit", "--quiet", "--only",
+    "--message", message, table.unpack(FROM_INPUT))
+end
+
 --- Commits the upgrade in the project's repository, when the user asked for it with --git-commit.
 ---@param ctx table
 ---@param info { to_version: string?, commit: string? }? for the message
@@ -175,30 +200,85 @@ function commit.commit_changes(ctx, info)
   if not ctx.options.git_commit or ctx.options.dry_run then return false end
   local obstacle = work_under_way(ctx)
   if obstacle then return declined(ctx, obstacle) end
+  -- What a run that was killed had begun: how things were before it is known to its mark only.
+  if commit.undo(ctx) then
+    return declined(ctx, "what a killed run had staged cannot be unstaged")
+  end
   local paths = paths_to_commit(ctx)
   if #paths == 0 then
     return declined(ctx, "the project's repository ignores everything that was changed")
   end
+  local head, message = last_commit(ctx)
+  if not head then return declined(ctx, message) end
   local entries, known = index_of(ctx, paths)
   if not entries then return declined(ctx, known) end
-  local ok, message = set_mark(ctx, entries)
+  local ok
+  ok, message = set_mark(ctx, head, entries)
   if not ok then return declined(ctx, message) end
-  ok, message = git_with(ctx, only_what_git_takes(ctx, paths, known), "add", "--all",
-    table.unpack(FROM_INPUT))
-  if ok then
-    local committed = last_commit(ctx) ~= "" and committed_of(ctx, paths) or {}
-    ok, message = git_with(ctx, only_what_git_takes(ctx, paths, committed), "commit", "--quiet",
-      "--only", "--message", message_of(ctx, info or {}), table.unpack(FROM_INPUT))
-  end
+  ok, message = add_and_commit(ctx, paths, known, head, message_of(ctx, info or {}))
   if ok then return true end
-  restore_index(ctx, paths, entries)
+  local restored, problem = restore_index(ctx, paths, entries)
+  if not restored then message = message .. "; " .. still_staged(ctx, problem) end
   return declined(ctx, message)
 end
 
--- The branch goes back to what it was before our commit `last`.
-local function take_back(ctx, last, before)
-  if before == "" then return git(ctx, "update-ref", "-d", "HEAD", last) end
-  return git(ctx, "update-ref", "HEAD", before, last)
+-- ---- the way back -----------------------------------------------------------------------------
+
+-- The commit before one; "" for the first one of a branch.
+local function parent_of(ctx, id)
+  local line, problem = git(ctx, "rev-list", "--parents", "--max-count=1", id)
+  if not line then return nil, problem end
+  return line:match("^%x+ (%x+)") or ""
+end
+
+-- How the repository stands to a mark: the last commit, and when it is ours, the one before it.
+-- `is_over`: somebody went on from there. nil and why when git cannot tell.
+local function look(ctx, mark)
+  local last, problem = last_commit(ctx)
+  if not last then return nil, problem end
+  local message = ""
+  if last ~= "" then message, problem = git(ctx, "log", "--max-count=1", "--format=%B", last) end
+  if not message then return nil, problem end
+  if not message:find("Session: " .. ctx.session.session_id, 1, true) then
+    return { before = mark.head, is_over = last ~= mark.head }
+  end
+  local parent
+  parent, problem = parent_of(ctx, last)
+  return parent and { ours = last, before = parent }, problem
+end
+
+-- The index for these paths as it was; where a commit of somebody else came just before ours, as it
+-- is in that.
+local function unstage(ctx, paths, mark, found)
+  if #paths == 0 or found.before == mark.head then
+    return restore_index(ctx, paths, mark.entries)
+  end
+  return git_with(ctx, pathspecs(paths), "reset", "--quiet", found.before, table.unpack(FROM_INPUT))
+end
+
+local function take_back(ctx, found)
+  if not found.ours then return true end
+  if found.before == "" then return git(ctx, "update-ref", "-d", "HEAD", found.ours) end
+  return git(ctx, "update-ref", "HEAD", found.before, found.ours)
+end
+
+-- One try; a `last` one goes as far as it can. true, or nil and what is left to be done.
+local function try_undo(ctx, paths, mark, is_last)
+  local function stays(problem)
+    return nil, "the upgrade's commit could not be taken back: " .. problem
+      .. "; when no git is at work any more, see it with: git log -1"
+  end
+  local found, problem = look(ctx, mark)
+  if not found then return stays(problem) end
+  if found.is_over then return true end
+  -- The index first: as long as the branch ends with our commit, a second try knows what to do.
+  local unstaged, left = unstage(ctx, paths, mark, found)
+  if not unstaged and not is_last then return nil, left end
+  local ok
+  ok, problem = take_back(ctx, found)
+  if not ok then return stays(problem) end
+  if unstaged then return true end
+  return nil, "the upgrade's commit was taken back, but " .. still_staged(ctx, left)
 end
 
 --- Takes this session's commit back, if it is the last one, and what a killed run had only staged:
@@ -210,30 +290,11 @@ end
 function commit.undo(ctx)
   local mark = read_mark(ctx)
   if not mark then return nil end
-  local last, message = last_commit(ctx), git(ctx, "log", "-1", "--format=%B")
-  local is_ours = message and message:find("Session: " .. ctx.session.session_id, 1, true)
-  if not is_ours and last ~= mark.head then return nil end -- somebody went on from there
   local paths = paths_to_commit(ctx)
-  -- The index first: as long as the branch ends with our commit, a second try knows what to do.
-  local function unstage() return restore_index(ctx, paths, mark.entries) end
-  local function go_back()
-    if not is_ours then return true end
-    local ok, problem = take_back(ctx, last, mark.head)
-    if ok then is_ours = nil end
-    return ok, problem
-  end
-  if unstage() and go_back() then return nil end
+  if try_undo(ctx, paths, mark, false) then return nil end
   return function()
-    local unstaged, staged_problem = unstage()
-    local ok, problem = go_back()
-    if not ok then
-      ctx.warn("the upgrade's commit could not be taken back: " .. problem .. "; when no git is at "
-        .. "work any more, see the commit with: git log -1")
-    elseif not unstaged then
-      ctx.warn("the upgrade's commit was taken back, but its paths are still staged: "
-        .. staged_problem .. "; when no git is at work any more, delete .git/index.lock, if it is "
-        .. "there, and run: git reset -- " .. ctx.target_name)
-    end
+    local ok, problem = try_undo(ctx, paths, mark, true)
+    if not ok then ctx.warn(problem) end
   end
 end
 

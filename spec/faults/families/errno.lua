@@ -19,7 +19,7 @@ local errno = {
 
 -- The errors, and what praxlua's messages call them.
 local ERRNOS = { "ENOSPC", "EIO", "EDQUOT", "EROFS", "EACCES", "EMFILE", "ENOMEM", "EINTR" }
-local SAMPLE = 44 -- cases
+local SAMPLE = 40 -- cases
 
 local function trace(s, options)
   local argv = { table.unpack(s.argv) }

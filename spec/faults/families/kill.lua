@@ -18,7 +18,7 @@ local kill = {
 }
 
 local VERBS = { "resume", "rollback" }
-local SAMPLE = 60 -- cases
+local SAMPLE = 50 -- cases
 local FOLDED_SHARE = 40 -- one of so many moments that are the same as another one is tried
 local TOOLS_SAMPLE = 40 -- calls of tools, a scenario
 local SERVED_SAMPLE = { host = 40, tools = 16 } -- calls of `served`, which is slow
