@@ -255,15 +255,16 @@ end
 -- The project's own commits: those from before, and one more after an upgrade, unless git refused
 -- (a git that was killed leaves its locks). It stays when a completed upgrade is undone.
 local function commit_is_right(s, version)
-  local may_stay = version == "new"
+  local most = version == "new" and 1 or 0
   for _, session in pairs((judge.sessions(s))) do
-    may_stay = may_stay or session.kind == "restore" and session.status == "completed"
+    if session.kind == "restore" and session.status == "completed" then most = most + 1 end
   end
   local result = judge.ask("run", {
     argv = { "git", "rev-list", "--left-right", "--count", s.head .. "...HEAD" },
     directory = s.project, environment = s.environment,
   })
-  return result.stdout == "0\t0\n" or may_stay and result.stdout == "0\t1\n"
+  local count = math.tointeger(tonumber(result.stdout:match("^0\t(%d+)\n$")))
+  return count ~= nil and count <= most
 end
 
 -- Processes that work in the scenario's folders; its server is one, where it has one.

@@ -201,8 +201,10 @@ function commit.commit_changes(ctx, info)
   local obstacle = work_under_way(ctx)
   if obstacle then return declined(ctx, obstacle) end
   -- What a run that was killed had begun: how things were before it is known to its mark only.
-  if commit.undo(ctx) then
-    return declined(ctx, "what a killed run had staged cannot be unstaged")
+  local again = commit.undo(ctx)
+  if again then
+    again()
+    return declined(ctx, "what a run that was killed had begun could not be taken back")
   end
   local paths = paths_to_commit(ctx)
   if #paths == 0 then
@@ -278,7 +280,8 @@ local function try_undo(ctx, paths, mark, is_last)
   ok, problem = take_back(ctx, found)
   if not ok then return stays(problem) end
   if unstaged then return true end
-  return nil, "the upgrade's commit was taken back, but " .. still_staged(ctx, left)
+  return nil, (found.ours and "the upgrade's commit was taken back, but " or "after a git that was "
+    .. "killed, ") .. still_staged(ctx, left)
 end
 
 --- Takes this session's commit back, if it is the last one, and what a killed run had only staged:
