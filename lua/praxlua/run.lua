@@ -202,8 +202,9 @@ local TEMPORARY = {
   { "/.cache/state/", "^%..+%.px%-%d+%-%d+$" },
 }
 
---- Deletes what is left of runs that were killed: folders of transactions that were over already,
---- files that were not written to their end, backups that nobody goes on with.
+--- Deletes what is left of runs that were killed, or could not clear up: folders of transactions that
+--- were over already, the lock's text, files that were not written to their end, backups that nobody
+--- goes on with.
 ---@param r table
 function run.sweep(r)
   local folder = r.target .. "/.upgrade"
@@ -211,6 +212,8 @@ function run.sweep(r)
     if name:find("^%.done%-") then core.tree.remove(folder .. "/" .. name) end
   end
   file.rmdir(folder) -- only when it is empty
+  -- The lock's text is written when the session has its folder, and goes before that.
+  if not file.exists(folder) then lock_text.remove(r) end
   for _, place in ipairs(TEMPORARY) do
     for _, name in ipairs(names_in(r.target .. place[1])) do
       if name:find(place[2]) then file.remove(r.target .. place[1] .. name) end

@@ -242,6 +242,16 @@ describe("run", function()
   end)
 
   describe("open", function()
+    it("deletes the lock's text of a session that is over, and no other", function()
+      local target = mkdir(helper.tempdir() .. "/project/" .. NAME)
+      for _, folder in ipairs({ "", "/.upgrade/" .. core.system.uuid() }) do
+        helper.write(target .. folder .. "/.upgrade-lock", "x")
+        helper.write(target .. "/.upgrade-lock", "x")
+        run.close(assert(run.open({ target = target }, quiet())))
+        assert.equal(folder ~= "" and "x" or nil, helper.read(target .. "/.upgrade-lock"))
+      end
+    end)
+
     it("deletes what killed runs left half written, and nothing else", function()
       local target = mkdir(helper.tempdir() .. "/project/" .. NAME)
       local open_one, dead = core.system.uuid(), core.system.uuid()
