@@ -13,9 +13,9 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Bytes that the records of an undo need, amply; bytes that one of them may have, with the path of a
-** file that it keeps; and the room that others leave to them in a journal that has almost reached its
-** limit. */
+/* Bytes that the records of an undo need, amply; bytes that one of them may have, with the path of
+** a file that it keeps; and the room that others leave to them in a journal that has almost reached
+** its limit. */
 enum { SMALL_RECORDS = 1024, SMALL_RECORD = 8192, LAST_ROOM = 1024 * 1024 };
 
 static const char *const names[JOURNAL_COPIES] = {"journal", "journal.copy"};

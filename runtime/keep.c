@@ -136,8 +136,8 @@ static int rescue_file(transaction *t, const change *c, int folder, const char *
 }
 
 /* Whether a removed folder is empty and gone for good: 1, 0 when there is something in it, or -1.
-** It goes here and not with all the rest, where a file that somebody makes in it at the last moment,
-** from a shell that is still in there, would go as well. */
+** It goes here and not with all the rest, where a file that somebody makes in it at the last
+** moment, from a shell that is still in there, would go as well. */
 static int let_go(transaction *t, const char *original) {
     int empty = transaction_is_empty(t, t->stage, original);
     if (empty != 1)

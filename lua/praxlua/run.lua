@@ -202,9 +202,9 @@ local TEMPORARY = {
   { "/.cache/state/", "^%..+%.px%-%d+%-%d+$" },
 }
 
---- Deletes what is left of runs that were killed, or could not clear up: folders of transactions that
---- were over already, the lock's text, files that were not written to their end, backups that nobody
---- goes on with.
+--- Deletes what is left of runs that were killed, or could not clear up: folders of transactions
+--- that were over already, the lock's text, files that were not written to their end, backups that
+--- nobody goes on with.
 ---@param r table
 function run.sweep(r)
   local folder = r.target .. "/.upgrade"
