@@ -42,7 +42,7 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 DEPS := gcc libc6-dev pkg-config lua5.4 liblua5.4-dev lua-filesystem-dev lua-cjson-dev \
   lua-argparse libuv1-dev libarchive-dev libssl-dev libcurl4-openssl-dev git python3 python3-venv
 TEST_DEPS := lua-busted lua-check luarocks cppcheck clang-format zstd strace tmux \
-  procps python3-pip
+  procps python3-pip e2fsprogs xfsprogs
 
 # Libraries -------------------------------------------------------------------------------------
 
