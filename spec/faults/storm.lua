@@ -123,8 +123,9 @@ function storm.mixed(random, number, waves)
       nemesis.brief(account))
     nemesis.add(problems, { nemesis.crash(account) }, verb)
   end
-  nemesis.add(problems, two_at_once(s))
-  if settle(s, problems) then nemesis.add(problems, nemesis.unlike_new(s)) end
+  local settled = settle(s, problems)
+  nemesis.add(problems, two_at_once(s)) -- the upgrade that settles it installs for certain
+  if settled then nemesis.add(problems, nemesis.unlike_new(s)) end
   nemesis.add(problems, nemesis.leftovers(s))
   return problems
 end
