@@ -121,7 +121,7 @@ end
 -- damaged file of a session that is over, or of which nothing is left that could be read.
 local function settled(s, version, item, problems)
   local of_backup = { manifest = true, archive = true, requirements = true }
-  local stays = item.scene == "done" or item.file:find("state+previous", 1, true)
+  local stays = item.scene == "done" or item.alone or item.file:find("state+previous", 1, true)
   for _, problem in ipairs(judge.settled(s, version)) do
     local of_state = problem:find("/.cache/state/", 1, true) or problem:find("state file", 1, true)
     local is_damage = of_backup[item.file] and problem:find("^backup ")
@@ -188,6 +188,7 @@ local LOOKS = { status = true, verify = true, list = true }
 local function do_damage(s, item, random, outside)
   local _, open = judge.sessions(s)
   local files, all_there = damage.files(s.target, open), true
+  item.alone = files.state == nil or files.previous == nil -- one generation of the session
   for name in item.file:gmatch("[^+]+") do
     local path = files[name]
     local inside = item.way == "bit" or item.way == "cut"

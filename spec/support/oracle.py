@@ -383,8 +383,14 @@ def identity(root, path, info):
 TEMPORARY_NAME = (TEMPORARY, b".px")
 
 
+def is_regular(path):
+    return stat.S_ISREG(os.lstat(path).st_mode)
+
+
 def broken_seal(path):
     """What is wrong with a sealed document (lua/praxlua/seal.lua), or None."""
+    if not is_regular(path):
+        return "is no file"
     with open(path, "rb") as file:
         data = file.read()
     found = re.search(rb'\n  "length": (\d+),\n  "sha256": "([0-9a-f]{64})"\n}\n\Z', data)
@@ -402,6 +408,9 @@ def broken_backup(directory, name):
     """What is wrong with the backup in a directory, or None."""
     files = {b"MANIFEST.json", b"backup.tar.zst"}
     further = set(os.listdir(directory)) - files
+    for name_of_file in sorted(files | further):
+        if not is_regular(os.path.join(directory, name_of_file)):
+            return "%s is no file" % text(name_of_file)
     if not further <= {b"requirements-snapshot.txt"}:
         return "holds %s" % text(sorted(further)[0])
     with open(os.path.join(directory, b"MANIFEST.json"), "rb") as file:
