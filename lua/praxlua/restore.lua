@@ -24,25 +24,31 @@ local SNAPSHOT = "requirements-snapshot.txt"
 ---@return boolean
 function restore.is_restore(session) return session.metadata.kind == KIND end
 
--- Whether the record of what was shipped is still the one that a completed upgrade wrote; nil when
--- that cannot be told. Each upgrade writes another one, and a restore brings an older one back.
-local function is_as_left(session, target)
+-- The hash of the record of what was shipped; false where there is none, nil when it is not to be
+-- read.
+local function shipped_record(target)
+  local found, _, code = core.hash.file(target .. "/" .. base.MANIFEST)
+  if found or code == "ENOENT" then return found or false end
+  return nil
+end
+
+-- Whether that record is still the one that a completed upgrade wrote; nil when that cannot be
+-- told. Each upgrade writes another one, and a restore brings an older one back.
+local function is_as_left(session, target, record)
   local _, name = run.split(target)
   local left
   for _, change in ipairs(session.metadata.changes or {}) do
     if change.path == name .. "/" .. base.MANIFEST then left = change.after end
   end
-  if left == nil then return nil end
-  local found, _, code = core.hash.file(target .. "/" .. base.MANIFEST)
-  if found or code == "ENOENT" then return (found or false) == left end
-  return nil
+  if left == nil or record == nil then return nil end
+  return record == left
 end
 
 -- Times have whole seconds, and clocks are set back: the installation tells better.
-local function is_later(session, than, target)
+local function is_later(session, than, target, record)
   if not than then return true end
-  local as_left, than_as_left = is_as_left(session, target), is_as_left(than, target)
-  if as_left ~= than_as_left and (as_left or than_as_left) then return as_left == true end
+  local as_left = is_as_left(session, target, record) == true
+  if as_left ~= (is_as_left(than, target, record) == true) then return as_left end
   return session.updated_at > than.updated_at
 end
 
@@ -54,11 +60,12 @@ function restore.last_completed(target)
   local newest
   local ids, problem = state.list_ids(target)
   if not ids then return nil, problem end
+  local record = shipped_record(target)
   for _, id in ipairs(ids) do
     local session, message, code = state.load_state(target, id)
     if not session and code ~= "ESTATENOTFOUND" then return nil, message end
     if session and session.status == "completed" and not restore.is_restore(session)
-      and is_later(session, newest, target) then
+      and is_later(session, newest, target, record) then
       newest = session
     end
   end
@@ -356,7 +363,9 @@ end
 function restore.session(r, reason)
   local done = r.session
   if restore.is_restore(done) then return cannot_go_back(done) end
-  if is_as_left(done, r.target) == false then return is_not_the_last(r, done) end
+  if is_as_left(done, r.target, shipped_record(r.target)) == false then
+    return is_not_the_last(r, done)
+  end
   local name = backup.name_of(done.phase_artifacts["1"])
   if not name or not done.metadata.changes then
     return { exit_code = 5, status = "rollback_failed", success = false,
