@@ -249,6 +249,8 @@ int transaction_apply(transaction *t) {
         return 0;
     uint64_t before = t->log.sequence;
     int rc = transaction_ready(t) == 0 ? prepare(t) : -1;
+    if (rc == 0 && transaction_reach(t) != 0)
+        rc = transaction_failed(t, "write", "journal");
     for (size_t i = 0; rc == 0 && i < count; i++) {
         batch *b = &t->batches[t->batch_count - 1];
         if (switch_change(t, &b->changes[i], &b->reached) != 0)

@@ -43,10 +43,11 @@ void journal_distrust(journal *j) {
 }
 
 /* Deletes a copy that was not written to its end, so that what is missing in it is known to mean
-** nothing. The other one has been written. */
+** nothing. The other one has been written. A folder in its place is no copy. */
 static int give_up(journal *j, int i) {
     close_copy(j, i);
-    if ((durable_unlink(j->dir, names[i]) == 0 || errno == ENOENT) && durable_sync(j->dir) == 0)
+    if ((durable_unlink(j->dir, names[i]) == 0 || errno == ENOENT || errno == EISDIR) &&
+        durable_sync(j->dir) == 0)
         return 0;
     journal_distrust(j);
     return -1;

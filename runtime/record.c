@@ -209,7 +209,7 @@ static int forget_strange_inodes(transaction *t) {
 
 static int begin(transaction *t, const char *disposable) {
     payload p = {0};
-    if (find_origin(t, t->origin) != 0)
+    if (find_origin(t, t->origin) != 0 || transaction_reach(t) != 0)
         return -1;
     payload_u32(&p, FORMAT_VERSION);
     payload_string(&p, disposable);
@@ -303,6 +303,8 @@ int transaction_open(transaction *t, const char *root, const char *path, bool cr
         return transaction_failed(t, "open the folders of", path);
     if (create && begin(t, disposable) != 0)
         return transaction_failed(t, "write the journal of", path);
+    if (transaction_find_reached(t) != 0)
+        return transaction_failed(t, "read the journal of", path);
     if (t->log.sequence == 0) { /* killed while it was made: nothing was changed yet */
         errno = ENOENT;
         return transaction_failed(t, "read the journal of", path);

@@ -7,6 +7,7 @@
 **   undo/N    the old content of change N: a second hard link to the old inode. After the undo:
 **             what stood there instead
 **   reserve/  room that an undo needs (reserve.c)
+**   reached.N an empty file: the last record because of which the tree was changed (reached.c)
 **
 ** Changes are queued one by one (each stages its new content and links its old), then applied as a
 ** batch: one sync of the file system, one journal record with all of them, then one exchange of
@@ -48,6 +49,7 @@ typedef struct transaction {
     digest *hash;
     uint32_t version;   /* of the journal's format */
     uint64_t origin[2]; /* inodes of the tree and of the folder when it was begun */
+    uint64_t reached;   /* the last record because of which the tree was changed */
     off_t reserved;     /* bytes in the reserve; 0: there is none */
     batch *batches;
     size_t batch_count;
@@ -152,14 +154,20 @@ int transaction_ready(transaction *t);
 int transaction_sync(transaction *t);
 
 /* What a transaction's folder takes for the reserve at first, and in inodes altogether: folders,
-** journals, the reserve, and a journal's new file. */
-enum { TRANSACTION_ROOM = 2 * 1024 * 1024, TRANSACTION_INODES = 16 };
+** journals, the reserve, the note of what was reached, and a journal's new file. */
+enum { TRANSACTION_ROOM = 2 * 1024 * 1024, TRANSACTION_INODES = 17 };
 
 /* Sees to it that there is a reserve for what the journal holds now: 0, or -1 with errno. And
 ** gives it back, where there is one; its failure changes nothing. */
 int transaction_reserve(transaction *t);
 void transaction_measure(transaction *t); /* what an earlier process left of it */
 void transaction_release(transaction *t);
+
+/* Notes on the disk that the tree is changed from here on because of the journal's last record,
+** which is durable: 0, or -1 with errno. And finds that note when a transaction is opened; EBADMSG:
+** the journal has lost that record. */
+int transaction_reach(transaction *t);
+int transaction_find_reached(transaction *t);
 
 /* Remembers, durably, that somebody's file gets the path `name` beside `path`. */
 int transaction_note_kept(transaction *t, const char *path, const char *name);

@@ -428,6 +428,7 @@ static int undo(transaction *t, uint64_t sequence) {
     t->lost_count = 0;
     if (begin_undo(t, sequence) != 0)
         return -1;
+    transaction_reach(t); /* without it only damage to the journal would be harder to tell */
     for (size_t b = t->batch_count; b-- > 0;) {
         const batch *done = &t->batches[b];
         if (done->undone || done->sequence <= sequence)

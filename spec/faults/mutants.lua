@@ -21,7 +21,8 @@ local c_guards = {
   transaction_rescue = "0", rescue_file = "0", rescue_directory = "0", transaction_ready = "0",
   has_writer = "0",
   -- verifications
-  state_same_content = "1", journal_check = "0",
+  state_same_content = "1", journal_check = "0", transaction_reach = "0",
+  transaction_find_reached = "0",
   -- room for a way back
   transaction_reserve = "0", journal_reserve = "0",
   -- locks
@@ -58,6 +59,7 @@ local rows = {
   { "apply.c/switch_change/still_as_before", "spec:transaction" },
   { "apply.c/take_directory/transaction_is_empty", "spec:durability" },
   { "apply.c/take_directory/transaction_is_empty2", "spec:transaction" },
+  { "apply.c/transaction_apply/transaction_reach", "spec:journal" },
   { "apply.c/transaction_apply/transaction_ready", "spec:durability" },
   { "backup/compare_with_live/scope.compare", "spec:backup" },
   { "backup/describe/store.verify", "spec:backup" },
@@ -106,11 +108,13 @@ local rows = {
   { "pack.c/finish/durable_sync2", "spec:durability" },
   { "record.c/begin/journal_append", "spec:transaction" },
   { "record.c/begin/transaction_reserve", "spec:durability" },
+  { "record.c/begin/transaction_reach", "spec:transaction" },
   { "record.c/seal/journal_append", "spec:undo:keeps a note" },
   { "record.c/seal/journal_sync", "order:upgrade" },
   { "record.c/seal/transaction_ready", "spec:journal", "spec:undo" },
   { "record.c/seal/transaction_sync", "order:upgrade" },
   { "record.c/transaction_checkpoint/transaction_reserve", "spec:durability", "spec:undo" },
+  { "record.c/transaction_open/transaction_find_reached", "spec:journal" },
   { "record.c/transaction_note_kept/journal_append", "spec:transaction_rescue" },
   { "record.c/transaction_note_kept/journal_sync", "spec:durability" },
   { "record.c/transaction_sync/durable_sync_all", "order:upgrade" },
@@ -140,6 +144,7 @@ local rows = {
   { "undo.c/swap_back/look_at", "spec:integration/race:tells where" },
   { "undo.c/take_out/look_at", "spec:integration/race:tells where" },
   { "undo.c/transaction_supply/durable_sync", "spec:durability" },
+  { "undo.c/undo/transaction_reach", "spec:journal" },
   { "undo.c/undo/transaction_sync", "order:rollback" },
   { "undo.c/undo_lost/look_at", "spec:integration/race:data was lost" },
 }

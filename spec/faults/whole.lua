@@ -74,10 +74,13 @@ local function run(s, argv, problems)
   return result
 end
 
--- The commands that a command tells its user to run.
+-- The commands that a command tells its user to run; and whether that leaves it to a person to
+-- choose a backup, which may be of an older version than that before this upgrade.
 local function told(result)
   local found = {}
   local text = ("%s\n%s"):format(tostring(result.last.message), tostring(result.last.next))
+  local to_choose
+  text, to_choose = text:gsub("praxlua backup restore NAME", "")
   for words in text:gmatch("praxlua (%l[%l%d %-]*)") do
     local argv = {}
     for word in words:gmatch("%S+") do argv[#argv + 1] = word end
@@ -86,7 +89,7 @@ local function told(result)
       or argv[1] == "backup" and argv[2] == "restore"
     if known then found[#found + 1] = argv end
   end
-  return found
+  return found, to_choose > 0
 end
 
 local function is_open(s)
@@ -99,10 +102,12 @@ local function follow(s, result, random, problems)
   local tried = {}
   for _ = 1, STEPS do
     if result.code == 0 or result.code == 1 then return end
-    local ways = told(result)
+    local ways, to_choose = told(result)
     local argv = ways[random(math.max(#ways, 1))]
     if not argv then
-      if is_open(s) then add(problems, "exit %s tells no way out", tostring(result.code)) end
+      if is_open(s) and not to_choose then
+        add(problems, "exit %s tells no way out", tostring(result.code))
+      end
       return
     end
     local line = table.concat(argv, " ")
@@ -118,10 +123,10 @@ local function follow(s, result, random, problems)
 end
 
 -- What a restore puts aside of a session whose undo data is lost stays, and is told; and so does a
--- damaged file of a session that is over, or of which nothing is left that could be read.
+-- damaged file of a session that is over, or of which there is only one generation.
 local function settled(s, version, item, problems)
   local of_backup = { manifest = true, archive = true, requirements = true }
-  local stays = item.scene == "done" or item.alone or item.file:find("state+previous", 1, true)
+  local stays = item.stays or item.file:find("state+previous", 1, true)
   for _, problem in ipairs(judge.settled(s, version)) do
     local of_state = problem:find("/.cache/state/", 1, true) or problem:find("state file", 1, true)
     local is_damage = of_backup[item.file] and problem:find("^backup ")
@@ -188,7 +193,7 @@ local LOOKS = { status = true, verify = true, list = true }
 local function do_damage(s, item, random, outside)
   local _, open = judge.sessions(s)
   local files, all_there = damage.files(s.target, open), true
-  item.alone = files.state == nil or files.previous == nil -- one generation of the session
+  item.stays = item.scene == "done" or not open or files.state == nil or files.previous == nil
   for name in item.file:gmatch("[^+]+") do
     local path = files[name]
     local inside = item.way == "bit" or item.way == "cut"

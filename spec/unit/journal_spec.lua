@@ -79,10 +79,14 @@ describe("the journal", function()
     return helper.read(journal), states, ends
   end
 
-  -- Writes both copies (false: there is none) and opens the journal: what is remembered, how many
-  -- records, and whether something was mended.
+  -- How far the transaction had come is told beside the journal (runtime/reached.c).
+  local function forget_reached() kit.sh("rm -f %s/reached.*", root .. "/" .. kit.PATH) end
+
+  -- Writes both copies (false: there is none) and opens the journal alone: what is remembered, how
+  -- many records, and whether something was mended.
   local function open_with(data, other)
     if other == nil then other = data end
+    forget_reached()
     for path, content in pairs({ [journal] = data, [copy] = other }) do
       if content then helper.write(path, content) else os.remove(path) end
     end
@@ -357,9 +361,38 @@ describe("the journal", function()
       kit.sh("rm %s %s", journal, copy)
       open_with(whole)
     end
-    kit.sh("rm %s && mkdir %s", copy, copy)
-    fails("EISDIR", kit.open(root))
-    assert.equal(whole, helper.read(journal))
+  end)
+
+  it("goes on with one copy while a folder stands in the place of the other", function()
+    local whole, states, ends = write_journal()
+    for _, pair in ipairs({ { journal, copy }, { copy, journal } }) do
+      kit.sh("rm %s && mkdir %s", pair[1], pair[1])
+      local t <close> = assert(kit.open(root))
+      assert.equal(states[#ends], remembered(t))
+      assert.is_true(t:mended())
+      assert.equal(whole, helper.read(pair[2]))
+      kit.sh("rmdir %s", pair[1])
+      open_with(whole)
+    end
+  end)
+
+  it("that lost the record of what was done to the tree is damaged, whole as it looks", function()
+    local whole, _, ends = write_journal()
+    local function cut(data, length)
+      for _, path in ipairs({ journal, copy }) do helper.write(path, data:sub(1, length)) end
+      return kit.open(root)
+    end
+    for _, length in ipairs({ ends[4] - 1, ends[3], ends[2], 10, 0 }) do
+      fails("EBADJOURNAL", cut(whole, length))
+    end
+    -- Behind the last batch: a checkpoint, and what says that everything is undone.
+    assert(cut(whole, #whole - 1)):close()
+    local t <close> = assert(cut(whole, #whole))
+    assert(t:rollback())
+    local long = helper.read(journal)
+    fails("EBADJOURNAL", cut(long, #whole))
+    local last <close> = assert(cut(long, #long - 1))
+    assert.equal("undoing", last:status())
   end)
 
   -- Runs code on a new transaction under strace, which makes calls fail, and prints its results.
