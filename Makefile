@@ -40,7 +40,8 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 # Packages, by their Debian names: for the build and the demo, and for the tests.
 DEPS := gcc libc6-dev pkg-config lua5.4 liblua5.4-dev lua-filesystem-dev lua-cjson-dev \
-  lua-argparse libuv1-dev libarchive-dev libssl-dev libcurl4-openssl-dev git python3 python3-venv
+  lua-argparse libuv1-dev libarchive-dev libssl-dev libcurl4-openssl-dev libseccomp-dev git \
+  python3 python3-venv
 TEST_DEPS := lua-busted lua-check luarocks cppcheck clang-format zstd strace tmux \
   procps python3-pip e2fsprogs xfsprogs
 
@@ -50,7 +51,7 @@ TEST_DEPS := lua-busted lua-check luarocks cppcheck clang-format zstd strace tmu
 once = $(eval $(1) := $(2))$($(1))
 from_pkg_config = $(shell pkg-config $(1))$(if $(filter-out 0,$(.SHELLSTATUS)),$(error \
   a library is missing; "make deps" installs what the build needs))
-PACKAGES := libcrypto libuv libarchive
+PACKAGES := libcrypto libuv libarchive libseccomp
 PKG_CFLAGS = $(call once,PKG_CFLAGS,$(call from_pkg_config,--cflags lua5.4 $(PACKAGES)))
 PKG_LIBS = $(call once,PKG_LIBS,$(call from_pkg_config,--libs $(PACKAGES)))
 
@@ -252,6 +253,19 @@ $(B)/faults/praxlua-allocation: spec/faults/allocation.c $(HOST_OBJECTS) $(OBJEC
 	echo "LD $@"
 	$(CC) $(CFLAGS) $(FLAGS) $(LDFLAGS) -DALLOCATION_WRAPPED -o $@ $^ $(LUA_LIBS) $(PKG_LIBS) \
 	  -lm -ldl $(patsubst %,-Wl$(comma)--wrap=%,malloc calloc realloc strdup)
+
+# What the hostile phases of spec/sandbox are run by, beside the product: a praxlua whose workers go
+# without the layers of the kernel, and one whose scripts can make system calls.
+SANDBOX_TOOLS := $(patsubst %,$(B)/sandbox/praxlua-%,unconfined raw)
+.PHONY: sandbox-tools
+sandbox-tools: $(SANDBOX_TOOLS)
+$(B)/sandbox/praxlua-unconfined: WRAPPED := filter_worker landlock_worker
+$(B)/sandbox/praxlua-raw: WRAPPED := globals_open
+$(B)/sandbox/praxlua-%: spec/sandbox/%.c $(HOST_OBJECTS) $(OBJECTS)
+	mkdir -p $(@D)
+	echo "LD $@"
+	$(CC) $(CFLAGS) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LUA_LIBS) $(PKG_LIBS) -lm -ldl \
+	  $(patsubst %,-Wl$(comma)--wrap=%,$(WRAPPED))
 
 # Fuzzing. One program for all targets of spec/faults/fuzz: "fuzzer", by clang with libFuzzer, and
 # "replay", by any compiler, which runs the committed inputs (a stage of "make test"). frame.c takes

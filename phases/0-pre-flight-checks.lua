@@ -3,7 +3,7 @@ local phase = {
   id = "pre-flight-checks",
   title = "Pre-flight checks",
   grants = { services = { "validation", "content", "lock" } },
-  limits = { wall = 60 },
+  limits = { wall = 3600 },
 }
 
 -- All problems at once: nobody wants to find them one by one.

@@ -4,7 +4,7 @@ local phase = {
   id = "backup-preparation",
   title = "Backup and preparation",
   grants = { services = { "backup", "lock" } },
-  limits = { wall = 60 },
+  limits = { wall = 4 * 3600 },
 }
 
 function phase.run(host)

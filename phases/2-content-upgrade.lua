@@ -3,7 +3,7 @@ local phase = {
   id = "content-upgrade",
   title = "Content upgrade",
   grants = { services = { "content", "report" } },
-  limits = { wall = 60 },
+  limits = { wall = 4 * 3600 },
 }
 
 local function counts(from, names)

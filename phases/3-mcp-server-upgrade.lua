@@ -4,7 +4,7 @@ local phase = {
   id = "mcp-server-upgrade",
   title = "MCP server upgrade",
   grants = { services = { "content", "dependencies", "server" }, target = "read" },
-  limits = { wall = 60 },
+  limits = { wall = 8 * 3600 },
 }
 
 local REQUIREMENTS = "mcp_server/requirements.txt"

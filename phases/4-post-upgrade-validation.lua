@@ -4,7 +4,7 @@ local phase = {
   id = "post-upgrade-validation",
   title = "Post-upgrade validation",
   grants = { services = { "server", "report" } },
-  limits = { wall = 60 },
+  limits = { wall = 4 * 3600 },
 }
 
 local function missing_from(expected, registered)

@@ -3,7 +3,7 @@ local phase = {
   id = "cleanup-documentation",
   title = "Clean-up and documentation",
   grants = { services = { "report", "backup", "lock" } },
-  limits = { wall = 60 },
+  limits = { wall = 3600 },
 }
 
 local function server_line(validation)

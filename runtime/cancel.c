@@ -42,6 +42,10 @@ int cancel_asked(void) {
     return -1;
 }
 
+int64_t cancel_deadline(void) {
+    return scope.depth ? scope.deadline : NEVER;
+}
+
 /* asked() -> nil | "ECANCELED" | "ETIMEDOUT": whether what is under way is to end; for loops in
 ** Lua. */
 static int cancel_asked_name(lua_State *L) {
@@ -58,8 +62,8 @@ static void restore(struct core_guard *guard) {
 
 /* within(seconds, f, ...) -> what f(...) returns. Hashing, listing, measuring, copying and
 ** archiving in it is cancelled when a signal was noted, or the time is over (math.huge: never);
-** calls within calls end at the earlier time. Waiting for tools and servers has limits of its own,
-** and always ends on a signal. */
+** calls within calls end at the earlier time. Waiting for tools and servers, which has limits of
+** its own, is over at that time as well, and always ends on a signal. */
 static int cancel_within(lua_State *L) {
     lua_Number seconds = luaL_checknumber(L, 1);
     luaL_argcheck(L, seconds >= 0, 1, "seconds must not be negative");

@@ -13,7 +13,13 @@
 #ifndef PRAXLUA_CANCEL_H
 #define PRAXLUA_CANCEL_H
 
+#include <stdint.h>
+
 /* 0 to go on; else -1 with errno ECANCELED (a signal was noted) or CORE_ETIMEOUT. */
 int cancel_asked(void);
+
+/* When the time is over, in nanoseconds of the monotonic clock; INT64_MAX: never. For waits, which
+** end then as if their own time were over. */
+int64_t cancel_deadline(void);
 
 #endif

@@ -329,9 +329,10 @@ int frame_receive(int fd, double seconds, frame_kind *kind, frame_buffer *b) {
         return (int)n;
     size_t size =
         header[0] | (size_t)header[1] << 8 | (size_t)header[2] << 16 | (size_t)header[3] << 24;
-    errno = EBADMSG;
-    if (n < (ssize_t)sizeof header || size > FRAME_SIZE)
+    if (n < (ssize_t)sizeof header || size > FRAME_SIZE) {
+        errno = n < (ssize_t)sizeof header ? EBADMSG : EMSGSIZE;
         return -1;
+    }
     if (b->room < size) {
         unsigned char *data = realloc(b->data, size);
         if (!data)

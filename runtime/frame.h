@@ -23,6 +23,7 @@ enum {
 };
 
 typedef enum {
+    FRAME_READY = 'Y',  /* worker: its layers, as errno values: seccomp, Landlock */
     FRAME_START = 'S',  /* host: what to run */
     FRAME_CALL = 'C',   /* worker: a verb and its arguments */
     FRAME_ANSWER = 'A', /* host: true and results, or false, message, code */
@@ -50,7 +51,8 @@ void frame_free(frame_buffer *b);
 int frame_send(int fd, frame_kind kind, const void *data, size_t size);
 
 /* Reads one frame. `seconds` < 0 waits for ever. 1 for a frame, 0 at the end of the stream between
-** frames, -1 with errno: ETIMEDOUT, EINTR (a signal was noted), EBADMSG (too long, or cut off). */
+** frames, -1 with errno: ETIMEDOUT, EINTR (a signal was noted), EMSGSIZE (too long), EBADMSG (cut
+** off). */
 int frame_receive(int fd, double seconds, frame_kind *kind, frame_buffer *b);
 
 #endif

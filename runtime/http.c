@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 #define CURL_DISABLE_TYPECHECK /* its checks are macros over functions we do not link */
 #define CURL_DISABLE_DEPRECATION
+#include "cancel.h"
 #include "core.h"
 #include "system.h"
 
@@ -364,6 +365,8 @@ static void act(Transfer *t) {
 /* Runs the transfer to its end; leaves t->reason and t->code. */
 static void run(Transfer *t, double seconds) {
     int64_t deadline = now_ms() + (int64_t)(seconds * 1000);
+    if (cancel_deadline() / 1000000 < deadline)
+        deadline = cancel_deadline() / 1000000;
     int left;
     CURLMsg *message = NULL;
     if (curl.multi_add_handle(t->multi, t->easy) != CURLM_OK) {

@@ -5,7 +5,10 @@
 #include "sandbox.h"
 
 #include "coverage.h"
+#include "filter.h"
 #include "frame.h"
+#include "globals.h"
+#include "landlock.h"
 
 #include <errno.h>
 #include <lauxlib.h>
@@ -22,6 +25,7 @@
 
 enum {
     SLICE = 1000,                /* instructions between two looks at the budget */
+    INTEGER_SIZE = 9,            /* bytes of one in a frame */
     HEADROOM = 256 * 1024 * 1024 /* of address space over the allocator's limit */
 };
 
@@ -46,7 +50,7 @@ static size_t put_integer(unsigned char *to, long long value) {
     *to = 'i';
     for (int i = 0; i < 8; i++)
         to[1 + i] = (unsigned char)((unsigned long long)value >> (8 * i));
-    return 9;
+    return INTEGER_SIZE;
 }
 
 /* The payload of a verdict frame, without Lua: name, limit, used, peak of memory. */
@@ -148,6 +152,14 @@ static void charge(long long instructions) {
         verdict("limit:instructions", box.budget, box.spent);
 }
 
+void sandbox_charge(void) {
+    charge(SLICE);
+}
+
+size_t sandbox_memory(void) {
+    return box.used;
+}
+
 /* New coroutines inherit the hook but count from zero, so its slice is small and the budget one. */
 static void on_count(lua_State *L, lua_Debug *ar) {
     if (coverage_line(L, ar))
@@ -181,108 +193,24 @@ static void confine(pid_t parent) {
 #if !defined(PRAXLUA_COVERAGE) && !defined(__SANITIZE_ADDRESS__)
     limit(RLIMIT_AS, box.limit + HEADROOM, box.limit + HEADROOM);
     limit(RLIMIT_FSIZE, 0, 0);
-    limit(RLIMIT_NOFILE, SANDBOX_CHANNEL + 1, SANDBOX_CHANNEL + 1);
 #endif
 }
 
-/* ---- the names a script finds ---- */
-
-/* load(chunk, name?, mode?, env?): text only, whatever the mode says. */
-static int l_load(lua_State *L) {
-    int environment = !lua_isnone(L, 4);
-    lua_settop(L, 4);
-    lua_pushliteral(L, "t");
-    lua_replace(L, 3);
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    if (!environment)
-        lua_settop(L, 4);
-    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
-    return lua_gettop(L);
-}
-
-/* setmetatable(t, mt): without finalizers, which run where no hook sees them. */
-static int l_setmetatable(lua_State *L) {
-    luaL_checktype(L, 1, LUA_TTABLE);
-    if (lua_istable(L, 2)) {
-        lua_pushliteral(L, "__gc");
-        if (lua_rawget(L, 2) != LUA_TNIL)
-            return luaL_error(L, "a metatable with __gc is not allowed in a phase");
-        lua_pop(L, 1);
-    }
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, 1);
-    return 1;
-}
-
-/* coroutine.create and coroutine.wrap, with a slice charged each. */
-static int l_coroutine(lua_State *L) {
-    charge(SLICE);
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, 1);
-    return 1;
-}
-
-/* collectgarbage("count") */
-static int l_count(lua_State *L) {
-    luaL_argcheck(L, strcmp(luaL_optstring(L, 1, "count"), "count") == 0, 1,
-                  "only \"count\" is allowed in a phase");
-    lua_pushnumber(L, (lua_Number)box.used / 1024);
-    return 1;
-}
-
-/* Replaces the function `name` of the table on top by `function`, with the old one as upvalue. */
-static void wrap(lua_State *L, const char *name, lua_CFunction function) {
-    lua_getfield(L, -1, name);
-    lua_pushcclosure(L, function, 1);
-    lua_setfield(L, -2, name);
-}
-
-static void drop(lua_State *L, const char *const names[]) {
-    for (; *names; names++) {
-        lua_pushnil(L);
-        lua_setfield(L, -2, *names);
-    }
-}
-
-static void open_listed(lua_State *L) {
-    static const luaL_Reg libraries[] = {{LUA_GNAME, luaopen_base},
-                                         {LUA_TABLIBNAME, luaopen_table},
-                                         {LUA_STRLIBNAME, luaopen_string},
-                                         {LUA_MATHLIBNAME, luaopen_math},
-                                         {LUA_UTF8LIBNAME, luaopen_utf8},
-                                         {LUA_COLIBNAME, luaopen_coroutine},
-                                         {NULL, NULL}};
-    static const char *const no_base[] = {"dofile", "loadfile", "print", "warn", NULL};
-    static const char *const no_string[] = {"dump", NULL};
-    static const char *const no_math[] = {"randomseed", NULL};
-    for (const luaL_Reg *lib = libraries; lib->name; lib++) {
-        luaL_requiref(L, lib->name, lib->func, 1);
-        lua_pop(L, 1);
-    }
-    lua_pushglobaltable(L);
-    drop(L, no_base);
-    wrap(L, "load", l_load);
-    wrap(L, "setmetatable", l_setmetatable);
-    wrap(L, "collectgarbage", l_count);
-    lua_getfield(L, -1, LUA_STRLIBNAME);
-    drop(L, no_string);
-    lua_getfield(L, -2, LUA_MATHLIBNAME);
-    lua_getfield(L, -1, "randomseed"); /* the same numbers in every run */
-    lua_pushinteger(L, 1);
-    lua_call(L, 1, 0);
-    drop(L, no_math);
-    lua_getfield(L, -3, LUA_COLIBNAME);
-    wrap(L, "create", l_coroutine);
-    wrap(L, "wrap", l_coroutine);
-    lua_pop(L, 4);
-    lua_pushliteral(L, ""); /* strings share one metatable: out of reach */
-    lua_getmetatable(L, -1);
-    lua_pushboolean(L, 0);
-    lua_setfield(L, -2, "__metatable");
-    lua_pop(L, 2);
+/* Puts up the two layers of the kernel and tells the host which of them hold: errno values. Tests
+** that measure coverage write files from here, and sanitizers make calls of their own. */
+static void isolate(void) {
+#if defined(PRAXLUA_COVERAGE) || defined(__SANITIZE_ADDRESS__)
+    int files = ENOPKG, calls = ENOPKG;
+#else
+    int files = landlock_worker();
+    limit(RLIMIT_NOFILE, SANDBOX_CHANNEL + 1, SANDBOX_CHANNEL + 1);
+    int calls = filter_worker(SANDBOX_CHANNEL);
+#endif
+    unsigned char payload[2 * INTEGER_SIZE];
+    size_t size = put_integer(payload, calls);
+    size += put_integer(payload + size, files);
+    if (frame_send(SANDBOX_CHANNEL, FRAME_READY, payload, size) != 0)
+        leave();
 }
 
 /* ---- talking to the host ---- */
@@ -331,7 +259,7 @@ static int on_error(lua_State *L) {
 /* The protected part: reads the start frame, runs the prelude with it, sends the result.
 ** Start frame: the prelude's source, then its arguments. */
 static int run(lua_State *L) {
-    open_listed(L);
+    globals_open(L);
     int count = receive_values(L, FRAME_START);
     size_t size;
     const char *prelude = luaL_checklstring(L, 1, &size);
@@ -340,7 +268,6 @@ static int run(lua_State *L) {
     lua_replace(L, 1);
     lua_pushcfunction(L, l_call);
     lua_insert(L, 2);
-    start_cpu_clock();
     lua_sethook(L, on_count, LUA_MASKCOUNT | COVERAGE_MASK, SLICE);
     lua_call(L, count, 1);
     lua_pushinteger(L, box.spent);
@@ -358,6 +285,8 @@ _Noreturn void sandbox_main(int argc, char **argv) {
     box.budget = strtoll(argv[4], NULL, 10);
     box.cpu = strtoll(argv[5], NULL, 10);
     confine(parent);
+    start_cpu_clock(); /* the filter allows no timer to be set */
+    isolate();
     lua_State *L = lua_newstate(allocate, NULL);
     if (!L)
         verdict("limit:memory", (long long)box.limit, (long long)box.limit);

@@ -4,6 +4,7 @@
 ** What Lua asks for is read here into a Launch; launch.c starts it, children.c looks after it.
 */
 #define _GNU_SOURCE
+#include "cancel.h"
 #include "children.h"
 #include "core.h"
 #include "launch.h"
@@ -150,11 +151,13 @@ static int plan_start(lua_State *L, Launch *plan) {
 
 /* {=== The Lua object ===} */
 
-/* An optional argument in seconds as a deadline; absent: never. */
+/* An optional argument in seconds as a deadline; absent: never, or when what is under way is to end
+** (cancel.h). */
 static int64_t check_deadline(lua_State *L, int arg) {
     lua_Number seconds = luaL_optnumber(L, arg, HUGE_VAL);
     luaL_argcheck(L, seconds >= 0, arg, "seconds must not be negative");
-    return seconds < 1e9 ? children_now() + (int64_t)(seconds * 1e9) : FOREVER;
+    int64_t deadline = seconds < 1e9 ? children_now() + (int64_t)(seconds * 1e9) : FOREVER;
+    return deadline < cancel_deadline() ? deadline : cancel_deadline();
 }
 
 static Child *check_child(lua_State *L) {

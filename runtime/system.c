@@ -15,6 +15,7 @@
 #include <math.h>
 #include <openssl/crypto.h>
 #include <poll.h>
+#include <seccomp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -423,7 +424,10 @@ static void set_string(lua_State *L, const char *field, const char *value) {
 static int system_versions(lua_State *L) {
     struct utsname name;
     const char *archive = strchr(archive_version_string(), ' ');
-    lua_createtable(L, 0, 5);
+    const struct scmp_version *seccomp = seccomp_version();
+    lua_createtable(L, 0, 6);
+    lua_pushfstring(L, "%d.%d.%d", (int)seccomp->major, (int)seccomp->minor, (int)seccomp->micro);
+    lua_setfield(L, -2, "libseccomp");
     set_string(L, "lua", LUA_RELEASE);
     set_string(L, "openssl", OpenSSL_version(OPENSSL_VERSION_STRING));
     set_string(L, "libuv", uv_version_string());

@@ -23,6 +23,11 @@
 
 #define TYPE "praxlua.worker"
 
+enum {
+    BOOT_SECONDS = 10, /* how long a worker may take until it has confined itself */
+    LAYERS = 2         /* of the kernel: seccomp, Landlock */
+};
+
 typedef struct worker {
     int fd;    /* our end of the channel; -1 when closed */
     pid_t pid; /* 0 when it is gone and was waited for */
@@ -110,9 +115,34 @@ static int spawn_worker(worker *w, const char *host, int theirs, char *const arg
     return error;
 }
 
-/* worker.start(host, limits) -> w | nil, message, code
+/* Waits until the worker has confined itself, and pushes which layers of the kernel do not hold:
+** the name of the error, or nil. 0, or -1 with errno. */
+static int await_ready(lua_State *L, worker *w) {
+    frame_kind kind;
+    int count = 0;
+    int rc = frame_receive(w->fd, BOOT_SECONDS, &kind, &w->buffer);
+    if (rc < 0)
+        return -1;
+    errno = EPROTO;
+    if (rc == 0 || kind != FRAME_READY ||
+        frame_decode(L, w->buffer.data, w->buffer.size, &count) != NULL)
+        return -1;
+    for (int i = -count; i < 0; i++) {
+        int error = (int)lua_tointeger(L, i);
+        if (error)
+            lua_pushstring(L, core_errno_name(error));
+        else
+            lua_pushnil(L);
+        lua_replace(L, i - 1);
+    }
+    return count == LAYERS ? 0 : -1;
+}
+
+/* worker.start(host, limits) -> w, seccomp, landlock | nil, message, code
 **   host    absolute path of the praxlua executable
-**   limits  memory (bytes), instructions (VM instructions), cpu (seconds) */
+**   limits  memory (bytes), instructions (VM instructions), cpu (seconds)
+**   seccomp, landlock: nil where that layer of the kernel confines the worker, else the name of the
+**   error that it gave ("ENOPKG": this build goes without). */
 static int l_start(lua_State *L) {
     const char *host = core_check_path(L, 1);
     char memory[32], instructions[32], cpu[32], parent[32];
@@ -138,8 +168,11 @@ static int l_start(lua_State *L) {
     int error = pair[1] < 0 ? EMFILE : spawn_worker(w, host, pair[1], argv);
     if (pair[1] >= 0)
         close(pair[1]);
+    if (error == 0 && await_ready(L, w) == 0)
+        return 1 + LAYERS;
     if (error == 0)
-        return 1;
+        error = errno;
+    kill_worker(w);
     close_channel(w);
     return core_errno(L, error, "start", host);
 }
@@ -180,7 +213,8 @@ static const char *kind_name(frame_kind kind) {
 
 /* w:receive(seconds) -> kind, ... | nil, message, code
 **   kind: "call", "result", "error" or "verdict" and the values of the frame.
-**   codes: "ETIMEDOUT", "EINTR" (a signal was noted), "EPIPE" (it ended), "EPROTOCOL". */
+**   codes: "ETIMEDOUT", "EINTR" (a signal was noted), "EPIPE" (it ended), "EPROTOCOL", "EMSGSIZE"
+**   (a frame that is too long). */
 static int l_receive(lua_State *L) {
     worker *w = check_open(L);
     double seconds = luaL_optnumber(L, 2, -1);
@@ -190,7 +224,9 @@ static int l_receive(lua_State *L) {
     if (rc == 0)
         return core_fail(L, "EPIPE", "the worker ended");
     if (rc < 0 && errno == EBADMSG)
-        return core_fail(L, "EPROTOCOL", "the worker sent a frame that is too long or cut off");
+        return core_fail(L, "EPROTOCOL", "the worker sent a frame that is cut off");
+    if (rc < 0 && errno == EMSGSIZE)
+        return core_fail(L, "EMSGSIZE", "the worker sent a frame that is too long");
     if (rc < 0)
         return core_errno(L, errno, "receive from", "worker");
     const char *name = kind_name(kind);

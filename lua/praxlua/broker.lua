@@ -1,34 +1,33 @@
 --- The broker: runs one phase in a worker process and does what it asks, as far as it was granted.
 --
 -- The worker has nothing but its channel. Every call on it is a verb (praxlua.verbs); the broker
--- runs it, answers, and notes a receipt. How the phase ended is a verdict from a closed set:
---   ok · error · limit:instructions, :memory, :cpu, :wall · crash:SIGNAL · protocol:no-result,
---   :bad-frame · interrupted
+-- runs it, answers, and notes a receipt. How the phase ended is a verdict (praxlua.verdict). A
+-- phase's limits of time, output and messages are held here, also while a host call runs.
 local core = require("praxlua.core")
+local isolation = require("praxlua.isolation")
 local json = require("praxlua.json")
-local resources = require("praxlua.resources")
 local verbs = require("praxlua.verbs")
+local verdict = require("praxlua.verdict")
 
 local broker = {}
 
-local SIGNALS = {
-  [4] = "SIGILL", [6] = "SIGABRT", [7] = "SIGBUS", [8] = "SIGFPE", [9] = "SIGKILL",
-  [11] = "SIGSEGV", [15] = "SIGTERM", [24] = "SIGXCPU", [25] = "SIGXFSZ", [31] = "SIGSYS",
-}
+-- The verbs whose text people are to read; it counts as output.
+local OUTPUT = { log = true, progress = true, warn = true }
+
+-- The verb that waits for a person, whose time is not the phase's.
+local WAITING = "ask"
 
 -- Runs a verb. The first result tells the worker whether the rest are results or an error.
-local function serve(granted, receipts, verb, ...)
-  local run = granted[verb]
-  if not run then
-    return false, string.format("host.%s was not granted to this phase", tostring(verb)), "EDENIED"
-  end
+local function serve(p, verb, ...)
+  local run = p.granted[verb]
   local began = core.system.monotonic()
-  local results = table.pack(core.cancel.within(math.huge, xpcall, run, function(problem)
+  local left = verb == WAITING and math.huge or math.max(0, p.deadline - began)
+  local results = table.pack(core.cancel.within(left, xpcall, run, function(problem)
     if type(problem) == "table" and problem.misuse then return problem end
     return debug.traceback(tostring(problem), 2)
   end, ...))
   local ok = results[1] and (results[2] ~= nil or results[3] == nil)
-  receipts[#receipts + 1] = {
+  p.receipts[#p.receipts + 1] = {
     verb = verb, ok = ok, seconds = core.system.monotonic() - began, answer = results[2],
   }
   if not results[1] then
@@ -57,34 +56,21 @@ local function answer(worker, ...)
   return worker:send("answer", false, "the answer " .. message, code)
 end
 
-local function ended(worker)
-  local status = worker:wait()
-  if status.signal ~= 0 then
-    local name = SIGNALS[status.signal] or ("signal " .. status.signal)
-    if name == "SIGXCPU" then
-      return { verdict = "limit:cpu", message = "it used up its CPU time" }
-    end
-    return { verdict = "crash:" .. name, message = "its process crashed (" .. name .. ")" }
+-- The answer goes to the worker; a call that goes beyond the phase's grants ends the phase.
+local function reply(p, ok, message, code, ...)
+  if not ok and code == "EGRANT" then
+    p.denied = { verdict = "denied:grant", message = message }
+    return true
   end
-  return { verdict = "protocol:no-result", message = "it ended without a result" }
+  return answer(p.worker, ok, message, code, ...)
 end
 
-local LIMIT_MESSAGES = {
-  ["limit:instructions"] = "it ran more than %d instructions",
-  ["limit:memory"] = "it needed more than %d bytes of memory",
-  ["limit:cpu"] = "it used more than %d seconds of CPU time",
-}
-
-local function failed_receive(worker, message, code, limits)
-  if code == "EPIPE" then return ended(worker) end
-  if code == "ETIMEDOUT" then
-    return { verdict = "limit:wall", limit = limits.wall, used = limits.wall,
-      message = string.format("it took more than %g seconds", limits.wall) }
-  end
-  if code == "EINTR" then
-    return { verdict = "interrupted", message = "it was interrupted" }
-  end
-  return { verdict = "protocol:bad-frame", message = message }
+local function failed_receive(p, message, code)
+  if code == "EPIPE" then return verdict.ended(p.worker:wait(), p.limits.cpu) end
+  if code == "ETIMEDOUT" then return verdict.limit("wall", p.limits.wall) end
+  if code == "EINTR" then return { verdict = "interrupted", message = "it was interrupted" } end
+  local kind = code == "EMSGSIZE" and "protocol:oversize" or "protocol:bad-frame"
+  return { verdict = kind, message = message }
 end
 
 -- The outcome that a frame of the worker tells, or nil when it is a call.
@@ -95,73 +81,95 @@ local function told(frame)
   elseif kind == "error" then
     return { verdict = "error", message = tostring(frame[2]) }
   elseif kind == "verdict" then
-    local form = LIMIT_MESSAGES[frame[2]]
-    if not form or math.type(frame[3]) ~= "integer" then
-      return { verdict = "protocol:bad-frame", message = "the worker sent a verdict that is none" }
-    end
-    return { verdict = frame[2], limit = frame[3], used = frame[4], peak = frame[5],
-      message = string.format(form, frame[3]) }
+    local name = type(frame[2]) == "string" and frame[2]:match("^limit:(.*)$")
+    return name and math.type(frame[3]) == "integer"
+      and verdict.limit(name, frame[3], frame[4], frame[5])
+      or { verdict = "protocol:bad-frame", message = "the worker sent a verdict that is none" }
+  elseif kind ~= "call" then
+    return { verdict = "protocol:bad-frame", message = "the worker sent a frame out of turn" }
   end
 end
 
 -- A worker that no longer takes an answer: a limit may have ended it while it waited for one.
-local function last_words(worker)
-  return told(table.pack(worker:receive(0))) or ended(worker)
+local function last_words(p)
+  local frame = table.pack(p.worker:receive(0))
+  return frame[1] and told(frame) or verdict.ended(p.worker:wait(), p.limits.cpu)
 end
 
-local function serve_until_end(worker, granted, receipts, limits)
-  local deadline = core.system.monotonic() + limits.wall
+-- Counts a call: nil, or the outcome when it is one too many.
+local function charge(p, verb, ...)
+  p.messages = p.messages + 1
+  for i = 1, OUTPUT[verb] and select("#", ...) or 0 do
+    local text = select(i, ...)
+    p.output = p.output + (type(text) == "string" and #text or 0)
+  end
+  for _, name in ipairs({ "messages", "output" }) do
+    if p[name] > p.limits[name] then return verdict.limit(name, p.limits[name], p[name]) end
+  end
+end
+
+-- A call that was not granted ends the phase, whatever it would make of the refusal.
+local function check_grant(p, verb)
+  if p.granted[verb] then return nil end
+  return { verdict = "denied:grant", message = ("host.%s was not granted to this phase: %s")
+    :format(tostring(verb), verbs.grant_of(verb)) }
+end
+
+-- Serves one call: nil to go on, or the outcome.
+local function serve_one(p, frame)
+  local outcome = check_grant(p, frame[2]) or charge(p, table.unpack(frame, 2, frame.n))
+  if outcome then return outcome end
+  local began = core.system.monotonic()
+  local taken = reply(p, serve(p, table.unpack(frame, 2, frame.n)))
+  local now = core.system.monotonic()
+  if frame[2] == WAITING then p.deadline = p.deadline + (now - began) end
+  if core.system.interrupted() then
+    return { verdict = "interrupted", message = "it was interrupted" }
+  end
+  if p.denied then return p.denied end
+  if now >= p.deadline then return verdict.limit("wall", p.limits.wall) end
+  if not taken then return last_words(p) end
+end
+
+local function serve_until_end(p)
   while true do
-    local frame = table.pack(worker:receive(math.max(0, deadline - core.system.monotonic())))
-    if frame[1] == nil then return failed_receive(worker, frame[2], frame[3], limits) end
-    local outcome = told(frame)
+    local left = math.max(0, p.deadline - core.system.monotonic())
+    local frame = table.pack(p.worker:receive(left))
+    if frame[1] == nil then return failed_receive(p, frame[2], frame[3]) end
+    local outcome = told(frame) or serve_one(p, frame)
     if outcome then return outcome end
-    -- The time a host call takes is not the script's: it has limits of its own.
-    local began = core.system.monotonic()
-    if not answer(worker, serve(granted, receipts, table.unpack(frame, 2, frame.n))) then
-      return last_words(worker)
-    end
-    deadline = deadline + (core.system.monotonic() - began)
-    if core.system.interrupted() then
-      return { verdict = "interrupted", message = "it was interrupted" }
-    end
   end
 end
 
 -- Starts a worker and tells it what to run. A worker that is gone by then has left its verdict.
-local function start(phase, context)
-  local host, message = core.system.host()
-  if not host then return nil, message end
-  local worker
-  worker, message = core.worker.start(host, phase.limits)
-  if not worker then return nil, message end
-  local prelude = assert(resources.source("lua/praxlua/worker.lua"))
-  local sent, problem, code = worker:send("start", prelude, "run", phase.file, phase.source,
-    crossing(context))
-  if sent or code ~= "EVALUE" then return worker end
-  worker:stop()
-  return nil, problem
+local function start(p, phase, context)
+  local worker, level, code = isolation.start(phase.limits)
+  if not worker then
+    return { verdict = code == "EISOLATION" and "denied:isolation" or "error",
+      message = "start a worker: " .. level }
+  end
+  p.worker, p.level = worker, level
+  local sent, problem
+  sent, problem, code = isolation.tell(worker, "run", phase.file, phase.source, crossing(context))
+  if not sent and code == "EVALUE" then
+    return { verdict = "error", message = "start a worker: " .. problem }
+  end
 end
 
 --- Runs a phase to its end.
 ---@param phase table from praxlua.phases
 ---@param ctx table the run's context; ctx.artifacts are the evidence of earlier phases
 ---@return { verdict: string, evidence: any, message: string?, limit: number?, used: number?,
----  peak: number?, seconds: number, receipts: table[] } outcome
+---  peak: number?, seconds: number, receipts: table[], isolation: string? } outcome
 function broker.run(phase, ctx)
   local began = core.system.monotonic()
-  local granted, names = verbs.granted(ctx, phase.grants)
-  local receipts = {}
-  local outcome
-  local worker, message = start(phase,
-    { verbs = names, artifacts = ctx.artifacts, options = ctx.options })
-  if worker then
-    outcome = serve_until_end(worker, granted, receipts, phase.limits)
-    worker:stop()
-  else
-    outcome = { verdict = "error", message = "start a worker: " .. tostring(message) }
-  end
-  outcome.receipts = receipts
+  local granted = verbs.granted(ctx, phase.grants)
+  local p = { granted = granted, receipts = {}, limits = phase.limits, messages = 0, output = 0,
+    deadline = began + phase.limits.wall }
+  local outcome = start(p, phase, { known = verbs.names(), artifacts = ctx.artifacts,
+    options = ctx.options }) or serve_until_end(p)
+  if p.worker then p.worker:stop() end
+  outcome.receipts, outcome.isolation = p.receipts, p.level
   outcome.seconds = core.system.monotonic() - began
   return outcome
 end

@@ -4,6 +4,7 @@
 -- without number and ending; `after` and `before` place it among the others.
 local core = require("praxlua.core")
 local evidence = require("praxlua.evidence")
+local isolation = require("praxlua.isolation")
 local resources = require("praxlua.resources")
 local schema = require("praxlua.schema")
 local text = require("praxlua.text")
@@ -17,15 +18,21 @@ phases.BUILT_IN = {
   "3-mcp-server-upgrade.lua", "4-post-upgrade-validation.lua", "5-cleanup-documentation.lua",
 }
 
---- What a phase may use unless it says otherwise, and at most. wall and cpu in seconds, memory in
---- bytes, instructions of the Lua machine.
-phases.LIMITS = { wall = 60, cpu = 10, memory = 64 * 1024 * 1024, instructions = 50000000 }
+--- What a phase may use unless it says otherwise, and at most. wall and cpu in seconds (wall with
+--- the host's work for it, but not while it waits for a person), memory in bytes, instructions of
+--- the Lua machine, output in bytes of text for people, messages in calls of the host.
+phases.LIMITS = {
+  wall = 60, cpu = 10, memory = 64 * 1024 * 1024, instructions = 50000000, output = 256 * 1024,
+  messages = 100000,
+}
 phases.CEILINGS = {
-  wall = 3600, cpu = 600, memory = 1024 * 1024 * 1024, instructions = 10000000000,
+  wall = 24 * 3600, cpu = 600, memory = 1024 * 1024 * 1024, instructions = 10000000000,
+  output = 16 * 1024 * 1024, messages = 10000000,
 }
 
 local access = schema.optional(schema.string({ one_of = { "read", "write" } }))
 local filled = schema.string({ min_length = 1 })
+local tool = schema.string({ pattern = "^[^/%z]+$" }) -- a name to be found, not a path
 local services = schema.string({ one_of = verbs.services() })
 
 local DESCRIPTION = schema.object({
@@ -39,7 +46,7 @@ local DESCRIPTION = schema.object({
     target = access,
     project = access,
     services = schema.optional(schema.array(services)),
-    tools = schema.optional(schema.array(filled)),
+    tools = schema.optional(schema.array(tool)),
     network = schema.optional(schema.boolean()),
   })),
   limits = schema.optional(schema.object({
@@ -47,6 +54,8 @@ local DESCRIPTION = schema.object({
     cpu = schema.optional(schema.integer({ min = 1, max = phases.CEILINGS.cpu })),
     memory = schema.optional(schema.number({ min = 1024 * 1024, max = phases.CEILINGS.memory })),
     instructions = schema.optional(schema.number({ min = 1, max = phases.CEILINGS.instructions })),
+    output = schema.optional(schema.number({ min = 0, max = phases.CEILINGS.output })),
+    messages = schema.optional(schema.number({ min = 0, max = phases.CEILINGS.messages })),
   })),
   evidence = schema.optional(schema.map(schema.any())),
 })
@@ -58,15 +67,11 @@ local function stem(file) return (file:gsub("^%d+%-", ""):gsub("%.lua$", "")) en
 ---@param source string its text
 ---@return table|nil description
 ---@return string? message
----@return string? code "EPHASE"
+---@return string? code "EPHASE", or one of isolation.start
 local function describe(file, source)
-  local host, message = core.system.host()
-  if not host then return nil, message, "ENOHOST" end
-  local worker
-  worker, message = core.worker.start(host, phases.LIMITS)
-  if not worker then return nil, message, "EPHASE" end
-  local prelude = assert(resources.source("lua/praxlua/worker.lua"))
-  worker:send("start", prelude, "describe", file, source, {})
+  local worker, message, code = isolation.start(phases.LIMITS)
+  if not worker then return nil, message, code end
+  isolation.tell(worker, "describe", file, source, {})
   local kind, value = worker:receive(phases.LIMITS.cpu + 1)
   worker:stop()
   if kind == "result" then return value end

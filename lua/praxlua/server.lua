@@ -227,6 +227,9 @@ function server.wait_for_server_ready(ctx, timeout)
     end
     system.sleep(math.min(pause, left))
     if system.interrupted() then return not_ready(ctx, run, "interrupted", "EINTR") end
+    if core.cancel.asked() then
+      return not_ready(ctx, run, "the time of the phase is over", "ETIMEDOUT")
+    end
     pause = math.min(pause * 1.3, POLL_LONGEST)
   end
 end

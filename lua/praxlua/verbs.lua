@@ -1,7 +1,7 @@
 --- The verbs: everything a phase can ask the host to do, and which grant each needs.
 --
 -- verbs.granted(ctx, grants) makes the table of one phase: verb to function. What was not granted
--- is not in it, so for the phase it does not exist. Functions return results, or nil, message,
+-- is not in it, and the broker refuses it. Functions return results, or nil, message,
 -- code; a call with wrong arguments raises a table { misuse = message }.
 local core = require("praxlua.core")
 local clock = require("praxlua.clock")
@@ -231,7 +231,8 @@ local function spawning(add, ctx, grants)
     local argv, timeout = check_spawn(options)
     local tool = argv[1]
     if not has(grants.tools, tool) then
-      return denied(string.format("host.spawn: the phase has no grant for the tool '%s'", tool))
+      return nil, ("host.spawn: the tool '%s' was not granted to this phase: %s"):format(tool,
+        verbs.grant_of("spawn")), "EGRANT"
     end
     if not may_change(ctx) then
       return denied("host.spawn: tools run only after the backup and before the clean-up, and not "
@@ -355,6 +356,51 @@ function verbs.services()
   end
   table.sort(names)
   return names
+end
+
+local ROOT_VERBS = {
+  source = { "read", "list", "exists", "hash" },
+  target = { "read", "list", "exists", "hash", "write", "remove", "rename" },
+  project = { "read", "list", "exists", "hash", "write", "remove", "rename" },
+}
+
+local HELPERS = {
+  "log", "progress", "warn", "time", "json.encode", "json.decode", "ask",
+}
+
+--- The names of all verbs there are, whatever was granted.
+---@return string[] sorted
+function verbs.names()
+  local names = table.move(HELPERS, 1, #HELPERS, 2, { "spawn" })
+  for root, methods in pairs(ROOT_VERBS) do
+    for _, method in ipairs(methods) do names[#names + 1] = root .. "." .. method end
+  end
+  for _, list in ipairs({ verbs.SERVICES, OWN }) do
+    for service, functions in pairs(list) do
+      for key, value in pairs(functions) do
+        names[#names + 1] = service .. "." .. (type(key) == "string" and key or value)
+      end
+    end
+  end
+  table.sort(names)
+  return names
+end
+
+local CHANGES = { write = true, remove = true, rename = true }
+
+--- What a phase has to ask for to get a verb, for messages.
+---@param verb any
+---@return string
+function verbs.grant_of(verb)
+  local group, method = tostring(verb):match("^(%l+)%.(.+)$")
+  if verb == "spawn" then return 'name the tool in grants = { tools = { … } }' end
+  if ROOT_VERBS[group] then
+    return ('ask for grants = { %s = "%s" }'):format(group, CHANGES[method] and "write" or "read")
+  end
+  if verbs.SERVICES[group] or OWN[group] then
+    return ('ask for grants = { services = { "%s" } }'):format(group)
+  end
+  return "there is no such verb"
 end
 
 --- The verbs of one phase.

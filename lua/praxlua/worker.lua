@@ -5,7 +5,7 @@
 --   mode     "describe": what the script is; "run": its phase.run(host)
 --   name     the script's file name, for messages
 --   source   its text
---   context  { verbs = granted verbs, artifacts = evidence by phase, options = the user's }
+--   context  { known = names of all verbs, artifacts = evidence by phase, options = the user's }
 -- and returns the description or the evidence.
 local call, mode, name, source, context = ...
 
@@ -41,18 +41,29 @@ function need(value, message, ...)
   return value, message, ...
 end
 
--- host.backup.create_backup(...) asks for the verb "backup.create_backup"; a verb that was not
--- granted does not exist.
-local function make_host(verbs)
-  local host = { artifacts = context.artifacts, options = context.options }
-  for _, verb in ipairs(verbs) do
+-- A table of verbs, in which a wrong name is an error that says so.
+local function group_of(prefix)
+  return setmetatable({}, {
+    __index = function(_, missing)
+      error("there is no host." .. prefix .. tostring(missing), 2)
+    end,
+  })
+end
+
+-- host.backup.create_backup(...) asks for the verb "backup.create_backup". All verbs are there; one
+-- that was not granted ends the phase.
+local function make_host(known)
+  local host = group_of("")
+  rawset(host, "artifacts", context.artifacts)
+  rawset(host, "options", context.options)
+  for _, verb in ipairs(known) do
     local function ask(...) return call(verb, ...) end
     local group, last = verb:match("^(.-)%.(.+)$")
     if group then
-      host[group] = host[group] or {}
-      host[group][last] = ask
+      if not rawget(host, group) then rawset(host, group, group_of(group .. ".")) end
+      rawset(host[group], last, ask)
     else
-      host[verb] = ask
+      rawset(host, verb, ask)
     end
   end
   return host
@@ -84,4 +95,4 @@ end
 if type(phase.run) ~= "function" then
   error(name .. ": the phase has no function phase.run(host)", 0)
 end
-return phase.run(make_host(context.verbs))
+return phase.run(make_host(context.known))

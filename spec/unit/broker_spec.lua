@@ -5,7 +5,8 @@ local core = require("praxlua.core")
 local helper = require("spec.support.helper")
 local json = require("praxlua.json")
 
-local LIMITS = { wall = 30, cpu = 5, memory = 16 << 20, instructions = 2000000 }
+local LIMITS = { wall = 30, cpu = 5, memory = 16 << 20, instructions = 2000000, output = 10000,
+  messages = 1000 }
 
 describe("broker", function()
   local directory, ctx, told, descriptors
@@ -86,42 +87,44 @@ describe("broker", function()
     for _, receipt in ipairs(outcome.receipts) do assert.is_true(receipt.seconds >= 0) end
   end)
 
-  it("shows nothing of what was not granted", function()
-    local outcome = run([[
-      local groups = {}
-      for name, value in pairs(host) do groups[#groups + 1] = name .. " " .. type(value) end
-      table.sort(groups)
-      return groups
-    ]])
-    assert.same({ "artifacts table", "ask function", "json table", "log function",
-      "options table", "progress function", "time function", "warn function" }, outcome.evidence)
-    outcome = run("return host.target.read('file')")
-    assert.equal("error", outcome.verdict)
-    assert.matches("^7%-x.lua:3: attempt to index a nil value %(field 'target'%)", outcome.message)
+  it("refuses what was not granted, and says what to ask for", function()
+    for body, grant in pairs({
+      ["host.target.read('file')"] = 'grants = { target = "read" }',
+      ["host.project.rename('a', 'b')"] = 'grants = { project = "write" }',
+      ["host.spawn({ 'git' })"] = "name the tool in grants = { tools = { … } }",
+      ["host.lock.acquire()"] = 'grants = { services = { "lock" } }',
+    }) do
+      local outcome = run("pcall(function() " .. body .. " end) return {}")
+      assert.equal("denied:grant", outcome.verdict, outcome.message)
+      assert.truthy(outcome.message:find(grant, 1, true), outcome.message)
+      assert.same({}, outcome.receipts)
+    end
+    local outcome = run("pcall(host.spawn, { 'sh' }) return {}", { tools = { "git" } })
+    assert.equal("denied:grant", outcome.verdict)
+    assert.matches("^host.spawn: the tool 'sh' was not granted", outcome.message)
   end)
 
-  it("denies a verb that a worker asks for all the same", function()
-    -- A phase cannot name a verb itself; a worker that was taken over could.
-    local answers = {}
+  it("knows a name that is none", function()
+    for body, name in pairs({ ["host.targets.read('file')"] = "host.targets",
+      ["host.target.raed('file')"] = "host.target.raed", ["host.undone()"] = "host.undone" }) do
+      local outcome = run("\n" .. body)
+      assert.equal("error", outcome.verdict)
+      assert.equal("7-x.lua:4: there is no " .. name, outcome.message)
+    end
+  end)
+
+  it("denies a verb that is none to a worker that was taken over", function()
     local start = core.worker.start
     finally(function() core.worker.start = start end)
-    local frames = { { "call", "target.read", "file" }, { "call" }, { "call", {} }, { "result" } }
-    core.worker.start = function()
-      return {
-        send = function(_, kind, ...)
-          if kind == "answer" then answers[#answers + 1] = { ... } end
-          return true
-        end,
-        receive = function() return table.unpack(table.remove(frames, 1)) end,
-        stop = function() end,
-      }
+    for _, frame in ipairs({ { "call", "nothing" }, { "call" }, { "call", {} } }) do
+      core.worker.start = function()
+        return { send = function() return true end, stop = function() end,
+          receive = function() return table.unpack(frame) end }
+      end
+      local outcome = run("", {})
+      assert.equal("denied:grant", outcome.verdict)
+      assert.same({}, outcome.receipts)
     end
-    local outcome = run("", {})
-    assert.equal("ok", outcome.verdict)
-    assert.same({}, outcome.receipts)
-    assert.same({ false, "host.target.read was not granted to this phase", "EDENIED" }, answers[1])
-    assert.equal("EDENIED", answers[2][3])
-    assert.equal("EDENIED", answers[3][3])
   end)
 
   it("raises misuse in the phase, at its line", function()
@@ -215,12 +218,30 @@ describe("broker", function()
         "return (('a'):rep(30)):find(('a?'):rep(30) .. ('a'):rep(30) .. 'b')", { cpu = 1 })
     end)
 
-    it("over its time, less what the host's own work took", function()
+    it("over its time, that of the host's work for it included", function()
       local outcome = ends("limit:wall", "more than 0.3 seconds", "while true do end",
         { wall = 0.3, instructions = 1 << 50 })
       assert.equal(0.3, outcome.limit)
+      helper.write(ctx.target .. "/big", "")
+      os.execute("truncate -s 20G " .. ctx.target .. "/big")
+      local began = core.system.monotonic()
+      ends("limit:wall", "more than 0.5 seconds", "host.target.hash('big')", { wall = 0.5 })
+      assert.is_true(core.system.monotonic() - began < 5)
+    end)
+
+    it("but not over the time of the person it asks", function()
       function ctx.ask() core.system.sleep(0.6) return true end
       assert.equal("ok", run("host.ask('?') return {}", nil, { wall = 0.5 }).verdict)
+    end)
+
+    it("over its output and its messages", function()
+      local outcome = ends("limit:output", "more than 10000 bytes of messages",
+        "while true do pcall(host.log, ('x'):rep(100)) end")
+      assert.same({ 10000, 10100 }, { outcome.limit, outcome.used })
+      assert.equal(100, #told)
+      outcome = ends("limit:messages", "more than 1000 calls to the host",
+        "while true do host.time() end")
+      assert.same({ 1000, 1001 }, { outcome.limit, outcome.used })
     end)
 
     it("whose process is killed", function()
@@ -238,10 +259,12 @@ describe("broker", function()
       ends("crash:SIGKILL", "its process crashed", "host.ask('?')")
     end)
 
+    local READY = "printf '\\022\\000\\000\\000Y" .. ("i" .. ("\\000"):rep(8)):rep(2) .. "' >&3\n"
+
     -- A worker that is not ours.
     local function with_host(script)
       local path = directory .. "/host"
-      helper.write(path, "#!/bin/sh\n" .. script .. "\n")
+      helper.write(path, "#!/bin/sh\n" .. READY .. script .. "\n")
       os.execute("chmod +x " .. path)
       local host = core.system.host
       finally(function() core.system.host = host end)
@@ -255,8 +278,9 @@ describe("broker", function()
         ["exit 7"] = "protocol:no-result",
         ["kill -SEGV $$"] = "crash:SIGSEGV",
         ["kill -XCPU $$"] = "limit:cpu",
-        ["kill -USR1 $$"] = "crash:signal 10",
-        ["printf 'nonsense' >&3; exec /bin/sleep 1"] = "protocol:bad-frame",
+        ["kill -USR1 $$"] = "crash:SIGNAL-10",
+        ["printf 'nonsense' >&3; exec /bin/sleep 1"] = "protocol:oversize",
+        ["printf '\\003\\000\\000\\000' >&3"] = "protocol:bad-frame",
         ["printf '\\001\\000\\000\\000Cx' >&3"] = "protocol:bad-frame",
         ["printf '\\000\\000\\000\\000V' >&3"] = "protocol:bad-frame",
         ["printf '\\012\\000\\000\\000Vs\\002\\000\\000\\000okttt' >&3"] = "protocol:bad-frame",
@@ -280,7 +304,8 @@ describe("broker", function()
             target_name = "x" }
           %s
           local outcome = broker.run({ id = "x", file = "x.lua", grants = {},
-            limits = { wall = 25, cpu = 20, memory = 16 << 20, instructions = 1 << 50 },
+            limits = { wall = 25, cpu = 20, memory = 16 << 20, instructions = 1 << 50, output = 9,
+              messages = 9 },
             source = "return { run = function(host) %s end }" }, ctx)
           print(outcome.verdict, outcome.seconds < 15)
         ]]):format(body, how))

@@ -131,7 +131,8 @@ describe("phases", function()
       assert.equal("rename-config.lua", phase.file)
       assert.same({ source = "read", target = "write", project = "read", services = { "server" },
         tools = { "git" }, network = false }, phase.grants)
-      assert.same({ wall = 0.5, cpu = 3, memory = 2097152, instructions = 1000000 }, phase.limits)
+      assert.same({ wall = 0.5, cpu = 3, memory = 2097152, instructions = 1000000, output = 262144,
+        messages = 100000 }, phase.limits)
       assert.equal("integer", math.type(phase.limits.instructions))
       assert.is_table(phase.model)
       local plain = assert(phases.read("plain.lua", "return { title = 'x', run = type }"))
@@ -204,18 +205,21 @@ describe("phases", function()
         ["grants = { services = { 'engine' } }"] = "grants.services",
         ["grants = { services = 'backup' }"] = "grants.services",
         ["grants = { tools = { '' } }"] = "grants.tools",
+        ["grants = { tools = { './git' } }"] = "grants.tools",
         ["grants = { network = 1 }"] = "grants.network",
         ["grants = { root = true }"] = "root",
         ["grants = 5"] = "grants",
         ["limits = { wall = 0 }"] = "limits.wall",
-        ["limits = { wall = 3601 }"] = "limits.wall",
+        ["limits = { wall = 86401 }"] = "limits.wall",
+        ["limits = { messages = 1e8 }"] = "limits.messages",
         ["limits = { cpu = 0 }"] = "limits.cpu",
         ["limits = { cpu = 0.5 }"] = "limits.cpu",
         ["limits = { cpu = 601 }"] = "limits.cpu",
         ["limits = { memory = 1000 }"] = "limits.memory",
         ["limits = { memory = 2 * GiB }"] = "limits.memory",
         ["limits = { instructions = 1e11 }"] = "limits.instructions",
-        ["limits = { output = 5 }"] = "output",
+        ["limits = { output = -1 }"] = "output",
+        ["limits = { calls = 5 }"] = "calls",
         ["evidence = { x = 5 }"] = "x",
         ["evidence = { x = { kind = 'unheard-of' } }"] = "x",
         ["unheard_of = true"] = "unheard_of",
@@ -253,7 +257,7 @@ describe("phases", function()
       core.system.host = function() return nil, "there is no praxlua" end
       fails("ENOHOST", phases.all())
       core.system.host = function() return "/none" end
-      fails("EPHASE", phases.read("x.lua", ""))
+      fails("ENOENT", phases.read("x.lua", ""))
     end)
   end)
 

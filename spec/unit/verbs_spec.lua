@@ -312,8 +312,8 @@ describe("verbs", function()
     end)
 
     it("runs nothing else, and not at any time", function()
-      fails("EDENIED", spawn({ "rm", "-rf", "x" }))
-      fails("EDENIED", spawn({ "/bin/sh" }))
+      fails("EGRANT", spawn({ "rm", "-rf", "x" }))
+      fails("EGRANT", spawn({ "/bin/sh" }))
       ctx.session.completed_phases = { 0 }
       fails("EDENIED", spawn({ "sh" }))
     end)

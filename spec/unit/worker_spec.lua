@@ -539,15 +539,31 @@ xpcall function]], names_in("_G"))
     end)
   end)
 
-  -- Something else that has the other end of the channel.
+  -- Something else that has the other end of the channel, and is ready.
   describe("what is no frame", function()
-    local function sent(script)
+    local READY = "printf '\\022\\000\\000\\000Y" .. ("i" .. ("\\000"):rep(8)):rep(2) .. "' >&3\n"
+
+    local function host_of(script)
       local path = helper.tempdir() .. "/host"
       helper.write(path, "#!/bin/sh\n" .. script .. "\n")
       os.execute("chmod +x " .. path)
-      local worker <close> = assert(core.worker.start(path))
+      return path
+    end
+
+    local function sent(script)
+      local worker <close> = assert(core.worker.start(host_of(READY .. script)))
       return worker:receive(LONG)
     end
+
+    it("instead of being ready", function()
+      fails("EPROTO", core.worker.start(host_of("exit 3")))
+      fails("EPROTO", core.worker.start(host_of("printf '\\000\\000\\000\\000C' >&3")))
+      fails("EPROTO", core.worker.start(host_of("printf '\\001\\000\\000\\000Yn' >&3")))
+      fails("EPROTO", core.worker.start(host_of("printf '\\001\\000\\000\\000Yx' >&3")))
+      local worker <close>, seccomp, landlock = core.worker.start(host_of(READY))
+      assert.is_userdata(worker)
+      assert.same({}, { seccomp, landlock })
+    end)
 
     it("is refused", function()
       local function frame(kind, payload)
@@ -557,8 +573,7 @@ xpcall function]], names_in("_G"))
       end
       for what, script in pairs({
         ["cut off"] = "printf '\\005\\000' >&3",
-        ["that is too long or cut off"] = "printf '\\005\\000\\000\\000Cnn' >&3",
-        ["too long"] = "printf '\\377\\377\\377\\377C' >&3",
+        ["a frame that is cut off"] = "printf '\\005\\000\\000\\000Cnn' >&3",
         ["unknown kind"] = frame("Z", ""),
         ["of an unknown kind"] = frame("S", ""),
         ["well-formed"] = frame("C", "x"),
@@ -576,6 +591,7 @@ xpcall function]], names_in("_G"))
         local message = fails("EPROTOCOL", sent(script))
         assert.truthy(message:find(what, 1, true), message)
       end
+      fails("EMSGSIZE", sent("printf '\\377\\377\\377\\377C' >&3"))
     end)
 
     it("is told from a frame that comes in pieces", function()
@@ -585,10 +601,8 @@ xpcall function]], names_in("_G"))
 
     it("and from one that does not come in time", function()
       fails("EPIPE", sent("exit 3"))
-      local path = helper.tempdir() .. "/host"
-      helper.write(path, "#!/bin/sh\nprintf '\\003\\000' >&3\nexec /bin/sleep 60\n")
-      os.execute("chmod +x " .. path)
-      local worker <close> = assert(core.worker.start(path))
+      local host = host_of(READY .. "printf '\\003\\000' >&3\nexec /bin/sleep 60")
+      local worker <close> = assert(core.worker.start(host))
       fails("ETIMEDOUT", worker:receive(0.2))
       fails("ETIMEDOUT", worker:receive(0))
     end)
