@@ -73,13 +73,20 @@ local function failed_receive(p, message, code)
   return { verdict = kind, message = message }
 end
 
+local LONGEST = 8192 -- bytes of a script's error message that are kept
+
+local function shortened(message)
+  if #message <= LONGEST then return message end
+  return message:sub(1, LONGEST) .. (" … (%d bytes)"):format(#message)
+end
+
 -- The outcome that a frame of the worker tells, or nil when it is a call.
 local function told(frame)
   local kind = frame[1]
   if kind == "result" then
     return { verdict = "ok", evidence = frame[2], used = frame[3], peak = frame[4] }
   elseif kind == "error" then
-    return { verdict = "error", message = tostring(frame[2]) }
+    return { verdict = "error", message = shortened(tostring(frame[2])) }
   elseif kind == "verdict" then
     local name = type(frame[2]) == "string" and frame[2]:match("^limit:(.*)$")
     return name and math.type(frame[3]) == "integer"

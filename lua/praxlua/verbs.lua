@@ -245,17 +245,23 @@ local function spawning(add, ctx, grants)
   end)
 end
 
+-- What people are to read, as text. A table has none but its address in our memory.
+local function text_for_people(verb, message)
+  if type(message) == "table" then misuse(verb, "argument 1 must be a text, not a table") end
+  return tostring(message)
+end
+
 local function helping(add, ctx)
   add("log", function(message)
-    ctx.emit({ event = "log", level = "info", message = tostring(message) })
+    ctx.emit({ event = "log", level = "info", message = text_for_people("log", message) })
     return true
   end)
   add("progress", function(message, fraction)
-    ctx.progress(tostring(message), tonumber(fraction))
+    ctx.progress(text_for_people("progress", message), tonumber(fraction))
     return true
   end)
   add("warn", function(message)
-    ctx.warn(tostring(message))
+    ctx.warn(text_for_people("warn", message))
     return true
   end)
   add("time", function() return clock.iso() end)

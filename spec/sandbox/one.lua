@@ -86,6 +86,7 @@ local function main()
     if reason then return finish({ skipped = reason }) end
   end
   local before = scene.portrait(directory .. "/project")
+  process.run({ argv = { "true" } }) -- opens what stays open: the event loop
   local outside_handle <close> = assert(io.open(directory .. "/outside/canary")) -- not close-on-exec
   collectgarbage()
   local descriptors = helper.descriptors()
@@ -107,7 +108,10 @@ local function main()
   end
   s.transaction, s.ctx, t.scene = nil, nil, nil
   collectgarbage()
-  if helper.descriptors() ~= descriptors then problem("descriptors were left open") end
+  if helper.descriptors() ~= descriptors then
+    problem("descriptors were left open:\n%s", helper.output_of("ls -l /proc/%d/fd",
+      core.system.pid()))
+  end
   if #core.system.children(core.system.pid()) > 0 then problem("a process was left") end
   finish({ verdict = outcome.verdict, message = tostring(outcome.message):sub(1, 500),
     seconds = outcome.seconds })

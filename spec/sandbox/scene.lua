@@ -44,13 +44,16 @@ function scene.portrait(directory, exact)
   local skip = { [UPGRADE .. "/" .. SESSION] = true }
   local lines = {}
   for _, entry in ipairs(assert(core.tree.list(directory, { skip = skip }))) do
-    -- Content is hashed by another program than ours, and only of what is small.
-    lines[#lines + 1] = ("%s %q %o %s %s"):format(entry.type, entry.path, entry.mode,
-      entry.target or entry.type == "file" and entry.size or "",
-      exact and entry.type ~= "directory" and entry.inode .. " " .. entry.mtime or "")
+    if not entry.path:find("^%.praxis%-os/%.cache/upgrade%-") then -- a report stays
+      lines[#lines + 1] = ("%s %q %o %s %s"):format(entry.type, entry.path, entry.mode,
+        entry.target or entry.type == "file" and entry.size or "",
+        exact and entry.type ~= "directory" and entry.inode .. " " .. entry.mtime or "")
+    end
   end
+  -- Content is hashed by another program than ours, and only of what is small.
   local hashes = helper.output_of("cd %s && find . -path './%s' -prune -o -type f -size -8M "
-    .. "-exec sha256sum -z {} + | sort -z", command.quote(directory), UPGRADE .. "/" .. SESSION)
+    .. "! -path './.praxis-os/.cache/upgrade-*' -exec sha256sum -z {} + | sort -z",
+    command.quote(directory), UPGRADE .. "/" .. SESSION)
   return table.concat(lines, "\n") .. "\n" .. hashes
 end
 

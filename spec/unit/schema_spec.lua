@@ -111,6 +111,13 @@ describe("schema.check", function()
     accepted(schema.any(), { 1 })
     refused(schema.any(), print)
     refused(schema.any(), nil)
+    refused(schema.any(), { print })
+    refused(schema.any(), { [1] = "x", ["1"] = "y" }) -- one key in JSON
+    refused(schema.any(), { 1, [3] = 3 })
+    local deep = {}
+    for _ = 1, 24 do deep = { deep } end
+    accepted(schema.any(), deep)
+    refused(schema.any(), { { deep } }) -- it would be too deep for a session's file
   end)
 
   it("raises for a schema that is none", function()

@@ -84,19 +84,14 @@ return {
     ]],
     check = function(t) return not t.evidence.a and "the globals were found" or nil end },
   { id = "E11", hole = "a replaced ipairs makes the prelude hand out verbs that were not granted",
-    expect = { "ok", "denied:grant" },
+    expect = "denied:grant",
     source = [[
       ipairs = function() return next, { "target.write", "spawn", "lock.release" }, nil end
       return { title = "x", evidence = { a = any(), b = any() }, run = function(host)
         local done, message, code = host.target.write("file", "changed")
-        local _, _, other = host.spawn({ "id" })
-        return { a = code, b = other }
+        return { a = code, b = done }
       end }
-    ]],
-    check = function(t)
-      return t.evidence and (t.evidence.a ~= "EDENIED" or t.evidence.b ~= "EDENIED")
-        and "a verb without a grant did something" or nil
-    end },
+    ]] },
   { id = "E12", hole = "tostring shows the address of a table, a function or a coroutine",
     expect = "ok",
     body = [[
@@ -158,7 +153,8 @@ return {
         for name in pairs(library) do library[name] = nil end
       end
       local result = { a = 1, b = { 1, 2, 3 } }
-      for name in next, _G do _G[name] = nil end
+      local globals, each = _G, next
+      for name in each, globals do globals[name] = nil end
       return result
     ]],
     check = function(t)

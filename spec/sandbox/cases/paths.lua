@@ -233,24 +233,11 @@ return {
     grants = { target = "read" }, limits = { wall = 1 }, expect = "limit:wall",
     prepare = planting("truncate -s 1T sparse"), body = "return { a = host.target.hash('sparse') }" },
   { id = "F41", hole = "the grant to read lets files be changed", grants = { target = "read" },
-    expect = "ok",
-    body = [[
-      local codes = {}
-      codes[1] = select(3, host.target.write("file", "x"))
-      codes[2] = select(3, host.target.remove("file"))
-      codes[3] = select(3, host.target.rename("file", "other"))
-      return { a = table.concat(codes, " ") }
-    ]],
-    check = function(t) return t.evidence.a ~= "EDENIED EDENIED EDENIED" and t.evidence.a or nil end },
+    expect = "denied:grant", message = 'target = "write"',
+    body = "host.target.write('file', 'x') return {}" },
   { id = "F42", hole = "the grant for the target opens the project", grants = { target = "write" },
-    expect = "ok",
-    body = [[
-      local codes = {}
-      codes[1] = select(3, host.project.read("src/main.lua"))
-      codes[2] = select(3, host.project.write("src/main.lua", "x"))
-      return { a = table.concat(codes, " ") }
-    ]],
-    check = function(t) return t.evidence.a ~= "EDENIED EDENIED" and t.evidence.a or nil end },
+    expect = "denied:grant", message = "host.project.read",
+    body = "return { a = host.project.read('src/main.lua') }" },
   does_nothing({ id = "F43", hole = "a file is written over a folder and all that is in it",
     body = "return { a = host.target.write('standards', 'x') or host.target.remove('standards') }" }),
   gets_nothing({ id = "F44", hole = "without openat2 the way component by component follows links",

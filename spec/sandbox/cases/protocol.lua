@@ -136,8 +136,8 @@ return {
     body = "local line = ('x'):rep(1000) while true do host.progress(line, 0.5) end" },
   { id = "V36", hole = "calls of the host without end keep it busy", expect = "limit:messages",
     limits = { messages = 100 }, body = "while true do host.time() end" },
-  { id = "V37", hole = "calls that are refused are not counted", expect = "limit:messages",
-    limits = { messages = 100 }, body = "while true do host.target.write('file', 'x') end" },
+  { id = "V37", hole = "calls that fail are not counted", expect = "limit:messages",
+    limits = { messages = 100 }, body = "while true do pcall(host.json.decode) end" },
   { id = "V38", hole = "a message of the log passes for an event or a verdict", expect = "error",
     message = "^oh$",
     body = [[
@@ -179,5 +179,13 @@ return {
     check = function(t)
       local written = require("praxlua.json").encode(t.outcome.dict)
       return written:find("[%c\127]") and "it is written as it is" or nil
+    end },
+  { id = "V54", hole = "evidence that can be judged is too deep for the session's file that it goes into",
+    expect = { "evidence:schema", "ok" },
+    body = "local t = {} for _ = 1, 29 do t = { t } end return { a = t }",
+    check = function(t)
+      if not t.outcome.dict then return end
+      local whole = { phase_artifacts = { hostile = t.outcome.dict } }
+      return not pcall(require("praxlua.json").encode, whole) and "it cannot be written" or nil
     end },
 }
