@@ -111,9 +111,12 @@ static void push_text(lua_State *L, int index) {
         return;
     }
     const char *kind = luaL_typename(L, index);
+    int top = lua_gettop(L);
     if (luaL_getmetafield(L, index, "__name") == LUA_TSTRING)
         kind = lua_tostring(L, -1);
     lua_pushfstring(L, "%s: %I", kind, (LUAI_UACINT)ordinal(L, index));
+    lua_insert(L, top + 1); /* over the name, if there was one */
+    lua_settop(L, top + 1);
 }
 
 static int l_tostring(lua_State *L) {
