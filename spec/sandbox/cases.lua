@@ -13,6 +13,7 @@
 --   during    function(t, pid): called when the phase calls host.ask; what it returns is the answer
 --   completed the numbers of the phases that are complete (default 0 and 1: files can be changed)
 --   dry       there is no transaction, as in a dry run
+--   environment words of env for the supervisor
 --   host      "raw": only with the executable whose workers make raw system calls
 --   only      "strongest": there is nothing to see without seccomp and Landlock
 --   expect    the verdict, or several; "refused": the phase is not accepted at all; "killed": the

@@ -2,7 +2,8 @@
 --- phase; then takes out the defences one at a time (defences.lua) and wants that a case turns red;
 --- then runs hostile phases inside whole upgrades (upgrade.lua). Exits with 1 when anything is bad.
 --
--- Environment: B (the build directory), GROUP (one group), CASE (one case), DEFENCE (one defence),
+-- Environment: B (the build directory), GROUP (one group), CASE (one case; with
+-- "upgrade:" before its id inside an upgrade), DEFENCE (one defence),
 -- SHARE (full or sample), SEED, JOBS (processes), PRAXLUA_HOST (the executable under test). With
 -- --work FILE it is one of the processes of another run. Results: $B/sandbox.json, of a sample
 -- $B/sandbox-sample.json.
@@ -231,14 +232,15 @@ local function main()
   options.executables, options.missing = executables()
   local document = { format_version = 1, share = options.share, seed = options.seed, cases = {} }
   local began, bad = now(), 0
-  if not options.defence then bad = run_cases(options, document) end
-  if not options.case and not options.group then bad = bad + run_part("defending", options, document) end
-  if not options.defence and not options.group then
-    bad = bad + run_part("upgrade", options, document)
+  local part = options.case and (options.case:find("^upgrade:") and "upgrade" or "cases")
+    or options.group and "cases" or options.defence and "defending"
+  if not part or part == "cases" then bad = run_cases(options, document) end
+  for _, name in ipairs({ "defending", "upgrade" }) do
+    if not part or part == name then bad = bad + run_part(name, options, document) end
   end
   os.execute("rm -rf " .. quote(options.base))
   document.seconds = now() - began
-  if not options.case and not options.group and not options.defence then
+  if not part then
     local sample = options.share == "sample" and "-sample" or ""
     save(("%s/sandbox%s.json"):format(BUILD, sample), document)
   end

@@ -84,11 +84,11 @@ local function check_files(problems, directory, before)
   end
 end
 
-local function environment(directory, executable)
+local function environment(case, directory, executable)
   return ("env -u LUA_INIT -u LUA_INIT_5_4 TMPDIR=%s/tmp HOME=%s/home SECRET_OF_OURS=%s "
-    .. "LC_PRAXLUA_CASE=%s PATH=%s PRAXLUA_HOST=%s"):format(quote(directory), quote(directory),
+    .. "LC_PRAXLUA_CASE=%s PATH=%s PRAXLUA_HOST=%s %s"):format(quote(directory), quote(directory),
     "not-for-tools", quote(directory:match("[^/]+$")), quote(".::" .. os.getenv("PATH")),
-    quote(executable))
+    quote(executable), case.environment or "")
 end
 
 --- Runs one case at one level.
@@ -105,8 +105,8 @@ function pool.run(case, level, executable, base)
   for _, name in ipairs({ "outside", "source" }) do
     before[name] = scene.portrait(directory .. "/" .. name, true)
   end
-  local pipe = assert(io.popen(("echo $$; exec %s timeout --foreground --kill-after=2 %d %s "
-    .. "spec/sandbox/one.lua %s %s %s 2>&1"):format(environment(directory, executable), SECONDS,
+  local pipe = assert(io.popen(("ulimit -c unlimited; echo $$; exec %s timeout --foreground --kill-after=2 %d %s "
+    .. "spec/sandbox/one.lua %s %s %s 2>&1"):format(environment(case, directory, executable), SECONDS,
     quote(LUA), case.id, level, quote(directory))))
   local shell = math.tointeger(tonumber(pipe:read("l")))
   local output = pipe:read("a")

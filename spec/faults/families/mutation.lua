@@ -13,8 +13,8 @@
 -- Every catcher has to be green without a mutant first. A case is the name of a mutant.
 local cjson = require("cjson")
 local command = require("spec.support.command")
-local helper = require("spec.support.helper")
 local lfs = require("lfs")
+local mutant_tree = require("spec.support.mutant_tree")
 local mutants = require("spec.faults.mutants")
 local order = require("spec.faults.order")
 local tracer = require("spec.faults.tracer")
@@ -26,62 +26,22 @@ local family = {
 
 local SAMPLE = 4 -- mutants
 local SECONDS = 120 -- for one catcher
-local quote, write = command.quote, helper.write
+local quote = command.quote
 local LUA = os.getenv("LUA") or "lua5.4"
-local BUILD = os.getenv("B") or "build"
-local COPIED = { "Makefile", "lua", "phases", "rocks", "runtime", "spec", "docs", "README.md",
-  "CHANGELOG.md" }
 
-local function read(path) return assert(helper.read(path), path) end
-
-local function run(line)
-  local pipe = assert(io.popen(line .. " 2>&1"))
-  local output = pipe:read("a")
-  return pipe:close() == true, output
-end
+local run = mutant_tree.run
 
 -- ---------------------------------------------------------------------------------------------
 -- A work tree of its own
-
-local function absolute(path)
-  return path:sub(1, 1) == "/" and path or lfs.currentdir() .. "/" .. path
-end
-
--- The build begins with the objects of the one under test, as if they had been made here.
-local function adopt_build(w)
-  local from = absolute(BUILD)
-  assert(run(("mkdir %s && cp -a %s/objects %s/generated %s/faults %s"):format(w.build, quote(from),
-    quote(from), quote(from), w.build)))
-  local flags = w.build .. "/generated/flags"
-  local text = read(flags):gsub("%-I" .. BUILD:gsub("%p", "%%%0") .. "/generated",
-    "-I" .. w.build:gsub("%%", "%%%%") .. "/generated")
-  local stamp = w.build .. "/generated/stamp"
-  assert(run(("touch -r %s %s"):format(flags, stamp)))
-  write(flags, text)
-  assert(run(("touch -r %s %s && rm %s"):format(stamp, flags, stamp)))
-end
-
--- Builds what is missing or older than its sources.
-local function make(w)
-  return run(("cd %s && env -u MAKEFLAGS -u MFLAGS make -s B=%s %s/praxlua module")
-    :format(w.tree, w.build, w.build))
-end
 
 -- The tree of this process, made when it is first asked for. What the catchers write goes to `run`,
 -- in memory where the machine has that: no power goes off here, and a sync costs nothing there.
 local function work_tree(c)
   if c.memory.work then return c.memory.work end
-  local w = {
-    tree = c.directory .. "/tree", build = c.directory .. "/build",
-    run = ("%s/%s"):format(run("test -w /dev/shm") and "/dev/shm" or c.directory,
-      "praxlua-mutation" .. c.directory:gsub("/", "-")),
-  }
-  w.host = w.build .. "/praxlua"
-  if not lfs.attributes(w.run) then -- an earlier process of the same number has left one
-    assert(run(("mkdir %s && cp -a %s %s"):format(w.tree, table.concat(COPIED, " "), w.tree)))
-    adopt_build(w)
-    assert(lfs.mkdir(w.run))
-  end
+  local w = mutant_tree.open(c.directory) -- or an earlier process of the same number has left one
+  w.run = ("%s/%s"):format(run("test -w /dev/shm") and "/dev/shm" or c.directory,
+    "praxlua-mutation" .. c.directory:gsub("/", "-"))
+  if not lfs.attributes(w.run) then assert(lfs.mkdir(w.run)) end
   c.memory.work = w
   return w
 end
@@ -151,40 +111,19 @@ end
 ---@return table result { red: boolean, output: string }
 function family.baseline(c, item)
   local w = work_tree(c)
-  assert(make(w))
+  assert(mutant_tree.make(w))
   local red, output = is_red(w, item.catcher, c)
   return { red = red, output = red and output:sub(-2000) or "" }
 end
 
 local function try(c, w, mutant)
-  local made, output = make(w)
+  local made, output = mutant_tree.make(w)
   if not made then return { problem = "does not build: " .. output } end
   for _, catcher in ipairs(mutant.caught_by) do
     local red, said = is_red(w, catcher, c)
     if red then return { caught_by = catcher, said = said:sub(-400) } end
   end
   return { problem = "survives " .. table.concat(mutant.caught_by, ", ") }
-end
-
--- What is made of a source file.
-local function products_of(w, file)
-  local object = file:match("^runtime/(.*)%.c$")
-  if object then return { ("%s/objects/%s.o"):format(w.build, object) } end
-  return { w.build .. "/generated/embedded.c", w.build .. "/objects/embedded.o" }
-end
-
--- Puts the mutant in, calls `what`, and puts everything back as it was, the times too, so that the
--- next one costs one compilation again.
-local function with_mutant(w, mutant, changed, what)
-  local files = products_of(w, mutant.file)
-  files[#files + 1] = w.tree .. "/" .. mutant.file
-  local kept = w.tree .. "/kept"
-  for i, file in ipairs(files) do assert(run(("cp -p %s %s-%d"):format(file, kept, i))) end
-  write(files[#files], changed)
-  local ok, result = xpcall(what, debug.traceback)
-  for i, file in ipairs(files) do assert(run(("mv %s-%d %s"):format(kept, i, file))) end
-  assert(run(("rm -f %s %s/lib/praxlua/core.so"):format(w.host, w.build)))
-  return ok and result or { problem = result }
 end
 
 --- One mutant.
@@ -196,7 +135,10 @@ function family.one(c, item)
   local changed, problem = mutants.apply(mutant)
   if not changed then return { problem = problem } end
   local w = work_tree(c)
-  return with_mutant(w, mutant, changed, function() return try(c, w, mutant) end)
+  local ok, result = mutant_tree.with(w, mutant.file, changed, function()
+    return try(c, w, mutant)
+  end)
+  return ok and result or { problem = result }
 end
 
 -- All catchers of a list of mutants, each once.

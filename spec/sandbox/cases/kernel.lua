@@ -81,6 +81,7 @@ return {
   refused("K42", "the parent's death no longer ends the worker", "157, 1, 0, 0, 0, 0"),
   refused("K43", "a module is loaded into the kernel", "175, 0, 0, 0"),
   refused("K44", "descriptors come out of another process", "438, -1, 3, 0"),
+  refused("K57", "a message is sent over another descriptor than the channel", "44, 1, 'x', 1, 0, 0, 0"),
   state({ id = "K45", hole = "descriptors of the supervisor are open in the worker",
     during = function(_, pid)
       local found = {}

@@ -77,7 +77,7 @@ return {
     check = function(t) return t.evidence and t.evidence.a == "/\n" and "it is /" or nil end }),
   spawning({ id = "P10", hole = "a tool that writes without end fills memory",
     body = [[
-      local result = need(host.spawn({ "head", "-c", "300000000", "/dev/zero" }))
+      local result = need(host.spawn({ "head", "-c", "60000000", "/dev/zero" }))
       return { a = #result.stdout, b = result.truncated, c = result.code }
     ]],
     check = function(t)
@@ -98,7 +98,7 @@ return {
     check = function(t) return t.evidence.a ~= true and "it was not stopped" or nil end }),
   spawning({ id = "P15", hole = "a tool that has more time than the phase outlasts the phase",
     expect = "limit:wall", limits = { wall = 1 },
-    body = "host.spawn({ 'sleep', '600', timeout = 600 })" }),
+    body = "host.spawn({ 'sleep', '8', timeout = 600 })" }),
   script({ id = "P16", hole = "a grandchild in a session of its own outlives its phase",
     script = "setsid sh -c 'sleep 600; : '$2 > /dev/null 2>&1 < /dev/null & sleep 0.2; exit 0" }),
   script({ id = "P17", hole = "a grandchild without our variables outlives its phase",
