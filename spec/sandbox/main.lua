@@ -233,7 +233,7 @@ local function main()
   local document = { format_version = 1, share = options.share, seed = options.seed, cases = {} }
   local began, bad = now(), 0
   local part = options.case and (options.case:find("^upgrade:") and "upgrade" or "cases")
-    or options.group and "cases" or options.defence and "defending"
+    or options.group and "cases" or options.defence and "defending" or variable("PART")
   if not part or part == "cases" then bad = run_cases(options, document) end
   for _, name in ipairs({ "defending", "upgrade" }) do
     if not part or part == name then bad = bad + run_part(name, options, document) end

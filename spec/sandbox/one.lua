@@ -9,9 +9,16 @@ local checkpoint = require("praxlua.checkpoint")
 local cjson = require("cjson")
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
+local lfs = require("lfs")
 local phases = require("praxlua.phases")
 local process = require("praxlua.process")
 local scene = require("spec.sandbox.scene")
+
+-- The working directory will be the project, as it is when a person calls praxlua there.
+local here = lfs.currentdir()
+package.path = package.path:gsub("[^;]+", function(template)
+  return template:sub(1, 1) == "/" and template or here .. "/" .. template
+end)
 
 local id, level, directory = arg[1], arg[2], arg[3]
 local case = cases.named(id)
@@ -88,6 +95,7 @@ local function main()
   local before = scene.portrait(directory .. "/project")
   process.run({ argv = { "true" } }) -- opens what stays open: the event loop
   local outside_handle <close> = assert(io.open(directory .. "/outside/canary")) -- not close-on-exec
+  assert(lfs.chdir(directory .. "/project"))
   collectgarbage()
   local descriptors = helper.descriptors()
   local s = scene.open(directory, case)
