@@ -11,6 +11,7 @@
 #   make asan         the specs under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make coverage     tests and line coverage of each module, Lua and C
 #   make faults       kills, errors and power cuts at every step; FAMILY=, CASE=, SHARE=, SEED=
+#   make sandbox      hostile phases against the sandbox; CASE=, GROUP=, DEFENCE=, SHARE=, SEED=
 #   make doctor       what this machine offers praxlua
 #   make deps         installs what the build needs; test-deps: and what the tests need
 #   make install      under PREFIX (/usr/local), below DESTDIR where that is set
@@ -192,14 +193,14 @@ doctor: all
 
 # The runner builds what a stage needs by calling make again. STAGES are run in this order; the rock
 # is built and tried by a spec of integration/ too, so "make test" has no stage for it.
-STAGES := lint unit integration faults asan replay docs
+STAGES := lint unit integration sandbox faults asan replay docs
 run_stages = B=$(B) LUA=$(LUA) JOBS=$(JOBS) $(LUA) spec/support/test.lua
 .PHONY: test coverage rock spec $(STAGES)
 test: test-deps
-	$(MAKE) -j$(JOBS) all fault-tools
+	$(MAKE) -j$(JOBS) all fault-tools sandbox-tools
 	$(run_stages) $(STAGES)
 
-$(filter-out faults,$(STAGES)) rock:
+$(filter-out faults sandbox,$(STAGES)) rock:
 	$(MAKE) -j$(JOBS) all fault-tools
 	$(run_stages) $@
 
@@ -224,6 +225,13 @@ faults:
 	$(MAKE) -j$(JOBS) all fault-tools
 	$(with_build) JOBS=$(JOBS) FAMILY='$(FAMILY)' CASE='$(CASE)' SHARE=$(SHARE) SEED=$(SEED) \
 	  $(LUA) spec/faults/main.lua
+
+# The hostile phases of spec/sandbox, and $(B)/sandbox.json. CASE is one of them ("upgrade:" and its
+# id: inside an upgrade), GROUP one group, DEFENCE one defence, PART cases, defending or upgrade.
+sandbox:
+	$(MAKE) -j$(JOBS) all fault-tools sandbox-tools
+	$(with_build) JOBS=$(JOBS) GROUP='$(GROUP)' CASE='$(CASE)' DEFENCE='$(DEFENCE)' PART='$(PART)' \
+	  SHARE=$(SHARE) SEED=$(SEED) $(LUA) spec/sandbox/main.lua
 
 # The tools of spec/faults, which are no part of the product; each is built of what it depends on,
 # and never with sanitizers: a leak checker, for one, does not work in what is traced.

@@ -2,10 +2,10 @@
 --- phase; then takes out the defences one at a time (defences.lua) and wants that a case turns red;
 --- then runs hostile phases inside whole upgrades (upgrade.lua). Exits with 1 when anything is bad.
 --
--- Environment: B (the build directory), GROUP (one group), CASE (one case; with
--- "upgrade:" before its id inside an upgrade), DEFENCE (one defence),
--- SHARE (full or sample), SEED, JOBS (processes), PRAXLUA_HOST (the executable under test). With
--- --work FILE it is one of the processes of another run. Results: $B/sandbox.json, of a sample
+-- Environment: B (the build directory), GROUP (one group), CASE (one case; with "upgrade:" before its
+-- id inside an upgrade), DEFENCE (one defence), PART (cases, defending or upgrade), SHARE (full or
+-- sample), SEED, JOBS (processes), PRAXLUA_HOST (the executable under test). With --work FILE NUMBER
+-- it is one of the processes of another run. Results: $B/sandbox.json, of a sample
 -- $B/sandbox-sample.json.
 local cases = require("spec.sandbox.cases")
 local cjson = require("cjson")
@@ -55,6 +55,8 @@ local function work(path)
     end
   end
   out:close()
+  local upgrade = package.loaded["spec.sandbox.upgrade"]
+  if upgrade then upgrade.close() end
 end
 
 local lists = 0
@@ -67,8 +69,8 @@ local function each(items, options)
   write(path, cjson.encode({ items = items, options = options }))
   local workers, results = {}, {}
   for number = 1, math.min(options.jobs, #items) do
-    workers[number] = assert(io.popen(("exec %s spec/sandbox/main.lua --work %s %d 2>&1"):format(
-      quote(LUA), quote(path), number)))
+    workers[number] = assert(io.popen(("PRAXLUA_SAMPLE_BASE=%s exec %s spec/sandbox/main.lua "
+      .. "--work %s %d 2>&1"):format(quote(options.samples), quote(LUA), quote(path), number)))
   end
   for number, worker in ipairs(workers) do
     for line in worker:lines() do say("  %s", line) end
@@ -151,6 +153,14 @@ local function tell_bad(item, result, how)
   say("    %s", how)
 end
 
+-- What there is too little of in a full run, as text.
+local function below_floor(by_group, total)
+  for _, group in ipairs(cases.GROUPS) do
+    if (by_group[group.name] or 0) < cases.FLOOR.group then return group.name end
+  end
+  return total < cases.FLOOR.all and "all groups together" or nil
+end
+
 local function run_cases(options, document)
   local list, began = chosen_cases(options), now()
   local items, left_out = case_items(list, options)
@@ -183,6 +193,12 @@ local function run_cases(options, document)
     say("skipped - sandbox: %d runs at the level %s: %s", count, level, options.missing[level])
   end
   document.groups = by_group
+  local little = options.share == "full" and not options.case and not options.group
+    and below_floor(by_group, total)
+  if little then
+    bad = bad + 1
+    say("  too few cases: %s", little)
+  end
   say("%s - sandbox: %d cases, %d runs, %d skipped, %d bad, %.1f s", bad > 0 and "not ok" or "ok",
     total, #items, skipped, bad, now() - began)
   return bad
@@ -201,7 +217,6 @@ local function run_part(name, options, document)
     return 0
   end
   local results = each(items, options)
-  if part.finish then part.finish(options) end
   local bad = 0
   for i, result in pairs(results) do
     if result.problems then
@@ -221,6 +236,23 @@ local function save(path, document)
     quote(path), quote(path))))
 end
 
+-- What the cases and the parts of a run came to: how much is bad.
+local function run_all(options, document)
+  local part = options.case and (options.case:find("^upgrade:") and "upgrade" or "cases")
+    or options.group and "cases" or options.defence and "defending" or variable("PART")
+  local began, bad = now(), 0
+  if not part or part == "cases" then bad = run_cases(options, document) end
+  for _, name in ipairs({ "defending", "upgrade" }) do
+    if not part or part == name then bad = bad + run_part(name, options, document) end
+  end
+  document.seconds = now() - began
+  if not part then
+    local sample = options.share == "sample" and "-sample" or ""
+    save(("%s/sandbox%s.json"):format(BUILD, sample), document)
+  end
+  return bad
+end
+
 local function main()
   local options = {
     share = variable("SHARE") or "full", seed = math.tointeger(variable("SEED") or 1),
@@ -229,21 +261,12 @@ local function main()
   }
   assert(options.share == "full" or options.share == "sample", "SHARE is full or sample")
   math.randomseed(options.seed)
+  options.samples = variable("PRAXLUA_SAMPLE_BASE") or options.base .. "/samples"
   options.executables, options.missing = executables()
   local document = { format_version = 1, share = options.share, seed = options.seed, cases = {} }
-  local began, bad = now(), 0
-  local part = options.case and (options.case:find("^upgrade:") and "upgrade" or "cases")
-    or options.group and "cases" or options.defence and "defending" or variable("PART")
-  if not part or part == "cases" then bad = run_cases(options, document) end
-  for _, name in ipairs({ "defending", "upgrade" }) do
-    if not part or part == name then bad = bad + run_part(name, options, document) end
-  end
+  local ok, bad = xpcall(run_all, debug.traceback, options, document)
   os.execute("rm -rf " .. quote(options.base))
-  document.seconds = now() - began
-  if not part then
-    local sample = options.share == "sample" and "-sample" or ""
-    save(("%s/sandbox%s.json"):format(BUILD, sample), document)
-  end
+  if not ok then error(bad, 0) end
   return bad > 0 and 1 or 0
 end
 

@@ -147,6 +147,12 @@ function stages.faults(results)
     quote(build), jobs), results)
 end
 
+-- A part of the hostile phases of each group, of the defences and of the upgrades, by a seed.
+function stages.sandbox(results)
+  run_checks(("env -u MAKEFLAGS -u MFLAGS PRAXLUA_SAMPLE_BASE=%s make -s B=%s JOBS=%s SHARE=sample "
+    .. "sandbox"):format(quote(sample_base), quote(build), jobs), results)
+end
+
 -- The specs that are about C, or drive much of it.
 local SANITIZED = {
   "archive", "backup", "broker", "change", "file", "hash", "http", "journal", "lock", "process",
