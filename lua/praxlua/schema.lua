@@ -265,7 +265,8 @@ function checks.any(_, value, path)
   if value == nil then return refuse(path, "missing") end
   local ok, problem = pcall(json.encode, value, { max_depth = ANY_DEPTH })
   if ok then return true end
-  return refuse(path, "expected a value with a JSON form: " .. tostring(problem):gsub("^[%w.]+: ", ""))
+  return refuse(path, "expected a value with a JSON form: " .. tostring(problem):gsub("^[%w.]+: ",
+    ""))
 end
 
 function checks.optional(s, value, path)

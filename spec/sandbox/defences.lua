@@ -70,7 +70,8 @@ local list = {
   { "a service acts only inside the transaction", VERBS,
     "if ACTING[verb] and not ctx.change then", "if false then", "H14" },
   { "files change only between backup and clean-up", VERBS,
-    "return ctx.change ~= nil and done >= 2 and done <= 5", "return ctx.change ~= nil", "H15", "P25" },
+    "return ctx.change ~= nil and done >= 2 and done <= 5", "return ctx.change ~= nil", "H15",
+      "P25" },
   { "messages are texts", VERBS, 'if type(message) == "table" then misuse', "if false then misuse",
     "H10" },
   -- paths
@@ -91,19 +92,22 @@ local list = {
   { "no rights beyond read, write and execute", VERBS, "mode >= 0 and mode <= 0x1ff", "mode >= 0",
     "F33" },
   -- tools
-  { "a tool needs its grant", VERBS, "if not has(grants.tools, tool) then", "if false then", "P02" },
+  { "a tool needs its grant", VERBS, "if not has(grants.tools, tool) then", "if false then",
+    "P02" },
   { "a tool is found by absolute parts of PATH alone", PROCESS,
     'if directory:sub(1, 1) == "/" and core.spawn', "if core.spawn", "P05" },
   { "a tool has listed variables", PROCESS, "for _, name in ipairs(PASSED_NAMES) do passed[name] = "
       .. "all[name] end", "for name in pairs(all) do passed[name] = all[name] end", "P07" },
-  { "the output of a tool is cut", PROCESS, "local room = cap - size", "local room = 1 << 40", "P10" },
+  { "the output of a tool is cut", PROCESS, "local room = cap - size", "local room = 1 << 40",
+    "P10" },
   { "a worker dies with its supervisor", SANDBOX, "prctl(PR_SET_PDEATHSIG, SIGKILL);", ";", "P31" },
   -- evidence
   { "an evidence's claims need receipts", CHECKPOINT,
     "ok, message = receipts.check(phase.number, found, outcome.receipts)", "ok = true", "V24" },
   { "a receipt is of what was done", RECEIPTS, "if receipt.ok then done[receipt.verb] = true end",
     "done[receipt.verb] = true", "V29" },
-  { "evidence is closed", SCHEMA, "if not is_declared(s.fields, key) then", "if false then", "V14" },
+  { "evidence is closed", SCHEMA, "if not is_declared(s.fields, key) then", "if false then",
+    "V14" },
   { "evidence has a JSON form", SCHEMA, "if ok then return true end\n  return refuse(path, "
       .. "\"expected a value with", "if true then return true end\n  return refuse(path, "
       .. "\"expected a value with", "V10", "V54" },
@@ -111,13 +115,15 @@ local list = {
   { "a model has a depth", SCHEMA, "if depth > 8 then", "if depth > 1000 then", "V21" },
   -- the kernel
   { "seccomp", FILTER, "rc = seccomp_load(ctx);", "rc = 0;", "K01", "K03", "K06" },
-  { "no memory that can be executed", FILTER, "rc = allow_if(ctx, SCMP_SYS(mmap), 2, PROT_EXEC, 0);",
+  { "no memory that can be executed", FILTER,
+    "rc = allow_if(ctx, SCMP_SYS(mmap), 2, PROT_EXEC, 0);",
     "rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 0);", "K34" },
   { "messages only over the channel", FILTER, "rc = allow_if(ctx, SCMP_SYS(sendto), 0, all, fd);",
     "rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(sendto), 0);", "K57" },
   { "Landlock", LANDLOCK, "if (landlock_apply(fd) != 0)", "if (0)", "K55" },
   { "no new privileges", SANDBOX, "prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);", ";", "K46" },
-  { "descriptors are closed", SANDBOX, "syscall(SYS_close_range, SANDBOX_CHANNEL + 1, ~0U, 0);", ";",
+  { "descriptors are closed", SANDBOX, "syscall(SYS_close_range, SANDBOX_CHANNEL + 1, ~0U, 0);",
+    ";",
     "K45" },
   { "a process group of its own", WORKER, "POSIX_SPAWN_SETPGROUP | ", "", "K54" },
   { "no core files", SANDBOX, "limit(RLIMIT_CORE, 0, 0);", ";", "K49" },

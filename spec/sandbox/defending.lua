@@ -50,8 +50,8 @@ end
 -- The first case that turns red in a tree.
 local function caught_by(w, defence)
   for _, id in ipairs(defence.cases) do
-    local green = mutant_tree.run(("cd %s && env -u PRAXLUA_PATH PRAXLUA_HOST=%s B=%s CASE=%s JOBS=1 "
-      .. "LUA_PATH='./?.lua;lua/?.lua;lua/?/init.lua;;' LUA_CPATH='%s/lib/?.so;;' "
+    local green = mutant_tree.run(("cd %s && env -u PRAXLUA_PATH PRAXLUA_HOST=%s B=%s CASE=%s "
+      .. "JOBS=1 LUA_PATH='./?.lua;lua/?.lua;lua/?/init.lua;;' LUA_CPATH='%s/lib/?.so;;' "
       .. "timeout --kill-after=5 240 %s spec/sandbox/main.lua"):format(w.tree, w.host, w.build, id,
       w.build, quote(LUA)))
     if not green then return id end

@@ -2,10 +2,10 @@
 --- phase; then takes out the defences one at a time (defences.lua) and wants that a case turns red;
 --- then runs hostile phases inside whole upgrades (upgrade.lua). Exits with 1 when anything is bad.
 --
--- Environment: B (the build directory), GROUP (one group), CASE (one case; with "upgrade:" before its
--- id inside an upgrade), DEFENCE (one defence), PART (cases, defending or upgrade), SHARE (full or
--- sample), SEED, JOBS (processes), PRAXLUA_HOST (the executable under test). With --work FILE NUMBER
--- it is one of the processes of another run. Results: $B/sandbox.json, of a sample
+-- Environment: B (the build directory), GROUP (one group), CASE (one case; with "upgrade:" before
+-- its id inside an upgrade), DEFENCE (one defence), PART (cases, defending or upgrade), SHARE (full
+-- or sample), SEED, JOBS (processes), PRAXLUA_HOST (the executable under test). With --work FILE
+-- NUMBER it is one of the processes of another run. Results: $B/sandbox.json, of a sample
 -- $B/sandbox-sample.json.
 local cases = require("spec.sandbox.cases")
 local cjson = require("cjson")
@@ -161,43 +161,54 @@ local function below_floor(by_group, total)
   return total < cases.FLOOR.all and "all groups together" or nil
 end
 
-local function run_cases(options, document)
-  local list, began = chosen_cases(options), now()
-  local items, left_out = case_items(list, options)
-  local bad, skipped, by_group, ran = 0, 0, {}, {}
-  for i, result in pairs(each(items, options)) do
-    local item = items[i]
-    local case = cases.named(item.id)
-    if result.skipped then
-      skipped = skipped + 1
-      say("  skipped %s (%s): %s", item.id, item.level, result.skipped)
-    elseif not ran[item.id] then
-      ran[item.id] = true
-      by_group[case.group] = (by_group[case.group] or 0) + 1
-    end
-    if result.problems then
-      bad = bad + 1
-      tell_bad(item, result, "make sandbox CASE=" .. item.id)
-    end
-    document.cases[#document.cases + 1] = {
-      id = item.id, group = case.group, level = item.level, verdict = result.verdict,
-      seconds = result.seconds, problems = result.problems, skipped = result.skipped,
-    }
+-- Notes what one run of a case came to: 1 when it is bad, and whether it was skipped.
+local function note(item, result, document)
+  local case = cases.named(item.id)
+  document.cases[#document.cases + 1] = {
+    id = item.id, group = case.group, level = item.level, verdict = result.verdict,
+    seconds = result.seconds, problems = result.problems, skipped = result.skipped,
+  }
+  if result.skipped then
+    say("  skipped %s (%s): %s", item.id, item.level, result.skipped)
+  else
+    document.ran[item.id] = case.group
   end
-  local total = 0
+  if not result.problems then return 0, result.skipped end
+  tell_bad(item, result, "make sandbox CASE=" .. item.id)
+  return 1
+end
+
+-- How many cases of each group ran, and together.
+local function count_groups(document)
+  local by_group, total = {}, 0
+  for _, group in pairs(document.ran) do
+    by_group[group] = (by_group[group] or 0) + 1
+    total = total + 1
+  end
   for _, group in ipairs(cases.GROUPS) do
-    say("  %-13s %3d cases", group.name, by_group[group.name] or 0)
-    total = total + (by_group[group.name] or 0)
+    if by_group[group.name] then say("  %-13s %3d cases", group.name, by_group[group.name]) end
   end
-  for level, count in pairs(left_out) do
-    say("skipped - sandbox: %d runs at the level %s: %s", count, level, options.missing[level])
+  document.groups, document.ran = by_group, nil
+  return by_group, total
+end
+
+local function run_cases(options, document)
+  local began, bad, skipped = now(), 0, 0
+  local items, left_out = case_items(chosen_cases(options), options)
+  document.ran = {}
+  for i, result in pairs(each(items, options)) do
+    local is_bad, is_skipped = note(items[i], result, document)
+    bad, skipped = bad + is_bad, skipped + (is_skipped and 1 or 0)
   end
-  document.groups = by_group
+  local by_group, total = count_groups(document)
   local little = options.share == "full" and not options.case and not options.group
     and below_floor(by_group, total)
   if little then
     bad = bad + 1
     say("  too few cases: %s", little)
+  end
+  for level, count in pairs(left_out) do
+    say("skipped - sandbox: %d runs at the level %s: %s", count, level, options.missing[level])
   end
   say("%s - sandbox: %d cases, %d runs, %d skipped, %d bad, %.1f s", bad > 0 and "not ok" or "ok",
     total, #items, skipped, bad, now() - began)

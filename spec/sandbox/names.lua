@@ -70,7 +70,8 @@ for name in ("atan2 cosh frexp ldexp log10 pow sinh tanh"):gmatch("%S+") do
   COMPATIBLE["math." .. name .. " function"] = true
 end
 
-local NUMBERS = { "KiB", "MiB", "GiB", "math.huge", "math.pi", "math.maxinteger", "math.mininteger" }
+local NUMBERS = { "KiB", "MiB", "GiB", "math.huge", "math.pi", "math.maxinteger",
+  "math.mininteger" }
 
 -- The verbs a phase knows: those of every grant there is. They are written out here, so that a new
 -- one is looked at.

@@ -94,7 +94,7 @@ local function main()
   end
   local before = scene.portrait(directory .. "/project")
   process.run({ argv = { "true" } }) -- opens what stays open: the event loop
-  local outside_handle <close> = assert(io.open(directory .. "/outside/canary")) -- not close-on-exec
+  local canary = assert(io.open(directory .. "/outside/canary")) -- not closed on exec
   assert(lfs.chdir(directory .. "/project"))
   collectgarbage()
   local descriptors = helper.descriptors()
@@ -116,7 +116,8 @@ local function main()
   end
   s.transaction, s.ctx, t.scene = nil, nil, nil
   collectgarbage()
-  if helper.descriptors() ~= descriptors then
+  canary:close()
+  if helper.descriptors() ~= descriptors - 1 then
     problem("descriptors were left open:\n%s", helper.output_of("ls -l /proc/%d/fd",
       core.system.pid()))
   end

@@ -91,6 +91,26 @@ local function environment(case, directory, executable)
     quote(executable), case.environment or "")
 end
 
+-- Runs the supervisor of a case to its end: what it wrote down, what it printed, its number.
+local function supervise(case, level, executable, directory)
+  local line = ("ulimit -c unlimited; echo $$; exec %s timeout --foreground --kill-after=2 %d %s "
+    .. "spec/sandbox/one.lua %s %s %s 2>&1"):format(environment(case, directory, executable),
+    SECONDS, quote(LUA), case.id, level, quote(directory))
+  local pipe = assert(io.popen(line))
+  local shell = math.tointeger(tonumber(pipe:read("l")))
+  local output = pipe:read("a")
+  pipe:close()
+  local data = helper.read(directory .. ".result")
+  local result = data and cjson.decode(data) or { verdict = "killed", message = output }
+  result.problems = result.problems or {}
+  if not data and not cases.expects(case, "killed") then
+    table.insert(result.problems, "the supervisor died or hung: " .. output:sub(-1500))
+  elseif data and output ~= "" then
+    table.insert(result.problems, "the supervisor printed: " .. output:sub(1, 500))
+  end
+  return result, result.pid or shell
+end
+
 --- Runs one case at one level.
 ---@param case table
 ---@param level string
@@ -105,25 +125,12 @@ function pool.run(case, level, executable, base)
   for _, name in ipairs({ "outside", "source" }) do
     before[name] = scene.portrait(directory .. "/" .. name, true)
   end
-  local pipe = assert(io.popen(("ulimit -c unlimited; echo $$; exec %s timeout --foreground --kill-after=2 %d %s "
-    .. "spec/sandbox/one.lua %s %s %s 2>&1"):format(environment(case, directory, executable), SECONDS,
-    quote(LUA), case.id, level, quote(directory))))
-  local shell = math.tointeger(tonumber(pipe:read("l")))
-  local output = pipe:read("a")
-  pipe:close()
-  local data = helper.read(directory .. ".result")
-  local result = data and cjson.decode(data) or { verdict = "killed", message = output }
-  local problems = result.problems or {}
-  if not data and not cases.expects(case, "killed") then
-    problems[#problems + 1] = "the supervisor died or hung: " .. output:sub(-1500)
-  elseif data and output ~= "" then
-    problems[#problems + 1] = "the supervisor printed: " .. output:sub(1, 500)
-  end
-  check_processes(problems, directory:match("[^/]+$"), result.pid or shell)
-  if not result.skipped then check_files(problems, directory, before) end
+  local result, supervisor = supervise(case, level, executable, directory)
+  check_processes(result.problems, directory:match("[^/]+$"), supervisor)
+  if not result.skipped then check_files(result.problems, directory, before) end
   os.execute(("chmod -R u+rwx %s 2>/dev/null; rm -rf %s %s.result"):format(quote(directory),
     quote(directory), quote(directory)))
-  result.problems = #problems > 0 and problems or nil
+  if #result.problems == 0 then result.problems = nil end
   return result
 end
 

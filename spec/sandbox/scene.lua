@@ -1,5 +1,5 @@
---- What surrounds a hostile phase: an installation in a project with a transaction open, a source, a
--- folder outside with canaries, and the context of a run.
+--- What surrounds a hostile phase: an installation in a project with a transaction open, a source,
+-- a folder outside with canaries, and the context of a run.
 local change = require("praxlua.change")
 local command = require("spec.support.command")
 local core = require("praxlua.core")

@@ -1,6 +1,6 @@
 --- Hostile phases inside whole upgrades: each runs as a project's own phase behind the content
---- upgrade of a sample installation. The upgrade has to fail with exit 1, the installation has to be
---- as before to the byte, and event, terminal and report have to name the phase and its verdict.
+--- upgrade of a sample installation. The upgrade has to fail with exit 1, the installation has to
+--- be as before to the byte, and event, terminal and report have to name the phase and its verdict.
 --
 -- A phase that comes to its end ends with an error, so that every upgrade is rolled back and the
 -- same sample does for all cases of a process. What a script finds to read or write is another tree
@@ -19,7 +19,8 @@ local ID = "hostile"
 
 -- Cases that are a script alone: whose scene is not arranged in some way.
 local function is_eligible(case)
-  for _, name in ipairs({ "number", "prepare", "first", "again", "during", "completed", "dry", "host",
+  for _, name in ipairs({ "number", "prepare", "first", "again", "during", "completed", "dry",
+    "host",
     "environment", "source" }) do
     if case[name] then return false end
   end
@@ -63,7 +64,8 @@ local function check_told(case, result, wrong)
     if not text:find("Hostile", 1, true) or not text:find(verdict, 1, true) then
       wrong("the %s does not name the phase and '%s':\n%s", where, verdict, text:sub(-800))
     end
-    if not text:find("rolled back", 1, true) then wrong("the %s says nothing of a rollback", where) end
+    if not text:find("rolled back", 1, true) then wrong("the %s says nothing of a rollback",
+      where) end
     if text:find("\27", 1, true) then wrong("the %s holds an escape sequence", where) end
   end
 end
@@ -129,7 +131,8 @@ end
 ---@return table data
 function upgrade.tell(items, results)
   local data = {}
-  for i, item in ipairs(items) do data[item.id] = results[i] and results[i].problems or cjson.null end
+  for i, item in ipairs(items) do data[item.id] = results[i] and results[i].problems
+    or cjson.null end
   return data
 end
 

@@ -1,5 +1,5 @@
 --- A copy of the sources with a build of its own, in which one file at a time is changed and put
---- back. The build begins with the objects of the one under test, so a change costs one compilation.
+--- back. The build begins with the objects of the one under test: a change costs one compilation.
 local command = require("spec.support.command")
 local helper = require("spec.support.helper")
 local lfs = require("lfs")

@@ -103,7 +103,8 @@ return {
     check = function(t) return t.evidence.a:find("0x") and t.evidence.a or nil end },
   { id = "E13", hole = "string.format(\"%p\") shows an address", expect = { "ok", "error" },
     body = "return { a = string.format('%p %20p', {}, type) }",
-    check = function(t) return t.evidence and t.evidence.a:find("%x%x%x%x%x") and t.evidence.a or nil end },
+    check = function(t) return t.evidence and t.evidence.a:find("%x%x%x%x%x") and t.evidence.a
+      or nil end },
   { id = "E14", hole = "string.format(\"%s\") shows an address", expect = "ok",
     body = "return { a = string.format('%s %-30s', {}, type) }",
     check = function(t) return t.evidence.a:find("0x") and t.evidence.a or nil end },
@@ -138,7 +139,8 @@ return {
       return { a = taken, b = collectgarbage("count") > 0 }
     ]],
     check = function(t) return #t.evidence.a > 0 and table.concat(t.evidence.a, " ") or nil end },
-  { id = "E18", hole = "random numbers differ from run to run and make evidence that cannot be repeated",
+  { id = "E18",
+    hole = "random numbers differ from run to run and make evidence that cannot be repeated",
     expect = "ok", again = true,
     body = "return { a = math.random(1 << 60), b = math.random(), c = math.randomseed == nil }",
     check = function(t)
@@ -148,7 +150,8 @@ return {
   { id = "E19", hole = "a phase gives its table a finalizer, which runs where no hook sees it",
     expect = "error", message = "__gc is not allowed",
     body = "setmetatable({}, { __gc = function() while true do end end }) return {}" },
-  { id = "E20", hole = "what the script does to the libraries reaches the host's way of sending evidence",
+  { id = "E20",
+    hole = "what the script does to the libraries reaches the host's way of sending evidence",
     expect = "ok",
     body = [[
       for _, library in ipairs({ string, table, math, utf8, coroutine }) do
@@ -162,7 +165,8 @@ return {
     check = function(t)
       return (t.evidence.a ~= 1 or #t.evidence.b ~= 3) and "the evidence changed" or nil
     end },
-  { id = "E21", hole = "the arguments of the prelude, the way to the host among them, reach the script",
+  { id = "E21",
+    hole = "the arguments of the prelude, the way to the host among them, reach the script",
     expect = "ok",
     source = [[
       local count, first = select("#", ...), ...
@@ -179,7 +183,8 @@ return {
       return { title = list(), run = function() return {} end }
     ]],
     check = function(t) return names.differences(t.phase.title, "describe") end },
-  { id = "E24", hole = "the script itself is bytecode", expect = "refused", message = "attempt to load a binary chunk",
+  { id = "E24", hole = "the script itself is bytecode", expect = "refused",
+    message = "attempt to load a binary chunk",
     source = "\27LuaT\0\25\147\r\n\26\n\4\8\8" },
   { id = "E25", hole = "the locals of the prelude are found through the functions it hands out",
     expect = "ok",

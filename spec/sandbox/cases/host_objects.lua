@@ -90,7 +90,8 @@ return {
         if tostring(text):find("0x", 1, true) then return text end
       end
     end },
-  { id = "H11", hole = "a limit of bytes that is negative, a fraction or a text reads the whole file",
+  { id = "H11",
+    hole = "a limit of bytes that is negative, a fraction or a text reads the whole file",
     grants = { target = "read" }, expect = "ok",
     body = [[
       local taken = {}
@@ -118,13 +119,15 @@ return {
     check = function(t)
       return (t.evidence.a ~= "2.0.0" or not t.evidence.b) and "it was changed" or nil
     end },
-  { id = "H14", hole = "a service acts in a dry run", dry = true, grants = { services = { "content" } },
+  { id = "H14", hole = "a service acts in a dry run", dry = true,
+    grants = { services = { "content" } },
     expect = "ok", body = "return { a = select(3, host.content.upgrade()) }",
     check = code_is("EDENIED") },
   { id = "H15", hole = "files can be changed before there is a backup", completed = { 0 },
     grants = { target = "write" }, expect = "ok",
     body = "return { a = select(3, host.target.write('file', 'x')) }", check = code_is("EDENIED") },
-  { id = "H16", hole = "files can be changed when the run is over", completed = { 0, 1, 2, 3, 4, 5 },
+  { id = "H16", hole = "files can be changed when the run is over", completed = { 0, 1, 2, 3, 4,
+    5 },
     grants = { target = "write" }, expect = "ok",
     body = "return { a = select(3, host.target.write('file', 'x')) }", check = code_is("EDENIED") },
   grants_refused("H17", "a grant for a service that there is not", { services = { "os" } },
@@ -184,7 +187,8 @@ return {
       return (lines ~= 1 or t.evidence.a:find("\27", 1, true)) and t.evidence.a or nil
     end },
   { id = "H25", hole = "an answer larger than a frame ends the supervisor instead of the call",
-    grants = { target = "read" }, expect = { "ok", "limit:memory" }, limits = { memory = 200 << 20 },
+    grants = { target = "read" }, expect = { "ok", "limit:memory" },
+    limits = { memory = 200 << 20 },
     prepare = function(s)
       os.execute("truncate -s 64M " .. command.quote(s.target .. "/large"))
     end,

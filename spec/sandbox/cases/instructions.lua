@@ -6,9 +6,11 @@ return {
   { id = "T01", hole = "a loop that never ends", expect = "limit:instructions", body = FOREVER,
     check = function(t)
       local o = t.outcome
-      return (o.limit ~= 2000000 or o.used <= o.limit or not o.peak) and "limit, used or peak" or nil
+      return (o.limit ~= 2000000 or o.used <= o.limit or not o.peak) and "limit, used or peak"
+        or nil
     end },
-  { id = "T02", hole = "pcall swallows the limit, and the loop goes on", expect = "limit:instructions",
+  { id = "T02", hole = "pcall swallows the limit, and the loop goes on",
+    expect = "limit:instructions",
     body = "while true do pcall(function() while true do end end) end" },
   { id = "T03", hole = "the message handler of xpcall loops where the hook is off",
     expect = "limit:instructions",
@@ -55,12 +57,15 @@ return {
       for i = 1, 20000 do t[i % 10] = { i } end
       return { a = 1 }
     ]] },
-  { id = "T09", hole = "string.rep of nothing loops in C", expect = "limit:cpu", limits = { cpu = 1 },
+  { id = "T09", hole = "string.rep of nothing loops in C", expect = "limit:cpu",
+    limits = { cpu = 1 },
     body = "return { a = string.rep('', math.maxinteger) }",
     check = function(t)
-      return (t.outcome.limit ~= 1 or not t.outcome.peak) and "the worker itself has not told it" or nil
+      return (t.outcome.limit ~= 1 or not t.outcome.peak) and "the worker itself has not told it"
+        or nil
     end },
-  { id = "T10", hole = "table.move over the whole range of integers loops in C", expect = "limit:cpu",
+  { id = "T10", hole = "table.move over the whole range of integers loops in C",
+    expect = "limit:cpu",
     limits = { cpu = 1 }, body = "table.move({}, 1, math.maxinteger - 1, 1)" },
   { id = "T11", hole = "table.insert believes a __len that lies", expect = "limit:cpu",
     limits = { cpu = 1 },
@@ -74,7 +79,8 @@ return {
       local liar = setmetatable({}, { __len = function() return math.maxinteger - 1 end })
       table.remove(liar, 1)
     ]] },
-  { id = "T13", hole = "a pattern takes exponential time", expect = "limit:cpu", limits = { cpu = 1 },
+  { id = "T13", hole = "a pattern takes exponential time", expect = "limit:cpu",
+    limits = { cpu = 1 },
     body = "return { a = (('a'):rep(40)):find(('.-'):rep(20) .. 'b') }" },
   { id = "T14", hole = "recursion of pcall doubles at each level", expect = "limit:instructions",
     body = [[
@@ -112,7 +118,8 @@ return {
     body = "for _ = 1, 2500 do coroutine.create(type) end return {}" },
   { id = "T21", hole = "the compiler reads from a function that never ends",
     expect = "limit:instructions", body = "load(function() return ' ' end)" },
-  { id = "T22", hole = "comparing long strings takes time that is not counted", expect = "limit:cpu",
+  { id = "T22", hole = "comparing long strings takes time that is not counted",
+    expect = "limit:cpu",
     limits = { cpu = 1, memory = 64 << 20, instructions = 500000000 },
     body = [[
       local one, other = ("x"):rep(8 << 20) .. "1", ("x"):rep(8 << 20) .. "2"
@@ -131,7 +138,8 @@ return {
       local endless = setmetatable({}, { __index = function() return "" end })
       return { a = table.concat(endless, "", 1, math.maxinteger) }
     ]] },
-  { id = "T25", hole = "time passes without CPU and instructions while nobody looks at the wall clock",
+  { id = "T25",
+    hole = "time passes without CPU and instructions while nobody looks at the wall clock",
     expect = "limit:wall",
     limits = { wall = 0.4, cpu = 100, instructions = 400000000 }, body = FOREVER },
   { id = "T26", hole = "the script loops while it is only described", expect = "refused",
@@ -147,7 +155,8 @@ return {
       end })
     ]] },
   { id = "T29", hole = "a phase gives itself more instructions than the ceiling",
-    expect = "refused", message = "instructions", limits = { instructions = 1e18 }, body = FOREVER },
+    expect = "refused", message = "instructions", limits = { instructions = 1e18 },
+    body = FOREVER },
   { id = "T30", hole = "a wall limit that is no number is never reached", expect = "refused",
     source = "return { title = 'x', run = type, limits = { wall = 0 / 0 } }" },
   { id = "T31", hole = "a CPU limit of nothing means no limit", expect = "refused",
@@ -156,7 +165,9 @@ return {
     expect = "limit:cpu", limits = { cpu = 1 },
     body = [[
       while true do
-        pcall(coroutine.wrap(function() return (("a"):rep(30)):find(("a?"):rep(30) .. ("a"):rep(31)) end))
+        pcall(coroutine.wrap(function()
+          return (("a"):rep(30)):find(("a?"):rep(30) .. ("a"):rep(31))
+        end))
         pcall(string.rep, "", 1 << 40)
       end
     ]] },

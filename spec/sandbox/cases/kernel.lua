@@ -42,7 +42,8 @@ return {
   refused("K06", "a socket to the network is made", "41, 2, 1, 0"),
   refused("K07", "a pair of sockets carries descriptors", "53, 1, 1, 0, 0"),
   refused("K08", "the rights of a file are changed", "90, '/nonexistent', 511"),
-  refused("K09", "the rights of a file are changed below a folder", "268, -100, '/nonexistent', 511"),
+  refused("K09", "the rights of a file are changed below a folder",
+    "268, -100, '/nonexistent', 511"),
   refused("K10", "the owner of a file is changed", "92, '/nonexistent', 0, 0"),
   refused("K11", "the times of a file are changed", "280, -100, '/nonexistent', 0, 0"),
   refused("K12", "an extended attribute is set", "188, '/nonexistent', 'user.x', 'x', 1, 0"),
@@ -65,14 +66,16 @@ return {
   refused("K29", "a namespace is left for a new one", "272, 0x10000000"),
   refused("K30", "the clock that ends the worker is stopped", "38, 2, 0, 0"),
   refused("K31", "the handler of the clock is replaced", "13, 27, 0, 0, 8"),
-  { id = "K32", hole = "the signals of the clocks are blocked, and the processor is used without end",
+  { id = "K32",
+    hole = "the signals of the clocks are blocked, and the processor is used without end",
     host = "raw", expect = { "limit:cpu", "crash:SIGKILL", "denied:system-call" },
     limits = { cpu = 1, instructions = 9000000000 },
     body = "raw(14, 0, ('\\255'):rep(8), 0, 8) while true do end" },
   refused("K33", "the limits of the process are raised", "302, 0, 0, 0, 0"),
   refused("K34", "memory that can be executed is made", "9, 0, 4096, 7, 34, -1, 0"),
   refused("K35", "memory is made executable later", "10, 0, 4096, 7"),
-  refused("K36", "a call by its number of the x32 interface passes the filter", "0x40000000 + 59, 0, 0, 0"),
+  refused("K36", "a call by its number of the x32 interface passes the filter",
+    "0x40000000 + 59, 0, 0, 0"),
   refused("K37", "the filter is loosened by a further one", "317, 1, 0, 0"),
   refused("K38", "keys of the session are read", "250, 0, 0, 0, 0, 0"),
   refused("K39", "the performance counters watch others", "298, 0, 0, -1, -1, 0"),
@@ -81,7 +84,8 @@ return {
   refused("K42", "the parent's death no longer ends the worker", "157, 1, 0, 0, 0, 0"),
   refused("K43", "a module is loaded into the kernel", "175, 0, 0, 0"),
   refused("K44", "descriptors come out of another process", "438, -1, 3, 0"),
-  refused("K57", "a message is sent over another descriptor than the channel", "44, 1, 'x', 1, 0, 0, 0"),
+  refused("K57", "a message is sent over another descriptor than the channel",
+    "44, 1, 'x', 1, 0, 0, 0"),
   state({ id = "K45", hole = "descriptors of the supervisor are open in the worker",
     during = function(_, pid)
       local found = {}
@@ -99,7 +103,8 @@ return {
     check = function(t) return t.evidence.a ~= "1" and tostring(t.evidence.a) or nil end }),
   state({ id = "K47", hole = "the filter of system calls is not in place when the script runs",
     only = "strongest", during = function(_, pid) return status(pid, "Seccomp") end,
-    check = function(t) return t.evidence.a ~= "2" and "Seccomp: " .. tostring(t.evidence.a) or nil end }),
+    check = function(t) return t.evidence.a ~= "2" and "Seccomp: " .. tostring(t.evidence.a)
+      or nil end }),
   state({ id = "K48", hole = "a second thread runs without the filter",
     during = function(_, pid) return status(pid, "Threads") end,
     check = function(t) return t.evidence.a ~= "1" and tostring(t.evidence.a) or nil end }),
@@ -125,7 +130,8 @@ return {
     end }),
   state({ id = "K54", hole = "a key of the terminal that is for the supervisor ends the worker",
     during = function(_, pid)
-      return tonumber((helper.read(("/proc/%d/stat"):format(pid)) or ""):match("%) %S %d+ (%d+)")) == pid
+      return tonumber((helper.read(("/proc/%d/stat"):format(pid))
+        or ""):match("%) %S %d+ (%d+)")) == pid
     end,
     check = function(t) return t.evidence.a ~= true and "they share a process group" or nil end }),
   state({ id = "K55", hole = "a level of isolation is told that does not hold", only = "strongest",

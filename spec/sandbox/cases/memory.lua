@@ -11,7 +11,8 @@ return {
       return (o.limit ~= 16 << 20 or not o.used or not o.peak or o.peak > o.limit)
         and "limit, used or peak" or nil
     end },
-  { id = "M02", hole = "pcall swallows the lack of memory, and the phase goes on as if nothing were",
+  { id = "M02",
+    hole = "pcall swallows the lack of memory, and the phase goes on as if nothing were",
     expect = "limit:memory",
     body = [[
       for i = 1, 20 do
@@ -35,7 +36,8 @@ return {
       local endless = setmetatable({}, { __index = type })
       return { a = table.concat(endless, "", 1, math.maxinteger) }
     ]] },
-  { id = "M06", hole = "string.pack makes a string of any length", expect = { "error", "limit:memory" },
+  { id = "M06", hole = "string.pack makes a string of any length", expect = { "error",
+    "limit:memory" },
     body = "return { a = string.pack('c2147483647', 'x') }" },
   { id = "M07", hole = "the length that string.rep computes overflows", expect = "error",
     message = "too large", body = "return { a = ('xy'):rep(math.maxinteger, 'z') }" },
@@ -48,12 +50,14 @@ return {
       local chunk = load(table.concat(parts))
       return { a = chunk and #chunk() }
     ]] },
-  { id = "M09", hole = "table.unpack pushes more values than the stack has room for", expect = "error",
+  { id = "M09", hole = "table.unpack pushes more values than the stack has room for",
+    expect = "error",
     message = "too many results", body = "return { a = select('#', table.unpack({}, 1, 1e8)) }" },
   { id = "M10", hole = "recursion without end overflows the stack of C",
     expect = { "error", "limit:memory" }, limits = { memory = 64 << 20 },
     body = "local function f() return 1 + f() end return { a = f() }" },
-  { id = "M11", hole = "a chain of nested coroutine.close overflows the stack of C", expect = ANY_END,
+  { id = "M11", hole = "a chain of nested coroutine.close overflows the stack of C",
+    expect = ANY_END,
     limits = { memory = 64 << 20, instructions = 100000000 },
     body = [[
       local inner
@@ -113,14 +117,16 @@ return {
   { id = "M18", hole = "memory so small that not even the prelude fits", expect = "refused",
     message = "memory", limits = { memory = 1 },
     body = "return {}" },
-  { id = "M19", hole = "one string a thousand times in the evidence is small here and large in the host",
+  { id = "M19",
+    hole = "one string a thousand times in the evidence is small here and large in the host",
     expect = "error", message = "too large",
     body = [[
       local text, list = ("x"):rep(1 << 20), {}
       for i = 1, 200 do list[i] = text end
       return { a = list }
     ]] },
-  { id = "M20", hole = "a table in itself twice at every level is small here and endless in the host",
+  { id = "M20",
+    hole = "a table in itself twice at every level is small here and endless in the host",
     expect = "error", message = "too many values",
     body = [[
       local t = {}
@@ -169,12 +175,16 @@ return {
       local t = setmetatable({}, { __index = function(t, key) return t[key] end })
       return { a = t.x }
     ]] },
-  { id = "M28", hole = "handlers of __close that fail in turn lose count of each other", expect = "ok",
+  { id = "M28", hole = "handlers of __close that fail in turn lose count of each other",
+    expect = "ok",
     source = [[
       return { title = "x", evidence = { a = any() }, run = function()
         local count = 0
         local function closing(n)
-          return setmetatable({}, { __close = function() count = count + 1 error("close " .. n) end })
+          return setmetatable({}, { __close = function()
+            count = count + 1
+            error("close " .. n)
+          end })
         end
         pcall(function()
           local a <close> = closing(1)
@@ -191,7 +201,8 @@ return {
     body = [[
       local smallest, minus = math.mininteger, tonumber("-1")
       return { a = smallest // minus == smallest and smallest % minus == 0
-        and math.tointeger(2.0 ^ 63) == nil and pcall(function() return 1 // (minus + 1) end) == false }
+        and math.tointeger(2.0 ^ 63) == nil
+        and pcall(function() return 1 // (minus + 1) end) == false }
     ]],
     check = function(t) return not t.evidence.a and "wrong arithmetic" or nil end },
   { id = "M30", hole = "positions at the ends of the integers read beyond a string", expect = "ok",

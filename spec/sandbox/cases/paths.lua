@@ -5,7 +5,8 @@ local helper = require("spec.support.helper")
 local quote = command.quote
 
 local function sh(s, script)
-  assert(os.execute(("cd %s && outside=%s && %s"):format(quote(s.target), quote(s.outside), script)))
+  assert(os.execute(("cd %s && outside=%s && %s"):format(quote(s.target), quote(s.outside),
+    script)))
 end
 
 -- Plants with shell words in the target; $outside is the folder outside.
@@ -65,9 +66,11 @@ return {
     body = "return { a = host.target.read(host.options.outside .. '/canary') "
       .. "or host.target.read('/etc/passwd') }" }),
   gets_nothing({ id = "F03", hole = "a link at the end of the path is followed by a read",
-    prepare = planting("ln -s $outside/canary link"), body = "return { a = host.target.read('link') }" }),
+    prepare = planting("ln -s $outside/canary link"),
+    body = "return { a = host.target.read('link') }" }),
   gets_nothing({ id = "F04", hole = "a link on the way is followed by a read",
-    prepare = planting("ln -s $outside out"), body = "return { a = host.target.read('out/canary') }" }),
+    prepare = planting("ln -s $outside out"),
+    body = "return { a = host.target.read('out/canary') }" }),
   gets_nothing({ id = "F05", hole = "a link is followed by list",
     prepare = planting("ln -s $outside out"),
     body = "return { a = host.target.list('out') or host.target.list('out/folder') }" }),
@@ -76,7 +79,8 @@ return {
     body = "return { a = host.target.hash('out/canary') or host.target.hash('link') }" }),
   gets_nothing({ id = "F07", hole = "exists tells through a link what there is outside",
     prepare = planting("ln -s $outside out"),
-    body = "return { a = host.target.exists('out/canary') or host.target.exists('../../outside') }" }),
+    body = "return { a = host.target.exists('out/canary') "
+      .. "or host.target.exists('../../outside') }" }),
   gets_nothing({ id = "F08", hole = "a FIFO that nobody writes to stalls the host",
     prepare = planting("mkfifo pipe"),
     body = "return { a = host.target.read('pipe') or host.target.hash('pipe') }" }),
@@ -87,7 +91,8 @@ return {
       end
     end,
     body = "return { a = host.target.read('zero') or host.target.hash('zero') }" }),
-  gets_nothing({ id = "F10", hole = "a path that is not normal is resolved by another rule than it is checked by",
+  gets_nothing({ id = "F10",
+    hole = "a path that is not normal is resolved by another rule than it is checked by",
     body = [[
       for _, path in ipairs({ ".", "./file", "standards/../file", "standards//a.md", "file/",
         "/file", "standards/./a.md", "..", "..." }) do
@@ -102,7 +107,8 @@ return {
     ]] }),
   gets_nothing({ id = "F12", hole = "a path of a million bytes breaks what resolves it",
     body = [[
-      return { a = host.target.read(("a"):rep(1000000)) or host.target.read(("a/"):rep(500000) .. "a")
+      return { a = host.target.read(("a"):rep(1000000))
+        or host.target.read(("a/"):rep(500000) .. "a")
         or host.target.exists(("../"):rep(100000) .. "etc/passwd") }
     ]], limits = { memory = 64 << 20 } }),
   gets_nothing({ id = "F13", hole = "a magic link of /proc leads to what a descriptor stands for",
@@ -113,8 +119,10 @@ return {
     body = "return { a = host.target.write('../../outside/new', 'x') }" }),
   does_nothing({ id = "F15", hole = "a file is written through a link on the way",
     prepare = planting("ln -s $outside out"),
-    body = "return { a = host.target.write('out/canary', 'x') or host.target.write('out/new', 'x') }" }),
-  harmless({ id = "F16", hole = "a file is written into what a link at the end of the path stands for",
+    body = "return { a = host.target.write('out/canary', 'x') "
+      .. "or host.target.write('out/new', 'x') }" }),
+  harmless({ id = "F16",
+    hole = "a file is written into what a link at the end of the path stands for",
     prepare = planting("ln -s $outside/canary link && ln -s $outside/none dangling"),
     body = "host.target.write('link', 'x') host.target.write('dangling', 'x') return {}" }),
   does_nothing({ id = "F17", hole = "a file is removed through a link on the way",
@@ -128,11 +136,13 @@ return {
     body = "return { a = host.project.rename('src/main.lua', '../outside/main.lua') "
       .. "or host.project.rename('../outside/canary', 'canary') }" }),
   harmless({ id = "F20", hole = "moving a folder copies or moves what links in it stand for",
-    prepare = planting("mkdir moved && ln -s $outside moved/out && ln -s $outside/canary moved/link"),
+    prepare = planting("mkdir moved && ln -s $outside moved/out "
+      .. "&& ln -s $outside/canary moved/link"),
     body = "return { a = host.target.rename('moved', 'elsewhere'), "
       .. "b = host.target.read('elsewhere/link') }",
     check = function(t) return t.evidence.b and "the canary was read" or nil end }),
-  does_nothing({ id = "F21", hole = "a rename replaces a file that is there, beside the transaction",
+  does_nothing({ id = "F21",
+    hole = "a rename replaces a file that is there, beside the transaction",
     body = "return { a = host.target.rename('file', 'VERSION.txt') }" }),
   ours("F22", "a hook of git is planted, to be run by git with nobody's grant",
     "host.project.write('.git/hooks/post-commit', '#!/bin/sh\\n', 493)", { project = "write" }),
@@ -147,11 +157,13 @@ return {
     "host.target.write('.cache/state/other.json', '{}')"),
   ours("F28", "the whole installation is moved away through the grant for the project",
     "host.project.rename('.praxis-os', 'elsewhere')", { project = "write" }),
-  ours("F29", "a file is moved into a folder of ours", "host.target.rename('file', '.upgrade/file')"),
+  ours("F29", "a file is moved into a folder of ours",
+    "host.target.rename('file', '.upgrade/file')"),
   ours("F30", "a folder of ours is moved away whole", "host.target.rename('.backups', 'backups')"),
   ours("F31", "the grant for the project reaches our folders by their longer name",
     "host.project.write('.praxis-os/.cache/state/other.json', '{}')", { project = "write" }),
-  does_nothing({ id = "F32", hole = "a path that is not normal reaches a folder of ours past the check",
+  does_nothing({ id = "F32",
+    hole = "a path that is not normal reaches a folder of ours past the check",
     grants = { project = "write", target = "write" },
     body = [[
       return { a = host.project.write(".praxis-os//.upgrade/new", "x")
@@ -230,7 +242,8 @@ return {
     body = "return { a = host.target.read('sparse') or nil }" }),
   { id = "F40", hole = "hashing a large file goes on when the time is over",
     grants = { target = "read" }, limits = { wall = 1 }, expect = "limit:wall",
-    prepare = planting("truncate -s 20G sparse"), body = "return { a = host.target.hash('sparse') }" },
+    prepare = planting("truncate -s 20G sparse"),
+    body = "return { a = host.target.hash('sparse') }" },
   { id = "F41", hole = "the grant to read lets files be changed", grants = { target = "read" },
     expect = "denied:grant", message = 'target = "write"',
     body = "host.target.write('file', 'x') return {}" },
@@ -238,7 +251,8 @@ return {
     expect = "denied:grant", message = "host.project.read",
     body = "return { a = host.project.read('src/main.lua') }" },
   does_nothing({ id = "F43", hole = "a file is written over a folder and all that is in it",
-    body = "return { a = host.target.write('standards', 'x') or host.target.remove('standards') }" }),
+    body = "return { a = host.target.write('standards', 'x') "
+      .. "or host.target.remove('standards') }" }),
   gets_nothing({ id = "F44", hole = "without openat2 the way component by component follows links",
     environment = "PRAXLUA_NO_OPENAT2=1",
     prepare = planting("ln -s $outside out && mkdir real && ln -s $outside real/out"),

@@ -37,11 +37,13 @@ end
 return {
   not_granted({ id = "P01", hole = "a tool runs without any grant", grants = {},
     body = "return { a = host.spawn({ 'id' }) }"}),
-  not_granted({ id = "P02", hole = "the grant for one tool is taken for another", grants = { tools = { "git" } },
+  not_granted({ id = "P02", hole = "the grant for one tool is taken for another",
+    grants = { tools = { "git" } },
     body = "return { a = host.spawn({ 'sh', '-c', 'exit 0' }) }"}),
   not_granted({ id = "P03", hole = "a granted name as an absolute path names another program",
     body = "return { a = host.spawn({ '/bin/sh', '-c', 'exit 0' }) }"}),
-  not_granted({ id = "P04", hole = "a granted name as a relative path runs what lies in the project",
+  not_granted({ id = "P04",
+    hole = "a granted name as a relative path runs what lies in the project",
     prepare = function(s)
       helper.write(s.project .. "/sh", "#!/bin/sh\necho planted\n")
       os.execute("chmod +x " .. quote(s.project .. "/sh"))
@@ -63,14 +65,17 @@ return {
       return (t.evidence.a:find("SECRET_OF_OURS") or t.evidence.a:find("LUA_PATH")) and t.evidence.a
         or nil
     end }),
-  spawning({ id = "P08", hole = "a phase chooses the variables of its tool", expect = { "ok", "error" },
+  spawning({ id = "P08", hole = "a phase chooses the variables of its tool", expect = { "ok",
+    "error" },
     body = [[
       local result = need(host.spawn({ "env", environment = { LD_PRELOAD = "/x.so" },
         env = { LD_PRELOAD = "/x.so" } }))
       return { a = result.stdout .. result.stderr }
     ]],
-    check = function(t) return t.evidence and t.evidence.a:find("x.so") and t.evidence.a or nil end }),
-  spawning({ id = "P09", hole = "a phase chooses the folder its tool works in", expect = { "ok", "error" },
+    check = function(t) return t.evidence and t.evidence.a:find("x.so") and t.evidence.a
+      or nil end }),
+  spawning({ id = "P09", hole = "a phase chooses the folder its tool works in", expect = { "ok",
+    "error" },
     body = [[
       local result = need(host.spawn({ "pwd", directory = "/", cwd = "/" }))
       return { a = result.stdout }
@@ -87,13 +92,18 @@ return {
     end }),
   script({ id = "P11", hole = "a tool that fills one stream while the other is read stalls",
     script = "head -c 3000000 /dev/zero >&2; echo out; head -c 3000000 /dev/zero >&2; echo end",
-    check = function(t) return t.evidence.b ~= "out\nend\n" and "the output is cut off" or nil end }),
+    check = function(t) return t.evidence.b ~= "out\nend\n" and "the output is cut off"
+      or nil end }),
   spawning({ id = "P12", hole = "a tool that reads waits for a person",
     body = "return { a = need(host.spawn({ 'cat', timeout = 15 })).timed_out }",
     check = function(t) return t.evidence.a and "it waited" or nil end }),
   spawning({ id = "P13", hole = "data for a tool that does not read stalls the host",
-    body = "return { a = need(host.spawn({ 'true', stdin = ('x'):rep(5000000), timeout = 15 })).code }",
-    check = function(t) return t.evidence.a ~= 0 and "code " .. tostring(t.evidence.a) or nil end }),
+    body = [[
+      local result = need(host.spawn({ "true", stdin = ("x"):rep(5000000), timeout = 15 }))
+      return { a = result.code }
+    ]],
+    check = function(t) return t.evidence.a ~= 0 and "code " .. tostring(t.evidence.a)
+      or nil end }),
   spawning({ id = "P14", hole = "a tool outlasts its own time limit",
     body = "return { a = need(host.spawn({ 'sleep', '600', timeout = 0.3 })).timed_out }",
     check = function(t) return t.evidence.a ~= true and "it was not stopped" or nil end }),
@@ -117,7 +127,7 @@ return {
       return t.evidence.a == 0 and "it can signal the supervisor" or nil
     end }),
   script({ id = "P21", hole = "a tool writes anywhere the user can",
-    script = "echo x > \"$1/new\"; echo x >> \"$1/canary\"; rm -rf \"$1/folder\"; mkdir \"$1/made\"" }),
+    script = [[echo x > "$1/new"; echo x >> "$1/canary"; rm -rf "$1/folder"; mkdir "$1/made"]] }),
   script({ id = "P22", hole = "a tool changes the installation beside the transaction",
     script = "echo x >> .praxis-os/file; rm -f src/main.lua; echo x > new" }),
   script({ id = "P23", hole = "a tool reaches the network without the grant",
@@ -143,13 +153,15 @@ return {
   spawning({ id = "P29", hole = "words that are no strings are taken for a command",
     body = [[
       local taken = {}
-      for i, words in ipairs({ {}, { {} }, { true }, { "" }, { "true", {} }, { "." }, { "true", false } }) do
+      for i, words in ipairs({ {}, { {} }, { true }, { "" }, { "true", {} }, { "." },
+        { "true", false } }) do
         local ok, result = pcall(host.spawn, words)
         if ok and result then taken[#taken + 1] = i end
       end
       return { a = taken }
     ]],
-    check = function(t) return #t.evidence.a > 0 and "taken: " .. table.concat(t.evidence.a, " ") or nil end }),
+    check = function(t) return #t.evidence.a > 0 and "taken: " .. table.concat(t.evidence.a, " ")
+      or nil end }),
   script({ id = "P30", hole = "the crash of a tool is taken for one of the phase",
     script = "kill -SEGV $$", check = function(t)
       return t.evidence.a == 0 and t.outcome.verdict ~= "ok" and "it was" or nil
@@ -169,7 +181,9 @@ return {
     body = [[
       local taken = {}
       for _, timeout in ipairs({ 0, -1, "10", {}, true }) do
-        if pcall(host.spawn, { "true", timeout = timeout }) then taken[#taken + 1] = tostring(timeout) end
+        if pcall(host.spawn, { "true", timeout = timeout }) then
+          taken[#taken + 1] = tostring(timeout)
+        end
       end
       return { a = taken }
     ]],

@@ -58,7 +58,8 @@ return {
   no_value("V07", "a number without bounds crosses as evidence", "math.huge", "not finite"),
   no_value("V08", "a key that is a fraction crosses as evidence", "{ [1.5] = 1 }", "key"),
   no_value("V09", "a key that is a truth value crosses as evidence", "{ [true] = 1 }", "key"),
-  { id = "V10", hole = "two keys that are one in JSON: the state holds another value than was judged",
+  { id = "V10",
+    hole = "two keys that are one in JSON: the state holds another value than was judged",
     expect = { "evidence:schema", "error" }, body = "return { a = { [1] = 'x', ['1'] = 'y' } }" },
   { id = "V11", hole = "a large integer loses its last digits on the way", expect = "ok",
     evidence = "{ a = integer(), b = integer(), c = integer() }",
@@ -68,7 +69,8 @@ return {
       return (e.a ~= (1 << 53) + 1 or e.b ~= math.maxinteger or e.c ~= math.mininteger
         or math.type(e.a) ~= "integer") and "other numbers" or nil
     end },
-  against_model("V12", "a fraction passes for an integer", "{ n = integer() }", "{ n = 1.0 }", "n: "),
+  against_model("V12", "a fraction passes for an integer", "{ n = integer() }", "{ n = 1.0 }",
+    "n: "),
   against_model("V13", "a field that is not there passes", "{ n = integer(), m = integer() }",
     "{ n = 1 }", "m: missing"),
   against_model("V14", "a field that nobody declared passes", "{ n = integer() }",
@@ -90,7 +92,8 @@ return {
     body = "return { s = ('a'):rep(40) }" },
   { id = "V21", hole = "a model nested without end overflows the host that reads it",
     expect = "refused",
-    evidence = "(function() local s = any() for _ = 1, 20 do s = array_of(s) end return { s = s } end)()",
+    evidence = "(function() local s = any() for _ = 1, 20 do s = array_of(s) end "
+      .. "return { s = s } end)()",
     body = "return { s = {} }" },
   { id = "V22", hole = "a model of a kind that there is not checks nothing", expect = "refused",
     evidence = "{ s = { kind = 'anything' } }", body = "return { s = 1 }" },
@@ -153,7 +156,8 @@ return {
     check = function(t) return #t.told > 0 and "it was heard" or nil end },
   { id = "V40", hole = "a phase takes the id of another one", expect = "refused", message = "id",
     source = "return { id = 'backup-preparation', title = 'x', run = type }" },
-  { id = "V41", hole = "an id leads the files named after it out of their folder", expect = "refused",
+  { id = "V41", hole = "an id leads the files named after it out of their folder",
+    expect = "refused",
     source = "return { id = '../../outside/x', title = 'x', run = type }" },
   { id = "V42", hole = "a phase that is no table, or whose run is none, is accepted",
     expect = "refused", message = "run", source = "return { title = 'x', run = 'os.exit()' }" },
@@ -166,22 +170,26 @@ return {
   frame("V47", "a frame whose table says it has more values than it has bytes",
     "'\\5\\0\\0\\0RT\\255\\255\\255\\127'"),
   frame("V48", "a frame nested deeper than the reader's stack",
-    "(function() local s = 'n' for _ = 1, 200 do s = 'T\\1\\0\\0\\0i\\1\\0\\0\\0\\0\\0\\0\\0' .. s end "
+    "(function() local s = 'n' for _ = 1, 200 do "
+      .. "s = 'T\\1\\0\\0\\0i\\1\\0\\0\\0\\0\\0\\0\\0' .. s end "
       .. "return string.pack('<I4', #s) .. 'R' .. s end)()"),
   frame("V49", "a verdict that there is not", "'\\7\\0\\0\\0Vs\\2\\0\\0\\0ok'"),
-  frame("V50", "a frame with a number that is none", "'\\9\\0\\0\\0Rd\\0\\0\\0\\0\\0\\0\\248\\127'"),
+  frame("V50", "a frame with a number that is none",
+    "'\\9\\0\\0\\0Rd\\0\\0\\0\\0\\0\\0\\248\\127'"),
   frame("V51", "a frame that only the host sends", "'\\1\\0\\0\\0At'"),
   frame("V52", "a result of the worker's own making passes without being checked",
     "'\\19\\0\\0\\0RT\\1\\0\\0\\0s\\4\\0\\0\\0evili\\0\\0\\0\\0'",
     { "protocol:bad-frame", "evidence:schema" }),
-  { id = "V53", hole = "a field that holds text gets it with controls into the state", expect = "ok",
+  { id = "V53", hole = "a field that holds text gets it with controls into the state",
+    expect = "ok",
     evidence = "{ s = string_of() }",
     body = "return { s = '\\27[2J\\n\\0\\255' .. ('\\u{202e}') }",
     check = function(t)
       local written = require("praxlua.json").encode(t.outcome.dict)
       return written:find("[%c\127]") and "it is written as it is" or nil
     end },
-  { id = "V54", hole = "evidence that can be judged is too deep for the session's file that it goes into",
+  { id = "V54",
+    hole = "evidence that can be judged is too deep for the session's file that it goes into",
     expect = { "evidence:schema", "ok" },
     body = "local t = {} for _ = 1, 29 do t = { t } end return { a = t }",
     check = function(t)
