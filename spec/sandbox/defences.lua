@@ -122,6 +122,7 @@ local list = {
     "rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(sendto), 0);", "K57" },
   { "Landlock", LANDLOCK, "if (landlock_apply(fd) != 0)", "if (0)", "K55" },
   { "no new privileges", SANDBOX, "prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);", ";", "K46" },
+  { "nobody looks into a worker", SANDBOX, "prctl(PR_SET_DUMPABLE, 0);", ";", "K58" },
   { "descriptors are closed", SANDBOX, "syscall(SYS_close_range, SANDBOX_CHANNEL + 1, ~0U, 0);",
     ";",
     "K45" },

@@ -1,6 +1,7 @@
 --- What the kernel holds against a worker that has been taken over: system calls, made raw, and the
 --- state its process is in. The numbers are those of x86-64; pointers are null or wrong, so that a
 --- call that is let through does no harm.
+local core = require("praxlua.core")
 local helper = require("spec.support.helper")
 local lfs = require("lfs")
 
@@ -140,6 +141,15 @@ return {
       local level = t.outcome.isolation
       return level ~= "full" and "the level is " .. tostring(level) or nil
     end }),
+  state({ id = "K58", hole = "another process of the same user looks into the worker",
+    during = function(_, pid)
+      -- Root can do that with the capability for it; without, it is a user like any other.
+      local powerless = core.system.euid() == 0 and "setpriv --bounding-set=-all --inh-caps=-all "
+        or ""
+      return os.execute(("%shead -c 1 /proc/%d/environ > /dev/null 2>&1"):format(powerless, pid))
+        == true
+    end,
+    check = function(t) return t.evidence.a and "its environment could be read" or nil end }),
   state({ id = "K56", hole = "standard input and output of the worker are those of the supervisor",
     during = function(_, pid)
       for fd = 0, 2 do

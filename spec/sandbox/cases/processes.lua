@@ -177,6 +177,11 @@ return {
     script = "grep NoNewPrivs /proc/self/status", check = function(t)
       return not t.evidence.b:find("1") and t.evidence.b or nil
     end }),
+  script({ id = "P34", hole = "a tool reads or writes the memory of the supervisor through /proc",
+    script = "for p in $PPID $(cut -d ' ' -f 4 /proc/$PPID/stat); do "
+      .. "head -c 1 /proc/$p/environ > /dev/null 2>&1 && echo $p; "
+      .. "(exec 3<> /proc/$p/mem) 2> /dev/null && echo $p; done; exit 0",
+    check = function(t) return t.evidence.b ~= "" and "opened: " .. t.evidence.b or nil end }),
   spawning({ id = "P33", hole = "a time limit for a tool that is no time means no limit",
     body = [[
       local taken = {}
