@@ -37,9 +37,12 @@ end
 
 local scene -- of this process: the sample, and its listing
 
+local opened = 0
+
 local function open(options)
   if scene then return scene end
-  local parent = ("%s/sample-%s"):format(options.base, options.number)
+  opened = opened + 1
+  local parent = ("%s/sample-%s-%d"):format(options.base, options.number, opened)
   assert(lfs.mkdir(parent))
   scene = { s = sample.new({ server = false, parent = parent }), folder = parent .. "/phases" }
   scene.before = sample.list(scene.s)
@@ -72,7 +75,10 @@ end
 
 local function check_left(s, wrong)
   local differences = sample.differences(s, scene.before, sample.list(s))
-  if differences ~= "" then wrong("the installation is not as before:\n%s", differences) end
+  if differences ~= "" then
+    wrong("the installation is not as before:\n%s", differences)
+    scene.spoilt = true
+  end
   for _, name in ipairs({ "/.upgrade", "/.upgrade-lock" }) do
     if lfs.symlinkattributes(s.target .. name) then wrong("%s was left", name) end
   end
@@ -104,6 +110,7 @@ function upgrade.one(item, options)
     check_told(case, result, wrong)
   end
   check_left(s, wrong)
+  if scene.spoilt then upgrade.close() end -- the next case gets a sample of its own
   return { problems = #problems > 0 and problems or nil }
 end
 

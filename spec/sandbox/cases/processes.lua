@@ -153,8 +153,8 @@ return {
   spawning({ id = "P29", hole = "words that are no strings are taken for a command",
     body = [[
       local taken = {}
-      for i, words in ipairs({ {}, { {} }, { true }, { "" }, { "true", {} }, { "." },
-        { "true", false } }) do
+      for i, words in ipairs({ {}, { {} }, { true }, { "true", {} },
+        { "true", false }, { "true", "a\0b" } }) do
         local ok, result = pcall(host.spawn, words)
         if ok and result then taken[#taken + 1] = i end
       end
