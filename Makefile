@@ -258,7 +258,7 @@ $(B)/faults/praxlua-allocation: spec/faults/allocation.c $(HOST_OBJECTS) $(OBJEC
 # without the layers of the kernel, and one whose scripts can make system calls.
 SANDBOX_TOOLS := $(patsubst %,$(B)/sandbox/praxlua-%,unconfined raw)
 .PHONY: sandbox-tools
-sandbox-tools: $(SANDBOX_TOOLS)
+fault-tools sandbox-tools: $(SANDBOX_TOOLS)
 $(B)/sandbox/praxlua-unconfined: WRAPPED := filter_worker landlock_worker
 $(B)/sandbox/praxlua-raw: WRAPPED := globals_open
 $(B)/sandbox/praxlua-%: spec/sandbox/%.c $(HOST_OBJECTS) $(OBJECTS)
