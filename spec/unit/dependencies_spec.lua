@@ -374,6 +374,19 @@ describe("dependencies", function()
       assert.is_true(result.optional)
     end)
 
+    local confines = core.spawn.confines()
+    local if_confined = confines and it or function() end
+    if_confined("lets none write beside the installation, or in what its undo needs", function()
+      local result, ctx = with_tool([[
+        for place in "$PWD/here" .praxis-os/venv/here .praxis-os/.upgrade .praxis-os/.backups; do
+          if (echo x > "$place") 2>&-; then echo "$place"; fi
+        done
+      ]])
+      assert.equal("success", result.status)
+      assert.equal(".praxis-os/venv/here\n", result.output)
+      assert.equal("x\n", helper.read(ctx.target .. "/venv/here"))
+    end)
+
     it("reports one that fails, with its output", function()
       local result = with_tool("echo 'Error: connect ECONNREFUSED' >&2\nexit 3\n")
       assert.equal("failed", result.status)
