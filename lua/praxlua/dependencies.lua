@@ -50,16 +50,14 @@ end
 -- Packages bring code of strangers, which runs while they are installed: it can write only in the
 -- installation, caches and the temporary directory.
 local function run(ctx, argv, seconds, on_line)
-  local variables = environment()
-  return process.run({
+  return confinement.run(ctx, {
     argv = argv,
     directory = ctx.project,
-    environment = variables,
+    environment = environment(),
     timeout = seconds,
     cap = OUTPUT_CAP,
     on_line = on_line,
-    confine = confinement.of(ctx, variables, { target = true, network = true }),
-  })
+  }, { target = true, network = true })
 end
 
 local function progress(ctx, message)

@@ -234,12 +234,10 @@ local function spawning(add, ctx, grants)
       return denied("host.spawn: tools run only after the backup and before the clean-up, and not "
         .. "in a dry run")
     end
-    local environment = process.environment()
-    return process.run({
-      argv = argv, directory = ctx.project, environment = environment, stdin = options.stdin,
-      timeout = timeout, confine = confinement.of(ctx, environment,
-        { target = true, network = grants.network == true }),
-    })
+    return confinement.run(ctx, {
+      argv = argv, directory = ctx.project, environment = process.environment(),
+      stdin = options.stdin, timeout = timeout,
+    }, { target = true, network = grants.network == true })
   end)
 end
 

@@ -122,14 +122,45 @@ describe("the confinement of a phase's tool", function()
   end)
   after_each(helper.clean)
 
-  it("is the temporary directory and caches", function()
+  it("is its temporary directory and caches", function()
     assert.same({ write = { "/tmp/y", "/home/x/.cache", "/home/x/.npm" }, network = false },
       confinement.of(ctx, environment, {}))
     environment.XDG_CACHE_HOME, environment.PIP_CACHE_DIR, environment.TMPDIR = "/c", "/p", nil
     environment.npm_config_cache, environment.UV_CACHE_DIR = "relative", "/u"
-    assert.same({ write = { "/tmp", "/c", "/p", "/u" }, network = true },
+    assert.same({ write = { "/c", "/p", "/u" }, network = true },
       confinement.of(ctx, environment, { network = true }))
-    assert.same({ "/tmp" }, confinement.of(ctx, {}, {}).write)
+    assert.same({}, confinement.of(ctx, {}, {}).write)
+  end)
+
+  it("gives it a temporary directory of its own, which goes with it", function()
+    ctx.session = { session_id = core.system.uuid() }
+    environment.TMPDIR, environment.PATH = helper.tempdir(), core.system.environment().PATH
+    local result = assert(confinement.run(ctx, { argv = { "sh", "-c",
+      'echo x > "$TMPDIR/x" && stat -c %a "$TMPDIR" && echo "$TMPDIR"' },
+      environment = environment }, {}))
+    assert.equal("700\n" .. environment.TMPDIR .. "/praxlua-tool-" .. ctx.session.session_id,
+      (result.stdout:gsub("%-%x+%-%x+%-%x+%-%x+%-%x+\n$", "")))
+    assert.same({}, require("praxlua.folder").names(environment.TMPDIR))
+    assert.equal("ENOENT", select(3, confinement.run(ctx, { argv = { "no-such-tool" },
+      environment = environment }, {})))
+    assert.same({}, require("praxlua.folder").names(environment.TMPDIR))
+    environment.TMPDIR = environment.TMPDIR .. "/file/x"
+    helper.write(environment.TMPDIR:match("(.*)/"), "")
+    assert.equal("ENOTDIR", select(3, confinement.run(ctx, { argv = { "true" },
+      environment = environment }, {})))
+  end)
+
+  it("finds what the tools of a killed run left there", function()
+    ctx.session = { session_id = core.system.uuid() }
+    local place = helper.tempdir()
+    local of = core.system.environment
+    finally(function() core.system.environment = of end)
+    core.system.environment = function() return { TMPDIR = place } end
+    local own, other = "praxlua-tool-" .. ctx.session.session_id, core.system.uuid()
+    helper.write(place .. "/" .. own .. "-1/a/b", "")
+    helper.write(place .. "/praxlua-tool-" .. other .. "-1/a", "")
+    confinement.sweep(ctx)
+    assert.same({ "praxlua-tool-" .. other .. "-1" }, require("praxlua.folder").names(place))
   end)
 
   it("and what stands in the installation, but for our own folders", function()

@@ -170,7 +170,7 @@ describe("dependencies", function()
     kit.run({ "ln", "-s", "/usr/bin/python2.99", path .. "/bin/python" })
     -- Making one takes seconds, so this python3 takes a finished one when it is asked rightly.
     helper.write(bin .. "/python3", ([[#!/bin/sh
-[ "$*" = "-m venv --clear %s" ] && rm -rf "$4" && cp -a %s "$4"
+[ "$*" = "-m venv --clear %s" ] && rm -rf "$4"/* && cp -a %s/. "$4"
 ]]):format(path, kit.environment(true)))
     kit.run({ "chmod", "+x", bin .. "/python3" })
     offline({ PATH = bin .. ":/usr/bin:/bin" })
