@@ -10,6 +10,7 @@
 #   make replay       the inputs it found and mutations of them, in seconds, without clang
 #   make asan         the specs under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make coverage     tests and line coverage of each module, Lua and C
+#   make bench        what things cost, each beside something to compare it with
 #   make faults       kills, errors and power cuts at every step; FAMILY=, CASE=, SHARE=, SEED=
 #   make sandbox      hostile phases against the sandbox; CASE=, GROUP=, DEFENCE=, SHARE=, SEED=
 #   make doctor       what this machine offers praxlua
@@ -266,7 +267,7 @@ $(B)/faults/praxlua-allocation: spec/faults/allocation.c $(HOST_OBJECTS) $(OBJEC
 # without the layers of the kernel, and one whose scripts can make system calls.
 SANDBOX_TOOLS := $(patsubst %,$(B)/sandbox/praxlua-%,unconfined raw)
 .PHONY: sandbox-tools
-sandbox-tools: $(SANDBOX_TOOLS)
+fault-tools sandbox-tools: $(SANDBOX_TOOLS)
 $(B)/sandbox/praxlua-unconfined: WRAPPED := filter_worker landlock_worker
 $(B)/sandbox/praxlua-raw: WRAPPED := globals_open
 $(B)/sandbox/praxlua-%: spec/sandbox/%.c $(HOST_OBJECTS) $(OBJECTS)
@@ -274,6 +275,15 @@ $(B)/sandbox/praxlua-%: spec/sandbox/%.c $(HOST_OBJECTS) $(OBJECTS)
 	echo "LD $@"
 	$(CC) $(CFLAGS) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LUA_LIBS) $(PKG_LIBS) -lm -ldl \
 	  $(patsubst %,-Wl$(comma)--wrap=%,$(WRAPPED))
+
+# What things cost, beside something that is run in turns with it; and $(B)/bench.json.
+.PHONY: bench
+bench:
+	$(MAKE) -j$(JOBS) all $(B)/bench/bare
+	$(with_build) $(LUA) spec/bench/main.lua
+$(B)/bench/bare: spec/bench/bare.c $(B)/generated/flags
+	mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(FLAGS) $(LDFLAGS) -o $@ $<
 
 # Fuzzing. One program for all targets of spec/faults/fuzz: "fuzzer", by clang with libFuzzer, and
 # "replay", by any compiler, which runs the committed inputs (a stage of "make test"). frame.c takes

@@ -9,6 +9,7 @@
 
 #include "coverage.h"
 #include "durable.h"
+#include "landlock.h"
 #include "process.h"
 
 #include <errno.h>
@@ -83,6 +84,15 @@ static void make_record(const char *folder, pid_t watcher) {
         durable_symlink(text, AT_FDCWD, path);
 }
 
+/* What the tool and all it starts may not do from here on; 0, or -1 with errno. */
+static int confine(const ChildStart *start) {
+    if (start->confined && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        return -1;
+    if (start->ruleset >= 0 && landlock_apply(start->ruleset) != 0)
+        return -1;
+    return start->network ? filter_apply(start->network) : 0;
+}
+
 /* Becomes the program, or returns with errno. */
 static void become(const ChildStart *start, pid_t watcher) {
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
@@ -101,6 +111,8 @@ static void become(const ChildStart *start, pid_t watcher) {
         return;
     if (start->record)
         make_record(start->record, watcher);
+    if (confine(start) != 0)
+        return;
     execve(start->program, start->argv, start->environment);
 }
 
@@ -271,7 +283,8 @@ static void close_all(int from, int to) {
 /* Keeps what the tool needs and the socket; everything else of ours goes: a lock first of all,
 ** which must be free as soon as we are gone. Our stdio becomes /dev/null. */
 static int drop_descriptors(const ChildStart *start) {
-    const int kept[4] = {start->control, start->streams[0], start->streams[1], start->streams[2]};
+    const int kept[] = {start->control, start->ruleset, start->streams[0], start->streams[1],
+                        start->streams[2]};
     int next = 3;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int fd = 0; fd < 3; fd++)
@@ -279,7 +292,7 @@ static int drop_descriptors(const ChildStart *start) {
             return -1;
     for (;;) {
         int least = -1;
-        for (int i = 0; i < 4; i++)
+        for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
             if (kept[i] >= next && (least < 0 || kept[i] < least))
                 least = kept[i];
         close_all(next, least < 0 ? INT_MAX : least - 1);

@@ -22,6 +22,9 @@
 #ifndef PRAXLUA_CHILD_H
 #define PRAXLUA_CHILD_H
 
+#include "filter.h"
+
+#include <stdbool.h>
 #include <sys/types.h>
 
 /* What the watcher needs to know. Descriptors are greater than 2. */
@@ -31,6 +34,9 @@ typedef struct ChildStart {
     char **environment;
     const char *directory; /* NULL: ours */
     const char *record;    /* absolute path of the folder for the record; NULL: none */
+    bool confined;         /* it never gets rights it has not: no set-user-ID programs */
+    int ruleset;           /* where it may write (landlock.h), -1: anywhere */
+    const filter *network; /* what keeps it from the network, NULL: nothing */
     int streams[3];        /* stdin, stdout, stderr; -1: /dev/null */
     int control;           /* the watcher's end of the socket (SOCK_SEQPACKET) */
 } ChildStart;

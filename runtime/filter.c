@@ -19,7 +19,7 @@
 
 /* What computing takes: memory without execution, the clock, the end of a handler and of the
 ** process. glibc's abort() blocks signals, asks for its own number and sends itself SIGABRT, after
-** a word to standard error, which is /dev/null. The documented list is in docs/sandbox.md. */
+** a word to standard error, which is /dev/null. The documented list is in docs/threat-model.md. */
 static const int plain[] = {
     SCMP_SYS(brk),        SCMP_SYS(munmap),          SCMP_SYS(mremap),
     SCMP_SYS(madvise),    SCMP_SYS(clock_gettime),   SCMP_SYS(poll),

@@ -5,6 +5,8 @@
 #include "launch.h"
 
 #include "durable.h"
+#include "filter.h"
+#include "landlock.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -13,6 +15,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -96,14 +99,44 @@ static int spawn_detached(Child *c, const Launch *launch, const int fds[STREAMS]
     return -child_spawn(c, &options);
 }
 
+bool launch_confines_writing(void) {
+    return landlock_version() >= 2;
+}
+
+bool launch_confines_network(void) {
+    return prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0;
+}
+
+/* Makes what confines the child, as far as this kernel can. 0, or an errno value. */
+static int make_confinement(ChildStart *start, const Launch *launch, filter *network) {
+    start->confined = true;
+    if (launch_confines_writing())
+        start->ruleset = landlock_writing(launch->write, launch->network);
+    if (launch_confines_writing() && start->ruleset < 0)
+        return errno;
+    if (launch->network || !launch_confines_network())
+        return 0;
+    int error = filter_without_network(network);
+    start->network = error == 0 ? network : NULL;
+    return error;
+}
+
 static int spawn_watched(Child *c, const Launch *launch, const int fds[STREAMS]) {
     ChildStart start = {.program = launch->program,
                         .argv = launch->argv,
                         .environment = launch->environment,
                         .directory = launch->directory,
                         .record = launch->record,
+                        .ruleset = -1,
                         .streams = {fds[IN], fds[OUT], fds[ERR]}};
-    return child_watch(c, &start, children_now() + START_LIMIT);
+    filter network = {0};
+    int error = launch->confined ? make_confinement(&start, launch, &network) : 0;
+    if (error == 0)
+        error = child_watch(c, &start, children_now() + START_LIMIT);
+    filter_free(&network);
+    if (start.ruleset >= 0)
+        close(start.ruleset);
+    return error;
 }
 
 int launch_start(Child *c, const Launch *launch, const char **step, const char **path) {

@@ -21,6 +21,9 @@ typedef struct Launch {
     char **environment;
     const char *record; /* the folder for its record (child.h), or NULL */
     bool detached;
+    bool confined;            /* may write only where `write` says, and send no signals outside */
+    const char *const *write; /* confined: paths, NULL-terminated (landlock.h) */
+    bool network;             /* confined: it may reach the network */
     LaunchStream streams[STREAMS];
 } Launch;
 
@@ -28,6 +31,11 @@ typedef struct Launch {
 ** errno value, and *step and *path say what failed. Asked before the start, because then the
 ** answer is exact. */
 int launch_check(const char *directory, const char *program, const char **step, const char **path);
+
+/* Whether this kernel can confine a program's writing, and keep it from the network. Where it
+** cannot, launch_start does without. */
+bool launch_confines_writing(void);
+bool launch_confines_network(void);
 
 /* Starts the child and waits until the program runs. Returns 0 or an errno value; *step and *path
 ** then say what failed, and the child is to be let go. Marks every descriptor of this process but

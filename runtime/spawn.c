@@ -131,6 +131,34 @@ static int plan_folder(lua_State *L, const char *name, const char **path) {
     return 0;
 }
 
+/* options.confine: { write = { paths }, network = boolean }. 0; wrong options raise. */
+static int plan_confinement(lua_State *L, Launch *plan) {
+    int type = lua_getfield(L, 1, "confine");
+    if (type == LUA_TNIL)
+        return 0;
+    if (type != LUA_TTABLE || plan->detached)
+        return luaL_error(L, "option 'confine' must be a table, and is for tools only");
+    plan->confined = true;
+    plan->network = core_opt_boolean(L, lua_gettop(L), "network", 0);
+    if (lua_getfield(L, -1, "write") != LUA_TTABLE)
+        return luaL_error(L, "option 'confine.write' must be a table, not %s",
+                          luaL_typename(L, -1));
+    int list = lua_gettop(L);
+    lua_Integer count = (lua_Integer)lua_rawlen(L, list);
+    const char **paths = lua_newuserdatauv(L, (size_t)(count + 1) * sizeof *paths, 0);
+    for (lua_Integer i = 1; i <= count; i++) {
+        lua_rawgeti(L, list, i);
+        const char *path = lua_type(L, -1) == LUA_TSTRING ? passable(L) : NULL;
+        if (!path || *path != '/')
+            return luaL_error(L, "confine.write[%d] must be an absolute path", (int)i);
+        paths[i - 1] = path; /* the list keeps it alive */
+        lua_pop(L, 1);
+    }
+    paths[count] = NULL;
+    plan->write = paths;
+    return 0;
+}
+
 /* Fills `plan` from the options at index 1. What it points to stays on the stack. Pushes nil,
 ** message, code on failure. */
 static int plan_start(lua_State *L, Launch *plan) {
@@ -140,7 +168,8 @@ static int plan_start(lua_State *L, Launch *plan) {
     plan->detached = core_opt_boolean(L, 1, "detach", 0);
     if ((failed = plan_folder(L, "directory", &plan->directory)) != 0 ||
         (failed = plan_folder(L, "record", &plan->record)) != 0 ||
-        (failed = plan_argv(L, plan)) != 0 || (failed = plan_environment(L, plan)) != 0)
+        (failed = plan_argv(L, plan)) != 0 || (failed = plan_environment(L, plan)) != 0 ||
+        (failed = plan_confinement(L, plan)) != 0)
         return failed;
     if (plan->record && *plan->record != '/')
         return luaL_error(L, "option 'record' must be an absolute path");
@@ -186,6 +215,9 @@ static void let_go(Child **handle) {
 ** options.detach       true: it may outlive praxlua
 ** options.record       absolute path of a folder in which it is recorded while it runs (child.h);
 **                      not for a detached one
+** options.confine      { write = { absolute paths }, network = boolean }: it and all it starts may
+**                      write only beneath these paths, signal no process outside, and reach the
+**                      network only if they may; as far as confines() says. Not for a detached one
 **
 ** The child has a session and a process group of its own and no other descriptor than its stdio.
 ** One that is not detached is killed when praxlua ends, however that ends, and every descendant
@@ -450,10 +482,17 @@ static const luaL_Reg metamethods[] = {
     {NULL, NULL},
 };
 
+/* spawn.confines() -> writing, network: whether this kernel can hold options.confine. Where it
+** cannot, programs run without. */
+static int spawn_confines(lua_State *L) {
+    lua_pushboolean(L, launch_confines_writing());
+    lua_pushboolean(L, launch_confines_network());
+    return 2;
+}
+
 static const luaL_Reg functions[] = {
-    {"start", spawn_start},
-    {"reap", spawn_reap},
-    {"executable", spawn_executable},
+    {"start", spawn_start}, {"confines", spawn_confines},
+    {"reap", spawn_reap},   {"executable", spawn_executable},
     {NULL, NULL},
 };
 

@@ -20,6 +20,7 @@ function checkpoint.note(r, phase, outcome)
   all[#all + 1] = {
     id = phase.id, number = phase.number, title = phase.title, verdict = outcome.verdict,
     seconds = outcome.seconds, limit = outcome.limit, used = outcome.used, peak = outcome.peak,
+    isolation = outcome.isolation,
   }
 end
 

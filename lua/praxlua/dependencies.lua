@@ -1,5 +1,6 @@
 --- The Python environment of an installation: what the server requires is installed into the
 -- installation's own venv, in a private copy that a rollback throws away.
+local confinement = require("praxlua.confinement")
 local core = require("praxlua.core")
 local failures = require("praxlua.pip_failures")
 local json = require("praxlua.json")
@@ -46,15 +47,17 @@ local function environment()
   return variables
 end
 
+-- Packages bring code of strangers, which runs while they are installed: it can write only in the
+-- installation, caches and the temporary directory.
 local function run(ctx, argv, seconds, on_line)
-  return process.run({
+  return confinement.run(ctx, {
     argv = argv,
     directory = ctx.project,
     environment = environment(),
     timeout = seconds,
     cap = OUTPUT_CAP,
     on_line = on_line,
-  })
+  }, { target = true, network = true })
 end
 
 local function progress(ctx, message)
@@ -88,6 +91,8 @@ local function make_venv(ctx)
     return nil, { { kind = "no_python", message = problem, next = next_step } }
   end
   progress(ctx, "Making the environment " .. path)
+  local made, failed, why = file.mkdir(path) -- python may write in it, not beside it
+  if not made then return nil, nil, failed, why end
   local result, stuck, code = run(ctx, { python, "-m", "venv", "--clear", path }, VENV_SECONDS)
   if not result then return nil, nil, stuck, code end
   if result.code == 0 and not result.timed_out then return true end

@@ -6,6 +6,7 @@
 local checkpoint = require("praxlua.checkpoint")
 local core = require("praxlua.core")
 local execution = require("praxlua.execution")
+local isolation = require("praxlua.isolation")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
 local phases = require("praxlua.phases")
@@ -102,7 +103,7 @@ end
 
 local KEPT_OPTIONS = {
   "on_conflict", "allow_downgrade", "keep_backups", "restart", "run_tests", "git_commit",
-  "phases", "health_timeout",
+  "phases", "health_timeout", "min_isolation",
 }
 
 -- What the user's options are where nothing was said.
@@ -126,6 +127,13 @@ local function metadata_of(options)
   }
 end
 
+-- A script that is wrong, or a machine that confines none as far as the user demands.
+local function cannot_read_phases(message, code)
+  return { exit_code = 3, status = "refused", message = message,
+    next = code == "EISOLATION" and "see what holds with: praxlua doctor; and what would do, say "
+      .. "with --min-isolation LEVEL" or "mend the script, or move it out of the folder" }
+end
+
 --- Begins a session on an open run: session file, context, phases. Nothing else is touched.
 ---@param r table from run.open
 ---@param workflow_type string state.WORKFLOW_TYPE
@@ -135,11 +143,9 @@ end
 ---@return table? result when refused
 function engine.start_workflow(r, workflow_type, target_file, options)
   r.dry_run = options.dry_run or false
-  local list, message = phases.all(r.target, options.phases)
-  if not list then
-    return nil, { exit_code = 3, status = "refused", message = message,
-      next = "mend the script, or move it out of the folder" }
-  end
+  isolation.demand(options.min_isolation)
+  local list, message, code = phases.all(r.target, options.phases)
+  if not list then return nil, cannot_read_phases(message, code) end
   r.phases = list
   local recognised
   recognised, message = layout.recognise_target(r.target)
@@ -262,7 +268,7 @@ end
 
 --- Upgrades an installation.
 ---@param options table source, target?, dry_run?, plan_hash?, yes?, on_conflict?, allow_downgrade?,
----  keep_backups?, restart?, run_tests?, git_commit?, phases?, health_timeout?
+---  keep_backups?, restart?, run_tests?, git_commit?, phases?, health_timeout?, min_isolation?
 ---@param ui { emit: fun(event: table), ask: function?, unfinished: function? }
 ---@return table result
 function engine.upgrade(options, ui)
@@ -365,8 +371,9 @@ function engine.resume_with(r, session_id)
     if not ok then return cannot_load(r, session_id, "resumed", 3, message) end
   end
   r.options.from_version = r.session.metadata.from_version
-  r.phases, message = phases.all(r.target, r.options.phases)
-  if not r.phases then return { exit_code = 3, status = "refused", message = message } end
+  isolation.demand(r.options.min_isolation)
+  r.phases, message, code = phases.all(r.target, r.options.phases)
+  if not r.phases then return cannot_read_phases(message, code) end
   r.session.metadata.owner = run.owner()
   announce(r, true)
   ok, message = server.revive(r.ctx)
@@ -386,7 +393,7 @@ local function choose(r, session_id)
 end
 
 --- Resumes an unfinished session.
----@param options { target: string?, session_id: string? }
+---@param options { target: string?, session_id: string?, min_isolation: string? }
 ---@param ui table
 ---@return table result
 function engine.resume(options, ui)

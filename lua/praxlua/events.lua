@@ -5,6 +5,7 @@
 -- The list of events is data. docs/events.schema.json is made from it (events.json_schema), and
 -- docs/events.md describes each with an example; specs keep the three together.
 local clock = require("praxlua.clock")
+local isolation = require("praxlua.isolation")
 local json = require("praxlua.json")
 local people = require("praxlua.events.people")
 local schema = require("praxlua.schema")
@@ -18,7 +19,9 @@ local filled = schema.string({ min_length = 1 })
 local words = schema.string()
 local count = schema.integer({ min = 0 })
 local seconds = schema.number({ min = 0 })
+local amount = schema.number({ min = 0 })
 local number = schema.integer({ min = 0, max = 5 })
+local level = schema.string({ one_of = isolation.LEVELS })
 local digest = schema.string({ pattern = "^%x+$" })
 
 --- How a run can end; `finished` says which, beside the exit code.
@@ -48,11 +51,14 @@ events.fields = {
   },
   phase_completed = {
     phase = filled, number = optional(number), seconds = seconds, summary = optional(words),
-    evidence = optional(map(any())),
+    evidence = optional(map(any())), isolation = optional(level),
+    used = optional(amount), peak = optional(count),
   },
   phase_failed = {
     phase = filled, number = optional(number), seconds = seconds, verdict = filled,
     message = filled, where = optional(words), next = optional(words), code = optional(words),
+    isolation = optional(level), limit = optional(amount), used = optional(amount),
+    peak = optional(count),
   },
   plan = {
     hash = digest,

@@ -48,12 +48,15 @@ local function run_phase(r, phase, index, total)
   end
   if dict then
     r.ctx.emit({ event = "phase_completed", phase = phase.id, number = phase.number,
-      seconds = outcome.seconds, evidence = dict,
+      seconds = outcome.seconds, evidence = dict, isolation = outcome.isolation,
+      used = outcome.used, peak = outcome.peak,
       summary = phase.number and evidence.summary(phase.number, dict) or nil })
     return true
   end
   r.ctx.emit({ event = "phase_failed", phase = phase.id, number = phase.number,
-    seconds = outcome.seconds, verdict = outcome.verdict, message = outcome.message })
+    seconds = outcome.seconds, verdict = outcome.verdict, message = outcome.message,
+    isolation = outcome.isolation, limit = outcome.limit, used = outcome.used,
+    peak = outcome.peak })
   return nil, outcome
 end
 

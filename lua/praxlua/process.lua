@@ -165,6 +165,7 @@ end
 --   timeout: seconds (default 60)
 --   cap: bytes kept of each stream (default 1 MiB); more is read, dropped, and reported
 --   on_line: function(stream, line), called as lines come, also beyond the cap
+--   confine: what it may write, and whether it may reach the network (praxlua.confinement)
 ---@return table|nil result { code, signal, stdout, stderr, timed_out, truncated, seconds }: signal
 --   is 0 unless one ended the program; timed_out: it was stopped because the time was over
 ---@return string|nil message
@@ -182,6 +183,7 @@ function process.run(options)
     stdin = options.stdin and { data = options.stdin } or "null",
     stdout = "pipe",
     stderr = "pipe",
+    confine = options.confine,
   })
   if not child and why == "EINTR" then return nil, INTERRUPTED:format(argv[1]), why end
   if not child then return nil, failed, why end

@@ -27,7 +27,8 @@ local function phases_of(session)
   for i, phase in ipairs(session.metadata.phases or {}) do
     list[i] = {
       id = phase.id, number = phase.number, title = phase.title, verdict = phase.verdict,
-      seconds = phase.seconds,
+      seconds = phase.seconds, limit = phase.limit, used = phase.used, peak = phase.peak,
+      isolation = phase.isolation,
     }
     local key = tostring(phase.number or phase.id)
     local found = phase.number and session.phase_artifacts[key]

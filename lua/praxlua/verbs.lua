@@ -5,6 +5,7 @@
 -- code; a call with wrong arguments raises a table { misuse = message }.
 local core = require("praxlua.core")
 local clock = require("praxlua.clock")
+local confinement = require("praxlua.confinement")
 local json = require("praxlua.json")
 local lock_text = require("praxlua.lock_text")
 local process = require("praxlua.process")
@@ -64,16 +65,11 @@ local function denied(message) return nil, message, "EDENIED" end
 -- ---------------------------------------------------------------------------------------------
 -- Files: host.source, host.target, host.project
 
--- Our own folders are nobody's to write in, or an undo would not find what it needs.
-local OURS = {
-  [".upgrade"] = true, [".upgrade-lock"] = true, [".backups"] = true, [".cache"] = true,
-}
-
 local function is_ours(ctx, path)
   local prefix = ctx.target_name .. "/"
   -- What lies in .git is run by git itself (hooks), with nobody's grant.
   return path == ctx.target_name or path == ".git" or path:sub(1, 5) == ".git/"
-    or path:sub(1, #prefix) == prefix and OURS[path:match("^[^/]+", #prefix + 1)]
+    or path:sub(1, #prefix) == prefix and confinement.OURS[path:match("^[^/]+", #prefix + 1)]
 end
 
 local function reading(add, root_name, root_path)
@@ -238,10 +234,10 @@ local function spawning(add, ctx, grants)
       return denied("host.spawn: tools run only after the backup and before the clean-up, and not "
         .. "in a dry run")
     end
-    return process.run({
+    return confinement.run(ctx, {
       argv = argv, directory = ctx.project, environment = process.environment(),
       stdin = options.stdin, timeout = timeout,
-    })
+    }, { target = true, network = grants.network == true })
   end)
 end
 

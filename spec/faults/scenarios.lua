@@ -417,9 +417,12 @@ local function make(name, root)
   return s
 end
 
+local serving -- the project whose server this process has started last
+
 local function with_reset(s)
   function s.reset()
-    if s.server then judge.ask("stop_servers", { project = s.project }) end
+    if serving then judge.ask("stop_servers", { project = serving }) end
+    serving = s.server and s.project
     judge.ask("copy", { source = s.saved, destination = s.root, names = s.copied })
     if s.server then
       judge.ask("start_server", { target = s.target, environment = s.environment })

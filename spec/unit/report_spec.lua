@@ -119,7 +119,8 @@ describe("UpgradeReport", function()
     assert.equal("/src", r.source)
     assert.same({ answered = true, tools = 8 }, r.server)
     assert.same({ what = "phase 3 failed" }, r.failure)
-    assert.same({ { id = "a", title = "A", verdict = "ok", seconds = 1 } }, r.phases)
+    assert.same({ { id = "a", title = "A", verdict = "ok", seconds = 1, limit = 5, used = 2 } },
+      r.phases)
   end)
 end)
 

@@ -1,5 +1,6 @@
 --- `praxlua doctor`: is everything here that an upgrade needs?
 local core = require("praxlua.core")
+local isolation = require("praxlua.isolation")
 local json = require("praxlua.json")
 local process = require("praxlua.process")
 local run = require("praxlua.run")
@@ -34,6 +35,24 @@ local function check_worker()
     detail = text.plural(#all, "phase") .. " described in their own processes" }
 end
 
+-- How far phases are confined. Less than all is no failure: the user says how much has to be
+-- (--min-isolation).
+local function check_isolation()
+  local level, why = isolation.measure()
+  return { name = "isolation", ok = level ~= nil,
+    detail = level and level .. (why and ": " .. why or ": seccomp and Landlock hold") or why }
+end
+
+-- The same of the tools that phases start.
+local function check_tools()
+  local writing, network = core.spawn.confines()
+  local missing = {}
+  if not writing then missing[1] = "they may write anywhere (no Landlock of ABI 2)" end
+  if not network then missing[#missing + 1] = "they may reach the network (no seccomp)" end
+  return { name = "tools", ok = true, detail = #missing > 0 and table.concat(missing, "; ")
+    or "those of phases write and reach only what they were granted" }
+end
+
 local function check_target(target)
   local space, message = core.system.space(target)
   local writable = core.system.access(target, "w")
@@ -57,7 +76,7 @@ local function collect(target)
   local checks = json.array({
     { name = "praxlua", ok = true,
       detail = version.text .. " (" .. table.concat(names, ", ") .. ")" },
-    check_worker(),
+    check_worker(), check_isolation(), check_tools(),
     check_tool("git", { "git", "--version" }, "the source is read through it"),
     check_tool("python3", { "python3", "--version" }, "the server runs on it"),
     check_tool("python3-venv", { "python3", "-c", "import venv, ensurepip; print('present')" },

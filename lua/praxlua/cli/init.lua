@@ -1,6 +1,7 @@
 --- The command line: what can be typed, and which module does it.
 local argparse = require("argparse")
 local events = require("praxlua.events")
+local isolation = require("praxlua.isolation")
 local version = require("praxlua.version")
 
 local cli = {}
@@ -31,6 +32,11 @@ local function seconds(text)
   return n
 end
 
+local function add_isolation(command)
+  command:option("--min-isolation", "Refuse where the kernel confines phases less than this "
+    .. "(praxlua doctor shows how far it does)."):choices(isolation.LEVELS)
+end
+
 local function add_upgrade(parser)
   local c = add_common(parser:command("upgrade", "Upgrade an installation from a source."))
   c:option("--source", "The source repository (a clean git work tree)."):argname("DIR"):count(1)
@@ -50,6 +56,7 @@ local function add_upgrade(parser)
     :argname("DIR"):count("*"):convert(path)
   c:option("--health-timeout", "Seconds the server has to answer.", "30"):argname("SECONDS")
     :convert(seconds)
+  add_isolation(c)
 end
 
 local function add_rehearse(parser)
@@ -70,6 +77,7 @@ local function add_sessions(parser)
   local resume = add_common(parser:command("resume", "Go on with an upgrade that was cut short."))
   resume:argument("session_id", "Its session (default: the only unfinished one)."):args("?")
     :argname("SESSION")
+  add_isolation(resume)
   local back = add_common(parser:command("rollback", "Undo an upgrade."))
   back:argument("session_id", "Its session (default: the unfinished one, else the last completed "
     .. "one)."):args("?"):argname("SESSION")

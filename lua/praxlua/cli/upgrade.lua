@@ -53,6 +53,7 @@ function commands.upgrade(args)
     keep_backups = args.keep_backups, restart = not args.no_restart,
     run_tests = args.run_tests or nil, git_commit = args.git_commit or nil,
     phases = absolute(args.phases), health_timeout = args.health_timeout,
+    min_isolation = args.min_isolation,
   }, ui_for(args, v)).exit_code
 end
 
@@ -61,8 +62,8 @@ end
 ---@return integer exit code
 function commands.resume(args)
   local v = view.new(args)
-  return engine.resume({ target = args.target, session_id = args.session_id },
-    ui_for(args, v)).exit_code
+  return engine.resume({ target = args.target, session_id = args.session_id,
+    min_isolation = args.min_isolation }, ui_for(args, v)).exit_code
 end
 
 --- `praxlua rollback`

@@ -11,6 +11,7 @@ model.FORMAT_VERSION = 1
 local object, array, map, optional = schema.object, schema.array, schema.map, schema.optional
 local filled = schema.string({ min_length = 1 })
 local words = schema.string()
+local amount = schema.number({ min = 0 })
 local seconds = schema.number({ min = 0 })
 local number = schema.integer({ min = 0, max = 5 })
 local named = array(object({ path = filled, reason = optional(words) }))
@@ -42,6 +43,8 @@ local FORM = object({
   target = optional(words),
   phases = optional(array(object({
     id = filled, number = optional(number), title = words, verdict = filled, seconds = seconds,
+    limit = optional(amount), used = optional(amount), peak = optional(amount),
+    isolation = optional(words),
   }))),
   changes = optional(object(change_fields)),
   backup_path = optional(words),
@@ -135,7 +138,8 @@ local function phases_of(noted)
   for _, phase in ipairs(noted) do
     phases[#phases + 1] = {
       id = phase.id, number = phase.number, title = phase.title, verdict = phase.verdict,
-      seconds = phase.seconds,
+      seconds = phase.seconds, limit = phase.limit, used = phase.used, peak = phase.peak,
+      isolation = phase.isolation,
     }
   end
   return phases

@@ -1,0 +1,87 @@
+--- Confinement: where a tool of a phase may write, and whether it may reach the network.
+--
+-- The kernel holds it (core.spawn.confines tells how far), over the tool and all that it starts.
+local core = require("praxlua.core")
+local folder = require("praxlua.folder")
+local process = require("praxlua.process")
+
+local confinement = {}
+
+--- Our own names in an installation. They are nobody's to write in, or an undo would not find what
+--- it needs.
+confinement.OURS = {
+  [".upgrade"] = true, [".upgrade-lock"] = true, [".backups"] = true, [".cache"] = true,
+}
+
+-- Where tools keep what they need not download again: a variable, and where it is not set, a place
+-- in the home folder.
+local CACHES = {
+  { "XDG_CACHE_HOME", "/.cache" }, { "PIP_CACHE_DIR" }, { "UV_CACHE_DIR" },
+  { "npm_config_cache", "/.npm" },
+}
+
+local function add(paths, path)
+  if path and path:sub(1, 1) == "/" then paths[#paths + 1] = path end
+end
+
+-- A tool's temporary directory is its own: in the usual one lie other people's files, and now and
+-- then the installation itself. The name tells the session, so that a later run finds what a killed
+-- one left.
+local PREFIX = "praxlua-tool-"
+
+local function name_of(ctx) return PREFIX .. (ctx.session and ctx.session.session_id or "none") end
+
+local function temporary(environment) return environment.TMPDIR or "/tmp" end
+
+--- What a tool may do.
+---@param ctx { target: string }
+---@param environment table<string, string> that the tool gets
+---@param allow { target: boolean, network: boolean } target: it may write in the installation, but
+---  for our own folders, in all that stands there by now; a new name at its top is out of reach
+---@return { write: string[], network: boolean } for process.run
+function confinement.of(ctx, environment, allow)
+  local write = {}
+  add(write, environment.TMPDIR)
+  for _, cache in ipairs(CACHES) do
+    local home = cache[2] and environment.HOME
+    add(write, environment[cache[1]] or home and home .. cache[2])
+  end
+  for _, name in ipairs(allow.target and folder.names(ctx.target) or {}) do
+    if not confinement.OURS[name] then add(write, ctx.target .. "/" .. name) end
+  end
+  return { write = write, network = allow.network or false }
+end
+
+--- process.run for a tool of a phase: confined, with a temporary directory of its own that goes
+--- when it has ended.
+---@param ctx table
+---@param options table of process.run, with its environment
+---@param allow table of confinement.of
+---@return table|nil result
+---@return string|nil message
+---@return string|nil code
+function confinement.run(ctx, options, allow)
+  local all, environment = {}, {}
+  for name, value in pairs(options) do all[name] = value end
+  for name, value in pairs(options.environment) do environment[name] = value end
+  environment.TMPDIR = ("%s/%s-%s"):format(temporary(environment), name_of(ctx), core.system.uuid())
+  local made, message, code = core.file.mkdir(environment.TMPDIR, 448) -- 0700
+  if not made then return nil, message, code end
+  all.environment, all.confine = environment, confinement.of(ctx, environment, allow)
+  local results <const> = table.pack(process.run(all))
+  core.tree.remove(environment.TMPDIR)
+  return table.unpack(results, 1, results.n)
+end
+
+--- Removes what tools of a session left in the temporary directory, when praxlua was killed.
+---@param ctx table
+function confinement.sweep(ctx)
+  local place = temporary(process.environment())
+  for _, name in ipairs(folder.names(place) or {}) do
+    if name:sub(1, #name_of(ctx) + 1) == name_of(ctx) .. "-" then
+      core.tree.remove(place .. "/" .. name)
+    end
+  end
+end
+
+return confinement
