@@ -7,13 +7,14 @@
 --   grants, limits, evidence   of the phase; evidence is Lua text with the prelude's names. Without
 --             it the fields a, b, c and d may hold anything
 --   number    it takes the place of the built-in phase of this number
+--   needs     function: what the machine lacks, a reason to skip; nothing when it lacks nothing
 --   prepare   function(scene): plants files in the project; returns a reason to skip, or nothing
 --   first     the body of another phase that runs before, with the same grants
 --   again     the phase runs twice; the check finds both outcomes in t.outcomes
 --   during    function(t, pid): called when the phase calls host.ask; what it returns is the answer
 --   completed the numbers of the phases that are complete (default 0 and 1: files can be changed)
 --   dry       there is no transaction, as in a dry run
---   environment words of env for the supervisor
+--   environment words for env: variables of the supervisor, or what it is started by
 --   host      "raw": only with the executable whose workers make raw system calls
 --   only      "strongest": there is nothing to see without seccomp and Landlock
 --   expect    the verdict, or several; "refused": the phase is not accepted at all; "killed": the

@@ -85,13 +85,14 @@ local function judge(t)
 end
 
 local function main()
-  if case.prepare then
-    local reason = case.prepare({
+  local lacking = case.needs and case.needs()
+  if not lacking and case.prepare then
+    lacking = case.prepare({
       directory = directory, project = directory .. "/project",
       target = directory .. "/project/.praxis-os", outside = directory .. "/outside",
     })
-    if reason then return finish({ skipped = reason }) end
   end
+  if lacking then return finish({ skipped = lacking }) end
   local before = scene.portrait(directory .. "/project")
   process.run({ argv = { "true" } }) -- opens what stays open: the event loop
   local canary = assert(io.open(directory .. "/outside/canary")) -- not closed on exec

@@ -96,6 +96,8 @@ end
 ---@return { verdict: string?, problems: string[]? } result
 function upgrade.one(item, options)
   local case, problems = cases.named(item.id), {}
+  local lacking = case.needs and case.needs()
+  if lacking then return { skipped = lacking } end
   local function wrong(form, ...) problems[#problems + 1] = form:format(...) end
   local s = open(options).s
   helper.write(scene.folder .. "/" .. ID .. ".lua", cases.script(case, {

@@ -2,6 +2,7 @@
 local command = require("spec.support.command")
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
+local machine = require("spec.sandbox.machine")
 
 local quote = command.quote
 local TOOLS = { "sh", "sleep", "env", "cat", "true", "head", "yes", "pwd", "bash", "id" }
@@ -123,16 +124,21 @@ return {
     script = "for i in 1 2 3 4 5 6 7 8 9 10; do for j in 1 2 3 4 5 6 7 8 9 10; do "
       .. "setsid sh -c 'sleep 600; : '$2 > /dev/null 2>&1 & done; done; exit 0" }),
   script({ id = "P20", hole = "a tool ends the supervisor or signals it",
+    needs = function() return machine.lacks_landlock(6) end,
     script = "kill -0 $PPID", check = function(t)
       return t.evidence.a == 0 and "it can signal the supervisor" or nil
     end }),
   script({ id = "P21", hole = "a tool writes anywhere the user can",
+    needs = function() return machine.lacks_landlock(2) end,
     script = [[echo x > "$1/new"; echo x >> "$1/canary"; rm -rf "$1/folder"; mkdir "$1/made"]] }),
   script({ id = "P22", hole = "a tool changes the installation beside the transaction",
+    needs = function() return machine.lacks_landlock(2) end,
     script = "echo x >> .praxis-os/file; rm -f src/main.lua; echo x > new" }),
   script({ id = "P23", hole = "a tool reaches the network without the grant",
+    needs = machine.lacks_seccomp,
     script = "exec bash -c 'exec 3<>/dev/tcp/127.0.0.1/9'", check = function(t)
-      return not t.evidence.c:lower():find("permission denied") and t.evidence.c or nil
+      return not t.evidence.c:lower():find("not permitted")
+        and not t.evidence.c:lower():find("permission denied") and t.evidence.c or nil
     end }),
   script({ id = "P24", hole = "a tool inherits the descriptors of the supervisor",
     script = "ls /proc/self/fd | tr '\\n' ' '", check = function(t)
@@ -177,11 +183,16 @@ return {
     script = "grep NoNewPrivs /proc/self/status", check = function(t)
       return not t.evidence.b:find("1") and t.evidence.b or nil
     end }),
-  script({ id = "P34", hole = "a tool reads or writes the memory of the supervisor through /proc",
+  script({ id = "P34", hole = "a tool writes into the memory of the supervisor through /proc",
+    needs = function() return machine.lacks_landlock(2) end,
     script = "for p in $PPID $(cut -d ' ' -f 4 /proc/$PPID/stat); do "
-      .. "head -c 1 /proc/$p/environ > /dev/null 2>&1 && echo $p; "
       .. "(exec 3<> /proc/$p/mem) 2> /dev/null && echo $p; done; exit 0",
     check = function(t) return t.evidence.b ~= "" and "opened: " .. t.evidence.b or nil end }),
+  script({ id = "P35", hole = "a tool sends datagrams without the grant for the network",
+    needs = machine.lacks_seccomp,
+    script = "exec bash -c 'exec 3<>/dev/udp/127.0.0.1/9 && echo made'", check = function(t)
+      return t.evidence.b ~= "" and "the socket was made" or nil
+    end }),
   spawning({ id = "P33", hole = "a time limit for a tool that is no time means no limit",
     body = [[
       local taken = {}

@@ -1,4 +1,5 @@
 --- Evidence that is not what it should be, claims of what was not done, and frames that are none.
+local machine = require("spec.sandbox.machine")
 
 -- Evidence that cannot leave the worker.
 local function no_value(id, hole, value, message)
@@ -20,7 +21,8 @@ end
 
 -- A frame written by the worker itself, past what our code would write. 44: sendto.
 local function frame(id, hole, bytes, expect)
-  return { id = id, hole = hole, host = "raw", expect = expect or "protocol:bad-frame",
+  return { id = id, hole = hole, host = "raw", needs = machine.lacks_x86,
+    expect = expect or "protocol:bad-frame",
     body = ("local bytes = %s raw(44, 3, bytes, #bytes, 0x4000, 0, 0) %s"):format(bytes,
       "raw(231, 0)") } -- exit_group
 end
@@ -162,7 +164,7 @@ return {
   { id = "V42", hole = "a phase that is no table, or whose run is none, is accepted",
     expect = "refused", message = "run", source = "return { title = 'x', run = 'os.exit()' }" },
   { id = "V43", hole = "the worker ends without a result, and that counts as done", host = "raw",
-    expect = "protocol:no-result", body = "raw(231, 0)" },
+    needs = machine.lacks_x86, expect = "protocol:no-result", body = "raw(231, 0)" },
   frame("V44", "a frame says it has four gigabytes", "'\\255\\255\\255\\255R'",
     "protocol:oversize"),
   frame("V45", "a frame is cut off in the middle", "'\\10\\0\\0\\0Rs'"),
