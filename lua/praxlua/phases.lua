@@ -56,17 +56,18 @@ local function stem(file) return (file:gsub("^%d+%-", ""):gsub("%.lua$", "")) en
 --- Runs a script in a worker to learn what it is.
 ---@param file string name for messages
 ---@param source string its text
+---@param before string|nil Lua of ours that the worker runs in front of its prelude
 ---@return table|nil description
 ---@return string? message
 ---@return string? code "EPHASE"
-local function describe(file, source)
+local function describe(file, source, before)
   local host, message = core.system.host()
   if not host then return nil, message, "ENOHOST" end
   local worker
   worker, message = core.worker.start(host, phases.LIMITS)
   if not worker then return nil, message, "EPHASE" end
   local prelude = assert(resources.source("lua/praxlua/worker.lua"))
-  worker:send("start", prelude, "describe", file, source, {})
+  worker:send("start", (before or "") .. prelude, "describe", file, source, {})
   local kind, value = worker:receive(phases.LIMITS.cpu + 1)
   worker:stop()
   if kind == "result" then return value end
@@ -239,5 +240,9 @@ function phases.find(list, key)
     if phase.id == key or phase.number == key then return phase, i end
   end
 end
+
+-- For `phase check`, which looks at the parts of a script on their own.
+phases.DESCRIPTION, phases.describe, phases.stem = DESCRIPTION, describe, stem
+phases.built_in, phases.place_all = read_built_in, place_all
 
 return phases
