@@ -128,8 +128,8 @@ function text.head(s, limit)
     .. string.format("\n(and %d more %s)", rest, rest == 1 and "line" or "lines")
 end
 
--- How many letters have to be put in, left out, replaced or exchanged with their neighbour to make one
--- word of another (Damerau and Levenshtein), or more than `most`.
+-- How many letters have to be put in, left out, replaced or exchanged with their neighbour to make
+-- one word of another (Damerau and Levenshtein), or more than `most`.
 local function distance(a, b, most)
   if math.abs(#a - #b) > most then return most + 1 end
   local earlier, before = nil, {}
@@ -148,8 +148,8 @@ local function distance(a, b, most)
   return before[#b]
 end
 
---- The word that was probably meant: the candidate with the fewest letters different, a third of them
---- at most.
+--- The word that was probably meant: the candidate with the fewest letters different, a third of
+--- them at most.
 ---@param word string
 ---@param candidates string[]
 ---@return string|nil

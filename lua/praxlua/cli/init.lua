@@ -106,8 +106,8 @@ local function add_phases(parser)
     c:option("--phases", "A folder with further phase scripts."):argname("DIR"):count("*")
       :convert(path)
   end
-  local check = add_common(group:command("check", "Tell everything that is wrong with phase scripts, "
-    .. "without running them."))
+  local check = add_common(group:command("check", "Tell everything that is wrong with phase "
+    .. "scripts, without running them."))
   check:argument("files", "The scripts."):args("+"):argname("FILE"):convert(path)
   local new = add_common(group:command("new", "Write a phase script to begin with."))
   new:argument("name", "Its id: lower case words joined by -."):argname("NAME")

@@ -77,7 +77,8 @@ end
 local function check_scripts(v, target, args)
   local report = check.files(args.files, { target = target })
   local bad = report.mistakes > 0
-  local counts = text.plural(report.mistakes, "mistake") .. ", " .. text.plural(report.hints, "hint")
+  local counts = text.plural(report.mistakes, "mistake") .. ", "
+    .. text.plural(report.hints, "hint")
   v.result("phase check", {
     findings = json.array(report.findings), mistakes = report.mistakes, hints = report.hints,
   }, function(t)

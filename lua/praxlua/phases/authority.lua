@@ -1,5 +1,5 @@
---- Compares what a script asks of the host with what it may: verbs that do not exist, calls without a
---- grant, grants without a call.
+--- Compares what a script asks of the host with what it may: verbs that do not exist, calls without
+--- a grant, grants without a call.
 local calls = require("praxlua.phases.calls")
 local findings = require("praxlua.phases.findings")
 local outline = require("praxlua.phases.outline")

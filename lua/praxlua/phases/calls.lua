@@ -1,5 +1,5 @@
---- What a script asks of the host, as far as its words tell: the chains host.NAME.NAME, and the tools
---- that calls name.
+--- What a script asks of the host, as far as its words tell: the chains host.NAME.NAME, and the
+--- tools that calls name.
 local reference = require("praxlua.verbs.reference")
 
 local calls = {}
@@ -13,8 +13,8 @@ local function is_own(words, i)
   return not is_symbol(words, i - 1, ".") and not is_symbol(words, i - 1, ":")
 end
 
--- The names the host goes by: `host`, and what phase.run calls its parameter. Not the one that is made
--- a variable of the script's own.
+-- The names the host goes by: `host`, and what phase.run calls its parameter. Not the one that is
+-- made a variable of the script's own.
 local function names_of_host(words)
   local kinds, texts = words.kinds, words.texts
   local names = { host = true }
@@ -56,8 +56,8 @@ end
 
 --- The uses of the host in a script.
 ---@param words table of lexer.words
----@return { uses: table[], indirect: boolean } found uses: { line, name?, group?, tool? }: name of the
----  verb or the data, nil where a group of verbs is taken as a whole; or { line, method } for
+---@return { uses: table[], indirect: boolean } found uses: { line, name?, group?, tool? }: name of
+---  the verb or the data, nil where a group of verbs is taken as a whole; or { line, method } for
 ---  host:NAME. indirect: the host is also used in a way that does not tell what for
 function calls.of(words)
   local kinds, texts = words.kinds, words.texts

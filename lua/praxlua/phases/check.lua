@@ -1,8 +1,8 @@
 --- `phase check`: everything that is wrong with a phase script, without running it.
 --
 -- The text is compiled here, never run: its names are read from the bytecode (names.lua), its calls
--- from its words (authority.lua). What its table says a worker tells (fields.lua), as for an upgrade;
--- where it stands among others, placement.lua. An upgrade's own reader has the last word.
+-- from its words (authority.lua). What its table says a worker tells (fields.lua), as for an
+-- upgrade; where it stands among others, placement.lua. An upgrade's own reader has the last word.
 local authority = require("praxlua.phases.authority")
 local core = require("praxlua.core")
 local fields = require("praxlua.phases.fields")
@@ -35,7 +35,8 @@ end
 ]]
 
 local READING = {
-  ENOENT = "there is no such file", ENOTREG = "it is no regular file", EACCES = "it may not be read",
+  ENOENT = "there is no such file", ENOTREG = "it is no regular file",
+  EACCES = "it may not be read",
   EFBIG = "it is longer than 1 MiB, the most a phase script may have", EISDIR = "it is a folder",
 }
 
@@ -142,8 +143,8 @@ local function check_file(path)
   return item
 end
 
--- Whether one of the scripts that are checked stands for this one: it is the same file, or has its id
--- and will take its place. One of the same folder under another name is a neighbour, and a twin.
+-- Whether one of the scripts that are checked stands for this one: it is the same file, or has its
+-- id and will take its place. One of the same folder under another name is a neighbour, and a twin.
 local function is_checked(items, id, folder, name)
   for _, item in ipairs(items) do
     if item.id == id and (item.folder ~= folder or item.name == name) then return true end
@@ -169,7 +170,7 @@ end
 
 --- Checks scripts.
 ---@param paths string[]
----@param options { target: string? }? target: the installation whose own phases are their neighbours
+---@param options { target: string? }? target: the installation whose phases are their neighbours
 ---@return { findings: table[], mistakes: integer, hints: integer } report findings as of
 ---  findings:sorted, file by file
 function check.files(paths, options)

@@ -103,8 +103,7 @@ end
 function walk(c, s, value, path)
   if s.kind == "optional" then s = s.of end
   if s.kind == "object" and type(value) == "table" then return walk_object(c, s, value, path) end
-  if s.kind == "array" and type(value) == "table" and schema.check(schema.array(schema.any()), value)
-  then
+  if s.kind == "array" and schema.check(schema.array(schema.any()), value) then
     for i, of in ipairs(value) do walk(c, s.of, of, joined(path, i)) end
     return
   end
@@ -132,8 +131,8 @@ end
 local function check_id(c, found)
   local stem = phases.stem(c.name)
   if type(found.id) ~= "string" or found.id == stem then return end
-  c.list:mistake(outline.line(c.lines, "id"), string.format("its id is '%s', but the file name says "
-    .. "'%s'", shown(found.id), shown(stem)), "leave id out, or give the file the id's name")
+  c.list:mistake(outline.line(c.lines, "id"), string.format("its id is '%s', but the file name "
+    .. "says '%s'", shown(found.id), shown(stem)), "leave id out, or give the file the id's name")
 end
 
 local function check_runs(c, found)

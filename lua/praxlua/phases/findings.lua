@@ -1,4 +1,5 @@
---- What `phase check` has found in one script: mistakes, which stop an upgrade or the phase, and hints.
+--- What `phase check` has found in one script: mistakes, which stop an upgrade or the phase, and
+--- hints.
 local text = require("praxlua.text")
 
 local findings = {}

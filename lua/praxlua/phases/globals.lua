@@ -1,5 +1,5 @@
---- Which global names a script reads and sets, and where: from its bytecode, so that locals, shadowed
---- names and fields are never mistaken for one.
+--- Which global names a script reads and sets, and where: from its bytecode, so that locals,
+--- shadowed names and fields are never mistaken for one.
 --
 -- The format is what lua_dump of Lua 5.4 writes (ldump.c and lundump.h of its source, opcodes and
 -- their layout in lopcodes.h); it belongs to the Lua this module itself runs in. A global is an
@@ -138,8 +138,7 @@ local function read_function(r, outer, found)
   for pc = 0, r.size() - 1 do code[pc] = r.unpack("<I4") end
   local constants = read_constants(r)
   local is_env = read_upvalues(r, outer)
-  local inner = {}
-  for i = 1, r.size() do inner[i] = read_function(r, is_env, found) end
+  for _ = 1, r.size() do read_function(r, is_env, found) end
   local lines = read_lines(r, first)
   skip_names(r)
   note_accesses(code, constants, is_env, lines, found)

@@ -1,5 +1,5 @@
---- The words of a Lua script with their lines: enough to find a field of a table, or a chain such as
---- host.target.write, outside strings and comments.
+--- The words of a Lua script with their lines: enough to find a field of a table, or a chain such
+--- as host.target.write, outside strings and comments.
 --
 -- For a script that load() has accepted. It never fails on another: what it does not know is passed
 -- over, byte by byte. The grammar is that of the Lua 5.4 reference manual, section 3.1.

@@ -15,6 +15,7 @@ local HEAD = [[
 -- docs/phase-api.md lists everything that host has. Try it without an upgrade:
 --
 --   praxlua phase check %s
+---@type praxlua.phase.Phase
 local phase = {
   title = "%s",
 
@@ -29,13 +30,15 @@ local SCRIPT = [[
   --   tools = { "git" }, services = { "validation" }, network = true
   grants = { target = "read" },
 
-  -- What it may use. Over a limit it ends at once, and the upgrade is undone. Left out: the defaults.
+  -- What it may use. Over a limit it ends at once, and the upgrade is undone. Left out: the
+  -- defaults.
   limits = { wall = 10 }, -- seconds
 
   -- What it hands back; the host checks it before the next phase begins.
   evidence = { entries_seen = integer{ min = 0 } },
 }
 
+---@param host praxlua.phase.Host
 function phase.run(host)
   -- need() gives back what a call answered, or ends the phase with the host's message.
   local entries = need(host.target.list("."))
@@ -72,7 +75,7 @@ end
 -- The id a name stands for; a number in front of it only orders files.
 local function id_of(name)
   local id = name:gsub("^%d+%-", "")
-  local good = id:find("^%l[%l%d]*$") or id:find("^%l[%l%d%-]*[%l%d]$") and not id:find("--", 1, true)
+  local good = id:find("^%l[%l%d%-]*$") and not id:find("%-$") and not id:find("--", 1, true)
   return good and #name <= LONGEST and id or nil
 end
 
@@ -123,8 +126,8 @@ function new.script(name, options)
     options.before or options.after or "content-upgrade") .. (options.manual and MANUAL or SCRIPT)
 end
 
--- Writes a file that is not there yet, at once and as a whole: under another name first, which a link
--- then makes its own. It never replaces one.
+-- Writes a file that is not there yet, at once and as a whole: under another name first, which a
+-- link then makes its own. It never replaces one.
 local function write_new(path, data)
   local draft = string.format("%s.%s", path, core.system.uuid())
   local ok, message, code = core.file.write_atomic(draft, data)
@@ -136,7 +139,7 @@ local function write_new(path, data)
   return true
 end
 
-local function place_of(name, options)
+local function place_of(options)
   if options.directory then return options.directory, options.directory end
   if options.target then return options.target .. "/phases" end
   return "."
@@ -160,7 +163,8 @@ end
 ---@param name string
 ---@param options { after: string?, before: string?, manual: boolean?, directory: string?,
 ---  target: string? } directory: where; else the target's phases folder, else the working directory
----@return { path: string, check: string, list: string, try: string }|nil made with what to type next
+---@return { path: string, check: string, list: string, try: string }|nil made the path, and what to
+---  type next
 ---@return table? refusal a result for the command line
 function new.write(name, options)
   local id, refusal = check_name(name)
@@ -171,7 +175,7 @@ function new.write(name, options)
     there, refusal = check_place(place, options.target)
     if not there then return nil, refusal end
   end
-  local directory, folder = place_of(name, options)
+  local directory, folder = place_of(options)
   local path = directory == "." and name .. ".lua" or directory .. "/" .. name .. ".lua"
   local ok, message, code = core.file.mkdir(directory)
   if ok then ok, message, code = write_new(path, new.script(name, options)) end

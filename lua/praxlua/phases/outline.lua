@@ -1,8 +1,8 @@
 --- On which line each field of a phase table stands: "limits.memory", "grants.tools[2]".
 --
--- From the words of the script (phases/lexer.lua): the table that it returns, by name or at once, what
--- is nested in it, and what is assigned to its fields later. What is computed has no line of its own;
--- then the nearest field around it does.
+-- From the words of the script (phases/lexer.lua): the table that it returns, by name or at once,
+-- what is nested in it, and what is assigned to its fields later. What is computed has no line of
+-- its own; then the nearest field around it does.
 local outline = {}
 
 -- The words that open a block which `end` or `until` closes; while and for have a `do`.
@@ -14,7 +14,9 @@ local function find_root(words)
   local kinds, texts = words.kinds, words.texts
   local last = #texts
   while texts[last] == ";" do last = last - 1 end
-  if kinds[last] == "name" and texts[last - 1] == "return" then return texts[last], nil, last - 1 end
+  if kinds[last] == "name" and texts[last - 1] == "return" then
+    return texts[last], nil, last - 1
+  end
   local depth = 0
   for i = last, 1, -1 do
     local symbol = kinds[i] == "symbol" and texts[i]
@@ -32,8 +34,8 @@ local function joined(path, key)
   return path == "" and key or path .. "." .. key
 end
 
--- The path of the fields in front of the word at `i`, when they are the root's: `phase.limits.memory`
--- gives "limits.memory", `phase` itself "".
+-- The path of the fields in front of the word at `i`, when they are the root's:
+-- `phase.limits.memory` gives "limits.memory", `phase` itself "".
 local function path_before(words, i, root)
   local kinds, texts = words.kinds, words.texts
   local parts = {}

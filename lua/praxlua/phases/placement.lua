@@ -88,7 +88,8 @@ local function changes(item)
     or type(grants.tools) == "table" and #grants.tools > 0
 end
 
--- Where a phase ends up that may change files only after the backup and before the clean-up is done.
+-- Where a phase ends up that may change files only after the backup and before the clean-up is
+-- done.
 local function check_time(item, order)
   local at, backup, last
   for i, phase in ipairs(order) do
@@ -145,8 +146,8 @@ local function check_one(item, items, built_in, ids)
 end
 
 --- Checks the places of scripts.
----@param items table[] { id, name (of the file), folder, found, lines, list }: those to be checked have
----  a list of findings; found is their description, lines of outline.of
+---@param items table[] { id, name (of the file), folder, found, lines, list }: those to be checked
+---  have a list of findings; found is their description, lines of outline.of
 ---@return true|nil
 ---@return string? message when the built-in phases cannot be read
 function placement.check(items)

@@ -2,8 +2,8 @@
 --- names of the prelude and those of the standard library that are left.
 --
 -- `praxlua phase check` knows from here what a script may name; `make docs-api` writes
--- docs/phase-api.md and the annotations for the Lua language server from it; a spec compares it with
--- what a worker really finds. The texts are Markdown of one paragraph.
+-- docs/phase-api.md and the annotations for the Lua language server from it; a spec compares it
+-- with what a worker really finds. The texts are Markdown of one paragraph.
 local reference = {}
 
 --- What a type or an argument is: { name, type, text, optional = true? }.
@@ -20,7 +20,7 @@ local reference = {}
 
 --- When a verb may be called.
 reference.WHEN = {
-  always = "at any time, in a dry run too",
+  always = "at any time",
   acting = "after `pre-flight-checks`, not in a dry run",
   changing = "after `backup-preparation` and before the end of `cleanup-documentation`, not in a "
     .. "dry run",
@@ -284,17 +284,17 @@ end
 local command = { "command", "praxlua.phase.Command",
   "the words, and `stdin` and `timeout` by name: `{ \"git\", \"status\", timeout = 30 }`" }
 
-verb("spawn", "Runs a granted tool and waits for its end. There is no shell; the tool is looked for "
-  .. "on `PATH`; its working directory is the project, its environment a short list. A tool may "
-  .. "write in the temporary directory and in caches, and in the installation only after an undo "
-  .. "was registered with `host.undo`. None outlives its phase.", { command },
+verb("spawn", "Runs a granted tool and waits for its end. There is no shell; the tool is looked "
+  .. "for on `PATH`; its working directory is the project, its environment a short list. A tool "
+  .. "may write in the temporary directory and in caches, and in the installation only after an "
+  .. "undo was registered with `host.undo`. None outlives its phase.", { command },
   { { "praxlua.phase.Ended", "how it ended" } }, { grant = { "tools" }, when = "changing",
     errors = { DENIED, "ENOENT: there is no such program on `PATH`" } })
-verb("undo", "Registers, before a tool changes anything, the command that takes it back. It is kept "
-  .. "on disk before the call returns. Registered commands run in reverse order when the upgrade is "
-  .. "undone, before the files are brought back, and before a phase that was cut short is repeated. "
-  .. "Such a command can run twice, and must be written for that.", {
-  { "command", "string[]", "the words: `{ \"git\", \"stash\", \"pop\" }`; the tool must be granted" },
+verb("undo", "Registers, before a tool changes anything, the command that takes it back. It is "
+  .. "kept on disk before the call returns. Registered commands run in reverse order when the "
+  .. "upgrade is undone, before the files are brought back, and before a phase that was cut short "
+  .. "is repeated. Such a command can run twice, and must be written for that.", {
+  { "command", "string[]", "the words, of a granted tool: `{ \"git\", \"stash\", \"pop\" }`" },
 }, { { "true", "" } }, { grant = { "tools" }, when = "changing" })
 
 local function alone(name, doc, args, returns)
@@ -309,19 +309,19 @@ alone("progress", "Says what is being done, and how far it is.", {
   { "text", "any", "what is done" }, optional("fraction", "number", "done so far, 0 to 1"),
 }, { { "true", "" } })
 alone("time", "The present time.", {}, { { "string", "ISO 8601, UTC" } })
-verb("ask", "Asks a person. Where nobody can be asked, and with `--yes`, the answer is the default. "
-  .. "The time it takes is not counted.", {
+verb("ask", "Asks a person. Where nobody can be asked, and with `--yes`, the answer is the "
+  .. "default. The time it takes is not counted.", {
   { "question", "string", "one line" },
   optional("choices", "string[]", "the possible answers"),
   optional("default", "string", "one of them"),
 }, { { "string", "the answer: one of the choices" } }, { errors = {} })
-alone("json.encode", "The JSON text of a value, its keys sorted. A table without any key is written "
-  .. "as an object. Raises for what has no JSON form.", {
+alone("json.encode", "The JSON text of a value, its keys sorted. A table without any key is "
+  .. "written as an object. Raises for what has no JSON form.", {
   { "value", "any", "" },
   optional("options", "{ pretty: boolean?, max_depth: integer? }", "`pretty`: two spaces a level"),
 }, { { "string", "without a line end" } })
-verb("json.decode", "The value of a JSON text. Integers stay integers. A `null` is not there: what is "
-  .. "decoded and encoded again has lost it.", { { "text", "string", "JSON, UTF-8" } },
+verb("json.decode", "The value of a JSON text. Integers stay integers. A `null` is not there: what "
+  .. "is decoded and encoded again has lost it.", { { "text", "string", "JSON, UTF-8" } },
   { { "any", "the value" } }, { errors = { "EJSON: it is no JSON; the message says at which byte",
     "EFBIG: it is too long", "EDEPTH: it is nested too deeply" } })
 
@@ -358,10 +358,11 @@ service("validation", {
 service("backup", {
   { "create_backup", "Makes a backup and compares it with the live files.",
     one("praxlua.phase.Backup"), "acting",
-    { errors = { DENIED, "ECHANGED: a file changed meanwhile", "ENOTREG: there is a special file" } } },
-  { "verify_backup_integrity", "Reads a backup back and compares it with its manifest.", one("true"),
-    "always", { errors = { "EBADBACKUP: it is damaged", "ENOENT: there is no such backup",
-      "EINVAL: that is no name of a backup" } },
+    { errors = { DENIED, "ECHANGED: a file changed meanwhile",
+      "ENOTREG: there is a special file" } } },
+  { "verify_backup_integrity", "Reads a backup back and compares it with its manifest.",
+    one("true"), "always", { errors = { DENIED, "EBADBACKUP: it is damaged",
+      "ENOENT: there is no such backup", "EINVAL: that is no name of a backup" } },
     args = { { "name", "string", "`2025-10-08-103045`" } } },
   { "archive_old_backups", "Deletes all but the newest verified backups.",
     one("praxlua.phase.Pruned"), "acting",
@@ -374,17 +375,21 @@ service("content", {
   { "preview", "What the plan of this upgrade will do.", one("praxlua.phase.Preview"), "always" },
   { "upgrade", "Applies the plan to the content and reads it back.", one("praxlua.phase.Applied"),
     "acting", { errors = { DENIED, "ECONFLICT: a conflict is open",
-      "ECHANGED: a file changed since the plan was made", "EVERIFY: what was written is not right" } },
-    args = { optional("options", "{ components: string[]? }", "which; all but the server's code") } },
+      "ECHANGED: a file changed since the plan was made",
+      "EVERIFY: what was written is not right" } },
+    args = { optional("options", "{ components: string[]? }",
+      "which; all but the server's code") } },
   { "upgrade_server_code", "The same for the server's code and the scripts beside it.",
-    one("praxlua.phase.Applied"), "acting", { errors = { DENIED, "ECHANGED, EVERIFY: as above" } } },
+    one("praxlua.phase.Applied"), "acting",
+    { errors = { DENIED, "ECHANGED, EVERIFY: as for `upgrade`" } } },
   { "gitignore", "Adds what the project's `.gitignore` is missing.", one("praxlua.phase.Ignored"),
     "acting" },
 })
 service("dependencies", {
   { "install_dependencies", "Installs what the server requires, into a copy of its environment.",
     one("praxlua.phase.Installed"), "acting",
-    args = { optional("options", "{ requirements: string? }", "another file of the installation") } },
+    args = { optional("options", "{ requirements: string? }",
+      "another file of the installation") } },
   { "run_post_install_steps", "Runs steps that packages want after their installation.",
     one("praxlua.phase.StepDone[]"), "acting",
     args = { { "steps", "praxlua.phase.Step[]", "of `detect_post_install_steps`" } } },
@@ -396,7 +401,8 @@ service("server", {
   { "restart_server", "Stops the server of this installation and starts the new one, or tries the "
     .. "new code in private where there is nothing to restart.", one("praxlua.phase.Restarted"),
     "acting", { errors = { DENIED, "ECLOSED: it ended at once",
-      "ETIMEDOUT: it did not answer in time", "ENOTOURS: the process is not this installation's" } },
+      "ETIMEDOUT: it did not answer in time",
+      "ENOTOURS: the process is not this installation's" } },
     args = { optional("options", "{ timeout: number? }", "seconds it has to answer") } },
   { "health", "How the server is: the running one, or the installed code in private.",
     one("praxlua.phase.Health"), "always", { fails = false },
@@ -477,11 +483,92 @@ reference.PRELUDE = {
     .. "answered last in this phase, null when it was never called." },
   { name = "need", args = { { "value", "any", "first result of a call" },
     optional("message", "string", "second one") }, returns = "any", doc = "Gives back what a call "
-    .. "returned, or fails the phase with the host's message. `need(host.target.read(path))` is the "
-    .. "usual way to call the host." },
+    .. "returned, or fails the phase with the host's message. `need(host.target.read(path))` is "
+    .. "the usual way to call the host." },
   { name = "KiB", value = 1024, doc = "1024" },
   { name = "MiB", value = 1024 * 1024, doc = "1024 KiB" },
   { name = "GiB", value = 1024 * 1024 * 1024, doc = "1024 MiB" },
+}
+
+-- ---------------------------------------------------------------------------------------------
+-- The phase table
+
+--- The fields of a phase table.
+---@type praxlua.reference.Field[]
+reference.PHASE = {
+  { "title", "string", "what it does, in a few words" },
+  optional("id", "string", "the file's name without number and ending, which it is anyway"),
+  optional("after", "string", "id of the phase it follows"),
+  optional("before", "string", "id of the phase it precedes; one of the two is required, unless it "
+    .. "replaces a built-in phase"),
+  optional("grants", "praxlua.phase.Grants", "what it may do; nothing when left out"),
+  optional("limits", "praxlua.phase.Limits", "what it may use; the defaults when left out"),
+  optional("evidence", "table<string, praxlua.phase.Model>", "the fields it returns; none when "
+    .. "left out"),
+  optional("manual", "string", "what a person has to do; such a phase has no `run`"),
+  optional("run", "fun(host: praxlua.phase.Host): table?", "does the work and returns the "
+    .. "evidence; required where there is no `manual`"),
+}
+
+--- The fields of its grants.
+---@type praxlua.reference.Field[]
+reference.GRANTS = {
+  optional("source", '"read"', "`host.source`"),
+  optional("target", '"read"|"write"', "`host.target`: reading, or reading and writing"),
+  optional("project", '"read"|"write"', "`host.project`, likewise"),
+  optional("services", "string[]", "the services it may call: `{ \"validation\" }`"),
+  optional("tools", "string[]", "the programs it may run: names without a folder, `{ \"git\" }`"),
+  optional("network", "boolean", "its tools may reach the network"),
+}
+
+--- The fields of its limits, with their units.
+---@type table<string, { [1]: string, [2]: string }>
+reference.LIMITS = {
+  wall = { "number", "seconds from its start to its end, less the time `host.ask` waits" },
+  cpu = { "integer", "seconds of processor time" },
+  memory = { "integer", "bytes of Lua memory" },
+  instructions = { "integer", "instructions of the Lua machine, over all coroutines" },
+  output = { "integer", "bytes of text for `host.log`, `host.warn` and `host.progress`" },
+  messages = { "integer", "calls of the host" },
+}
+
+--- How a phase can end: { verdict, what it means, what to do }.
+---@type { [1]: string, [2]: string, [3]: string }[]
+reference.VERDICTS = {
+  { "ok", "It ran to its end and its evidence is right.", "Nothing." },
+  { "error", "The script raised an error, `need` met a failed call, or it is no phase.",
+    "The message is the script's own, with the line." },
+  { "limit:instructions", "It ran more instructions than it may.", "Look for a loop that does not "
+    .. "end; for real work raise `limits.instructions`." },
+  { "limit:memory", "It needed more memory than it may.", "Read less at once; else raise "
+    .. "`limits.memory`, which is in bytes." },
+  { "limit:cpu", "It used more processor time than it may.", "Look for a slow pattern of `string` "
+    .. "on a long text; else raise `limits.cpu`." },
+  { "limit:wall", "It took longer than it may.", "Raise `limits.wall`, or give `host.spawn` a "
+    .. "shorter `timeout`." },
+  { "limit:output", "It told more than it may.", "Log less; else raise `limits.output`." },
+  { "limit:messages", "It called the host more often than it may.", "Ask for more at once (`list` "
+    .. "instead of many `exists`); else raise `limits.messages`." },
+  { "denied:grant", "It ended because of a call that was not granted.", "`praxlua phase check` "
+    .. "says which grant is missing." },
+  { "denied:system-call", "The kernel ended it: its process did what no phase does.", "This is no "
+    .. "mistake of a script in Lua. Do not use that script, and report it." },
+  { "denied:isolation", "This machine confines phases less than `--min-isolation` demands.",
+    "`praxlua doctor` says which level holds, and why." },
+  { "crash:SIGNAL", "Its process crashed.", "Report it with the script; it is a fault of "
+    .. "praxlua." },
+  { "protocol:no-result", "Its process ended without a result.", "Report it with the script." },
+  { "protocol:bad-frame", "What came from its process was no message.", "Report it with the "
+    .. "script." },
+  { "protocol:oversize", "A value was too large to cross to the host (64 MiB, a million values, 32 "
+    .. "levels).", "Hand over less at once." },
+  { "evidence:schema", "The evidence is not what `evidence` declares.", "The message names the "
+    .. "field; return exactly the declared ones." },
+  { "evidence:checkpoint", "A built-in phase's evidence says that the upgrade must not go on.",
+    "The message says what has to be mended." },
+  { "evidence:receipt", "The evidence claims what the host did not do.", "Do not return fields of "
+    .. "`receipts_of` and `answer_of`; the host fills them in." },
+  { "interrupted", "A person or the system ended praxlua.", "Run the upgrade again." },
 }
 
 -- ---------------------------------------------------------------------------------------------
