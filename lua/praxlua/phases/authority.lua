@@ -131,7 +131,7 @@ end
 local function hint_at_roots(c, used)
   for _, root in ipairs({ "source", "target", "project" }) do
     local given = c.grants[root]
-    if given and not used[root] then
+    if (given == "read" or given == "write") and not used[root] then
       hint(c, root, string.format("the grant %s = \"%s\" is not used", root, shown(given)),
         "leave it out")
     elseif given == "write" and used[root] == "read" then
@@ -150,7 +150,8 @@ local function hint_at_lists(c, used)
   end
   local tools = type(c.grants.tools) == "table" and c.grants.tools or {}
   for i, name in ipairs(tools) do
-    if not used.tools[name] and not used.any_tool then
+    local is_name = type(name) == "string" and name:find("^[^/]+$")
+    if is_name and not used.tools[name] and not used.any_tool then
       hint(c, string.format("tools[%d]", i), string.format("the tool '%s' is not used",
         shown(name)), "leave it out")
     end

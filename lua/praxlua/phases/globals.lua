@@ -43,6 +43,7 @@ local function reader(dump, at)
     value, at = string.unpack(form, dump, at)
     return value
   end
+  function r.is_at_end() return at == #dump + 1 end
   return r
 end
 
@@ -154,8 +155,9 @@ function globals.read(dump)
     return nil, "the bytecode of this Lua is not the one of Lua 5.4 that is known here", "EFORMAT"
   end
   local found = {}
-  local ok = pcall(read_function, reader(dump, #HEAD + 2), nil, found) -- past the count of upvalues
-  if not ok then return nil, "the bytecode ends in the middle of a function", "EFORMAT" end
+  local r = reader(dump, #HEAD + 2) -- past the count of upvalues
+  local ok = pcall(read_function, r, nil, found)
+  if not ok or not r.is_at_end() then return nil, "the bytecode ends in the middle of a function", "EFORMAT" end
   for i, access in ipairs(found) do access.order = i end
   table.sort(found, function(a, b)
     if a.line ~= b.line then return a.line < b.line end

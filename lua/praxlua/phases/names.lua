@@ -39,19 +39,33 @@ local function wrong_accesses(found, known)
   return order
 end
 
+local function has_field(library, field)
+  for _, name in ipairs(reference.LIBRARIES[library]) do
+    if name == field then return true end
+  end
+  return false
+end
+
+local function check_library(list, of)
+  local whole = of.library .. "." .. of.field
+  local old = of.library == "math" and reference.OLD[of.field]
+  if old then return list:hint(of.line, whole .. " is in some builds of Lua 5.4 only", old) end
+  list:mistake(of.line, string.format("%s does not exist in a phase", shown(whole)), function()
+    local near = text.nearest(of.field, reference.LIBRARIES[of.library])
+    return reference.ABSENT[whole] or near and string.format("did you mean %s.%s?", of.library, near)
+      or "leave it out"
+  end)
+end
+
+-- The fields of the libraries that are not there, each once. `read_at`: where globals are read.
 local function check_libraries(list, words, read_at)
   local told = {}
   for _, of in ipairs(calls.of_libraries(words)) do
-    local whole, is_there = of.library .. "." .. of.field, false
-    for _, name in ipairs(reference.LIBRARIES[of.library]) do
-      is_there = is_there or name == of.field
-    end
-    if not is_there and read_at[of.library .. ":" .. of.line] and not told[whole] then
+    local whole = of.library .. "." .. of.field
+    local is_library = read_at[of.library .. ":" .. of.line]
+    if is_library and not told[whole] and not has_field(of.library, of.field) then
       told[whole] = true
-      local near = text.nearest(of.field, reference.LIBRARIES[of.library])
-      list:mistake(of.line, string.format("%s does not exist in a phase", shown(whole)),
-        reference.ABSENT[whole] or near and string.format("did you mean %s.%s?", of.library, near)
-          or "leave it out")
+      check_library(list, of)
     end
   end
 end

@@ -52,7 +52,7 @@ local function check_references(item, ids)
   local good = true
   for _, field in ipairs({ "after", "before" }) do
     local id = item.found[field]
-    if type(id) == "string" and id ~= "" and not ids[id] then
+    if id and not ids[id] then
       good = false
       local near = text.nearest(id, sorted(ids))
       item.list:mistake(outline.line(item.lines, field), string.format(
@@ -107,8 +107,8 @@ end
 
 local function usable(item)
   local after, before = item.found.after, item.found.before
-  return (after ~= nil or before ~= nil) and (after == nil or type(after) == "string")
-    and (before == nil or type(before) == "string")
+  local function is_right(id) return id == nil or type(id) == "string" and id ~= "" end
+  return (after ~= nil or before ~= nil) and is_right(after) and is_right(before)
 end
 
 -- Places everything that can be placed; what stands in its own way is told by its message.

@@ -595,6 +595,15 @@ reference.LIBRARIES = {
   utf8 = names("char charpattern codepoint codes len offset"),
 }
 
+--- Functions of math that only a Lua built for older scripts has, with what to do instead.
+---@type table<string, string>
+reference.OLD = {
+  pow = "write x ^ y", atan2 = "write math.atan(y, x)", log10 = "write math.log(x, 10)", ldexp = "write m * 2.0 ^ e",
+  frexp = "compute it from math.log(x, 2)", cosh = "write (math.exp(x) + math.exp(-x)) / 2",
+  sinh = "write (math.exp(x) - math.exp(-x)) / 2",
+  tanh = "write 1 - 2 / (math.exp(2 * x) + 1)",
+}
+
 --- What scripts look for and do not find, with what to do instead.
 ---@type table<string, string>
 reference.ABSENT = {
@@ -614,7 +623,6 @@ reference.ABSENT = {
   getfenv = "Lua 5.4 has none",
   ["string.dump"] = "a phase stays text",
   ["math.randomseed"] = "random numbers are the same in every run, on purpose",
-  ["math.pow"] = "in Lua 5.4 it is x ^ y",
   ["table.getn"] = "in Lua 5.4 it is #t",
   ["string.gfind"] = "in Lua 5.4 it is string.gmatch",
 }
