@@ -1,4 +1,5 @@
---- The examples of docs/writing-phases.md, as they stand in the page: checked, run in an upgrade, and
+--- The examples of docs/writing-phases.md, as they stand in the page: checked, run in an upgrade,
+--- and
 -- taken back by a rollback; and what `phase new` writes. The manual one has a spec of its own.
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
@@ -30,7 +31,9 @@ describe("The examples of the guide for phases", function()
     assert.same({}, tiny.event(result, "result").data.findings)
   end
 
-  local function evidence_of(result, id) return tiny.event(result, "phase_completed", id).evidence end
+  local function evidence_of(result, id)
+    return tiny.event(result, "phase_completed", id).evidence
+  end
 
   -- Upgrades, and rolls back; everything must then be as it was.
   local function goes_and_comes_back(id, look)

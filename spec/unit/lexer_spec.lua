@@ -11,7 +11,8 @@ describe("The words of a script", function()
   end
 
   it("have their kinds and lines", function()
-    assert.same({ "1 name local", "1 name x", "1 symbol =", "1 number 0x1F", "3 name x", "3 symbol .",
+    assert.same({ "1 name local", "1 name x", "1 symbol =", "1 number 0x1F", "3 name x",
+      "3 symbol .",
       "3 name y", "3 symbol ==", "3 string a", "3 symbol ..", "3 number 1.5", "4 symbol ..." },
       told('local x = 0x1F\n\nx.y == "a" .. 1.5\n...'))
   end)

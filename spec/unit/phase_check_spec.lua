@@ -3,8 +3,8 @@ local core = require("praxlua.core")
 local helper = require("spec.support.helper")
 local tiny = require("spec.support.tiny")
 
--- A right script, of which parts are replaced: line 1 the head, 2 the grants, 3 the rest of the table,
--- then the body from line 5 on.
+-- A right script, of which parts are replaced: line 1 the head, 2 the grants, 3 the rest of the
+-- table, then the body from line 5 on.
 local function script(parts)
   return ("local phase = { title = 'A title', %s\n  grants = { %s },\n  %s\n}\n%s\n"):format(
     parts.head or "after = 'content-upgrade',", parts.grants or "", parts.rest or "",
@@ -79,7 +79,8 @@ describe("phase check", function()
 
   it("finds names that are not there, and globals that are set", function()
     finds(script({ body = run('print("x")\nlocal t = os.time() .. prnt\ncounter = io\n'
-      .. 'string.dump(table.getn, math.floo, string.foo)\nlocal os = {} ; os.exit() counter()') }), {
+      .. 'string.dump(table.getn, math.floo, string.foo)\nlocal os = {} ; os.exit()'
+      .. ' counter()') }), {
       { "6 mistake: 'print' does not exist", "host.warn" },
       { "7 mistake: 'os' does not exist", "host.time()" },
       { "7 mistake: 'prnt' does not exist" },
@@ -105,7 +106,8 @@ describe("phase check", function()
 
   it("finds verbs that are not there", function()
     finds(script({ grants = "target = 'read'", body = run("host.target.raed('x')\nhost.lgo()\n"
-      .. "host.tagret.read('x')\nhost.target.obliterate()\nhost:log('x')\nhost.target.read('y')") }), {
+      .. "host.tagret.read('x')\nhost.target.obliterate()\nhost:log('x')\n"
+      .. "host.target.read('y')") }), {
       { "6 mistake: host.target.raed does not exist", "host.target.read?" },
       { "7 mistake: host.lgo does not exist", "host.log?" },
       { "8 mistake: host.tagret does not exist", "host.target?" },
@@ -117,7 +119,8 @@ describe("phase check", function()
     finds(script({ grants = "target = 'read', tools = { 'git' }",
       body = "local function help(host)\nhost.project.read('x')\nend\nphase.run = function(h)\n"
         .. "h.target.write('a', 'b')\nh.target.read('a')\nh.backup.list_backups()\n"
-        .. "h.spawn{ 'make' }\nh.spawn{ 'git' }\nh.source.list('.')\nhelp(h)\nend\nreturn phase" }), {
+        .. "h.spawn{ 'make' }\nh.spawn{ 'git' }\nh.source.list('.')\nhelp(h)\n"
+        .. "end\nreturn phase" }), {
       { "6 mistake: host.project.read needs a grant", 'project = "read"' },
       { "9 mistake: host.target.write needs a grant", 'target = "write"' },
       { "11 mistake: host.backup.list_backups needs a grant", 'services = { "backup" }' },
@@ -136,8 +139,8 @@ describe("phase check", function()
   it("finds what is wrong in the table", function()
     finds("return {\n titel = 'x',\n after = 'content-upgrade',\n id = 'other',\n"
       .. " grants = { target = 'all', services = {\n 'valdation' }, tools = { '/bin/sh', '' } },\n"
-      .. " limits = { memory = 64,\n wall = 5000, cpu = 0.5, instructons = 5, instructions = 10 },\n"
-      .. " evidence = { n = integer{ mn = 1 },\n m = 5, p = string_of{ pattern = 'x' } },\n"
+      .. " limits = { memory = 64,\n wall = 5000, cpu = 0.5, instructons = 5, instructions = 10 "
+      .. "},\n evidence = { n = integer{ mn = 1 },\n m = 5, p = string_of{ pattern = 'x' } },\n"
       .. " run = 5,\n}", {
       { "1 mistake: the phase has no title", "title =" },
       { "2 mistake: 'titel' is no field of a phase", "'title'" },
@@ -158,12 +161,13 @@ describe("phase check", function()
   end)
 
   it("finds tables of the wrong kind", function()
-    finds("return { title = 5, after = '', grants = 5, limits = 'x', evidence = true, run = type }", {
+    finds("return { title = 5, after = '', grants = 5, limits = 'x', evidence = true, "
+      .. "run = type }", {
       { "1 mistake: after: must not be empty" }, { "1 mistake: evidence: expected map" },
       { "1 mistake: grants: expected object" }, { "1 mistake: limits: expected object" },
       { "1 mistake: title: expected string" } })
-    finds("local phase = { title = 'x', after = 'content-upgrade', run = type }\nphase.limits = {}\n"
-      .. "phase.limits.wall = 0\nphase.grants = {\n network = 1 }\nreturn phase", {
+    finds("local phase = { title = 'x', after = 'content-upgrade', run = type }\nphase.limits = "
+      .. "{}\nphase.limits.wall = 0\nphase.grants = {\n network = 1 }\nreturn phase", {
       { "3 mistake: limits.wall: 0 is less than" }, { "5 mistake: grants.network" } })
   end)
 
@@ -201,7 +205,8 @@ describe("phase check", function()
     finds(script({ head = "after = 'mcp-server-upgrade', before = 'content-upgrade'," }),
       { { "1 mistake: 'mcp-server-upgrade' does not come before 'content-upgrade'" } })
     local body = run("host.target.write('a', 'b')")
-    for _, head in ipairs({ "before = 'backup-preparation',", "after = 'cleanup-documentation'," }) do
+    local times = { "before = 'backup-preparation',", "after = 'cleanup-documentation'," }
+    for _, head in ipairs(times) do
       finds(script({ head = head, grants = "target = 'write'", body = body }),
         { { "1 mistake: it would change something" } })
     end
@@ -234,14 +239,15 @@ describe("phase check", function()
   end)
 
   it("wants a name by which an upgrade finds the script", function()
-    assert.matches("^1 mistake: its name does not end in .lua", findings(script({}), "a-phase.txt")[1])
+    assert.matches("^1 mistake: its name does not end in .lua",
+      findings(script({}), "a-phase.txt")[1])
     assert.matches("^1 mistake: its name has nothing but", findings(script({}), "1-.lua")[1])
   end)
 
   it("finds verbs in attested evidence that are not there", function()
     local list = findings(script({ rest = "evidence = { n = receipts_of('target.wriet') }," }))
-    assert.truthy(table.concat(list, "\n"):find("3 mistake: there is no verb 'target.wriet' | did you "
-      .. "mean host.target.write?", 1, true))
+    assert.truthy(table.concat(list, "\n"):find("3 mistake: there is no verb 'target.wriet' | did "
+      .. "you mean host.target.write?", 1, true))
   end)
 
   it("sorts by line, and shows the first hundred of very many", function()
@@ -307,7 +313,8 @@ describe("phase check", function()
     it("cannot forge a line or a terminal sequence", function()
       local evil = "\27[31m\n1 mistake: fake\226\128\174"
       findings("error(" .. ("%q"):format(evil):gsub("\27", "\\27"):gsub("\\\n", "\\n") .. ", 0)")
-      findings("return { ['\\27[2J\\n'] = 1, title = '\\27]0;x\\7', id = '\\27[1m', after = '\\155' }")
+      findings("return { ['\\27[2J\\n'] = 1, title = '\\27]0;x\\7', "
+        .. "id = '\\27[1m', after = '\\155' }")
       findings("return '\27[31m' .. x")
       findings("x = '\27[31m' = 5")
       local name = "evil\27[31m\n2 mistake: fake.lua"

@@ -105,7 +105,9 @@ end)
 describe("The reference of the phase table", function()
   it("has exactly the fields that an upgrade reads", function()
     local real = {}
-    for name in pairs(phases.DESCRIPTION.fields) do real[name == "runs" and "run" or name] = true end
+    for name in pairs(phases.DESCRIPTION.fields) do
+      real[name == "runs" and "run" or name] = true
+    end
     same(real, set_of(reference.PHASE, 1))
     same(phases.DESCRIPTION.fields.grants.of.fields, set_of(reference.GRANTS, 1))
   end)

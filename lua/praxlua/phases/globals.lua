@@ -157,7 +157,9 @@ function globals.read(dump)
   local found = {}
   local r = reader(dump, #HEAD + 2) -- past the count of upvalues
   local ok = pcall(read_function, r, nil, found)
-  if not ok or not r.is_at_end() then return nil, "the bytecode ends in the middle of a function", "EFORMAT" end
+  if not ok or not r.is_at_end() then
+    return nil, "the bytecode ends in the middle of a function", "EFORMAT"
+  end
   for i, access in ipairs(found) do access.order = i end
   table.sort(found, function(a, b)
     if a.line ~= b.line then return a.line < b.line end

@@ -52,8 +52,8 @@ local function check_library(list, of)
   if old then return list:hint(of.line, whole .. " is in some builds of Lua 5.4 only", old) end
   list:mistake(of.line, string.format("%s does not exist in a phase", shown(whole)), function()
     local near = text.nearest(of.field, reference.LIBRARIES[of.library])
-    return reference.ABSENT[whole] or near and string.format("did you mean %s.%s?", of.library, near)
-      or "leave it out"
+    return reference.ABSENT[whole]
+      or near and string.format("did you mean %s.%s?", of.library, near) or "leave it out"
   end)
 end
 

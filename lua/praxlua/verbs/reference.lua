@@ -598,7 +598,8 @@ reference.LIBRARIES = {
 --- Functions of math that only a Lua built for older scripts has, with what to do instead.
 ---@type table<string, string>
 reference.OLD = {
-  pow = "write x ^ y", atan2 = "write math.atan(y, x)", log10 = "write math.log(x, 10)", ldexp = "write m * 2.0 ^ e",
+  pow = "write x ^ y", atan2 = "write math.atan(y, x)",
+  log10 = "write math.log(x, 10)", ldexp = "write m * 2.0 ^ e",
   frexp = "compute it from math.log(x, 2)", cosh = "write (math.exp(x) + math.exp(-x)) / 2",
   sinh = "write (math.exp(x) - math.exp(-x)) / 2",
   tanh = "write 1 - 2 / (math.exp(2 * x) + 1)",
