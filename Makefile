@@ -97,7 +97,8 @@ endif
 
 EXECUTABLE := $(B)/praxlua
 MODULE := $(B)/lib/praxlua/core.so
-LUA_FILES := $(shell find lua phases -name '*.lua')
+# Less the annotations for editors, which nothing loads.
+LUA_FILES := $(shell find lua phases -name '*.lua' -not -path 'lua/praxlua/meta/*')
 
 .PHONY: all module objects clean install
 all: $(EXECUTABLE) $(MODULE) $(if $(SANITIZE),$(B)/bin/lua5.4)

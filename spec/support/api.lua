@@ -274,7 +274,7 @@ local function class(out, name, doc, fields)
   out[#out + 1] = comment(doc)
   out[#out + 1] = "---@class praxlua.phase." .. name
   for _, of in ipairs(fields) do
-    local mark = of.optional and not of[2]:find("%?$") and of[1]:sub(1, 1) ~= "[" and "?" or ""
+    local mark = of.optional and "?" or ""
     out[#out + 1] = comment(of[3], ("---@field %s%s %s"):format(of[1], mark, of[2]))
   end
   out[#out + 1] = ""

@@ -238,6 +238,14 @@ describe("phase check", function()
     assert.matches("^1 hint: it replaces the built%-in phase 'content%-upgrade'", list[1])
   end)
 
+  it("finds no mistake in the phases of praxlua, and no grant that they do not use", function()
+    for _, file in pairs(require("praxlua.phases").BUILT_IN) do
+      local list = findings(helper.read("phases/" .. file), file)
+      assert.equal(1, #list, table.concat(list, "\n"))
+      assert.matches("hint: it replaces the built%-in phase", list[1])
+    end
+  end)
+
   it("wants a name by which an upgrade finds the script", function()
     assert.matches("^1 mistake: its name does not end in .lua",
       findings(script({}), "a-phase.txt")[1])

@@ -17,7 +17,7 @@
 ---@field limits? praxlua.phase.Limits what it may use; the defaults when left out
 ---@field evidence? table<string, praxlua.phase.Model> the fields it returns; none when left out
 ---@field manual? string what a person has to do; such a phase has no `run`
----@field run fun(host: praxlua.phase.Host): table? does the work and returns the evidence;
+---@field run? fun(host: praxlua.phase.Host): table? does the work and returns the evidence;
 ---  required where there is no `manual`
 
 ---What a phase may do.
