@@ -41,6 +41,16 @@ local function keep_file(ctx, folder, entry)
   return core.file.write_atomic(folder .. "/" .. entry.name, data, entry.mode)
 end
 
+-- The paths that are noted already, as a set; a run that goes on finds them in its session.
+local function noted(ctx)
+  local set = ctx.memory.originals
+  if set then return set end
+  set = {}
+  for _, entry in ipairs(ctx.session.metadata.originals or {}) do set[entry.path] = true end
+  ctx.memory.originals = set
+  return set
+end
+
 --- Remembers what stands at a path, before a phase changes it for the first time.
 ---@param ctx table of the run
 ---@param path string relative to the project
@@ -49,10 +59,7 @@ end
 ---@return string? code
 function originals.note(ctx, path)
   if scope.includes(ctx.target_name, path) then return true end
-  local list = ctx.session.metadata.originals or {}
-  for _, entry in ipairs(list) do
-    if entry.path == path then return true end
-  end
+  if noted(ctx)[path] then return true end
   local root, message, code = core.root.open(ctx.project)
   if not root then return nil, message, code end
   local entry
@@ -67,8 +74,9 @@ function originals.note(ctx, path)
     ok, message, code = keep_file(ctx, folder_of(ctx.target, ctx.session.session_id), entry)
     if not ok then return nil, message, code end
   end
+  local list = ctx.session.metadata.originals or {}
   list[#list + 1] = entry
-  ctx.session.metadata.originals = list
+  ctx.session.metadata.originals, noted(ctx)[path] = list, true
   return true
 end
 
