@@ -14,6 +14,7 @@
 #   make faults       kills, errors and power cuts at every step; FAMILY=, CASE=, SHARE=, SEED=
 #   make sandbox      hostile phases against the sandbox; CASE=, GROUP=, DEFENCE=, SHARE=, SEED=
 #   make doctor       what this machine offers praxlua
+#   make docs-api     writes docs/phase-api.md and the annotations of phases from the code
 #   make deps         installs what the build needs; test-deps: and what the tests need
 #   make install      under PREFIX (/usr/local), below DESTDIR where that is set
 #   make clean        removes build/
@@ -99,7 +100,8 @@ endif
 
 EXECUTABLE := $(B)/praxlua
 MODULE := $(B)/lib/praxlua/core.so
-LUA_FILES := $(shell find lua phases -name '*.lua')
+# Less the annotations for editors, which nothing loads.
+LUA_FILES := $(shell find lua phases -name '*.lua' -not -path 'lua/praxlua/meta/*')
 
 .PHONY: all module objects clean install
 all: $(EXECUTABLE) $(MODULE) $(if $(SANITIZE),$(B)/bin/lua5.4)
@@ -217,6 +219,12 @@ spec:
 	$(MAKE) -j$(JOBS) all fault-tools
 	$(with_build) $(LUA) spec/support/busted.lua $(if $(FILTER),--filter='$(FILTER)') \
 	  spec/$(NAME)_spec.lua
+
+# What is written from lua/praxlua/verbs/reference.lua; lint tells when it is stale.
+.PHONY: docs-api
+docs-api: $(MODULE)
+	mkdir -p lua/praxlua/meta
+	$(with_build) $(LUA) spec/support/api.lua
 
 # The fault campaigns, and $(B)/reliability.json. FAMILY is one or some of spec/faults/families, CASE one
 # case, SHARE is full, sample (as in "make test") or all.

@@ -3,6 +3,7 @@ local broker = require("praxlua.broker")
 local checkpoint = require("praxlua.checkpoint")
 local core = require("praxlua.core")
 local environment = require("praxlua.environment")
+local originals = require("praxlua.originals")
 local evidence = require("praxlua.evidence")
 local gate = require("praxlua.gate")
 local json = require("praxlua.json")
@@ -132,6 +133,7 @@ function execution.settle(r)
       tostring(r.session.metadata.from_version), tostring(r.session.metadata.to_version)) }
   core.system.ignore_signals() -- there is no way back, only clearing up
   environment.keep(r)
+  originals.forget(r.target, r.session.session_id)
   r.session.status = "completed"
   local ok, message = run.end_session(r)
   if not ok then

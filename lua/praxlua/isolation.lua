@@ -88,12 +88,13 @@ end
 ---@param file string name of the script, for messages
 ---@param source string its text
 ---@param context table for the prelude (praxlua.worker)
+---@param before string|nil Lua of ours to run in front of the prelude
 ---@return true|nil
 ---@return string? message
 ---@return string? code "EVALUE": the context cannot cross the channel
-function isolation.tell(worker, mode, file, source, context)
+function isolation.tell(worker, mode, file, source, context, before)
   local prelude = assert(resources.source("lua/praxlua/worker.lua"))
-  return worker:send("start", prelude, mode, file, source, context)
+  return worker:send("start", (before or "") .. prelude, mode, file, source, context)
 end
 
 --- The level that workers have on this machine.

@@ -65,13 +65,14 @@ local function stem(file) return (file:gsub("^%d+%-", ""):gsub("%.lua$", "")) en
 --- Runs a script in a worker to learn what it is.
 ---@param file string name for messages
 ---@param source string its text
+---@param before string|nil Lua of ours that the worker runs in front of its prelude
 ---@return table|nil description
 ---@return string? message
 ---@return string? code "EPHASE", or one of isolation.start
-local function describe(file, source)
+local function describe(file, source, before)
   local worker, message, code = isolation.start(phases.LIMITS)
   if not worker then return nil, message, code end
-  isolation.tell(worker, "describe", file, source, {})
+  isolation.tell(worker, "describe", file, source, {}, before)
   local kind, value = worker:receive(phases.LIMITS.cpu + 1)
   worker:stop()
   if kind == "result" then return value end
@@ -244,5 +245,9 @@ function phases.find(list, key)
     if phase.id == key or phase.number == key then return phase, i end
   end
 end
+
+-- For `phase check`, which looks at the parts of a script on their own.
+phases.DESCRIPTION, phases.describe, phases.stem = DESCRIPTION, describe, stem
+phases.built_in, phases.place_all = read_built_in, place_all
 
 return phases

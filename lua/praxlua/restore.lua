@@ -8,6 +8,7 @@ local base = require("praxlua.base")
 local core = require("praxlua.core")
 local dependencies = require("praxlua.dependencies")
 local environment = require("praxlua.environment")
+local originals = require("praxlua.originals")
 local rollback = require("praxlua.rollback")
 local run = require("praxlua.run")
 local server = require("praxlua.server")
@@ -108,11 +109,17 @@ local function restore_files(r, metadata)
   local choice = r.options.on_conflict
   if choice ~= "ours" and choice ~= "theirs" then choice = nil end
   local selected, touched = select_items(items, metadata.changes, choice)
+  local outside, more
+  outside, more, code = originals.plan(ctx, metadata, choice)
+  if not outside then return nil, more, code end
+  table.move(more, 1, #more, #touched + 1, touched)
   if #touched > 0 and not choice then return nil, touched, "ECONFLICT" end
   for _, path in ipairs(touched) do
     ctx.warn(path .. " was changed after the upgrade, and was kept as it is")
   end
-  return backup.apply_plan(ctx, selected)
+  ok, message, code = backup.apply_plan(ctx, selected)
+  if not ok then return nil, message, code end
+  return backup.apply_plan(ctx, outside)
 end
 
 -- Whether the upgrade made the environment: what its exchange replaced was nothing.
@@ -375,7 +382,7 @@ function restore.session(r, reason)
   local installed = done.phase_artifacts["3"] or {}
   return begin(r, {
     backup = name, undoes = done.session_id, reason = reason,
-    changes = done.metadata.changes,
+    changes = done.metadata.changes, originals = done.metadata.originals,
     environment = installed.dependencies_installed == true,
   }, done.metadata.server)
 end

@@ -6,6 +6,7 @@ local commit = require("praxlua.report.commit")
 local core = require("praxlua.core")
 local lock_text = require("praxlua.lock_text")
 local lost = require("praxlua.lost")
+local originals = require("praxlua.originals")
 local run = require("praxlua.run")
 local server = require("praxlua.server")
 local state = require("praxlua.state")
@@ -74,6 +75,7 @@ end
 local function clear_up(r, reason)
   lock_text.remove(r.ctx)
   core.tree.remove(r.target .. "/.backups/.partial-" .. r.session.session_id)
+  originals.drop(r.target, r.session.session_id)
   r.session.status = "rolled_back"
   r.session.metadata.rollback_reason = reason
   local ok, message = run.end_session(r)

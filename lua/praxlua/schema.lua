@@ -8,7 +8,8 @@ local json = require("praxlua.json")
 local schema = {}
 
 --- The kinds of schema and the parameters each takes, for schema.valid and the documentation.
-local PARAMETERS = {
+---@type table<string, table<string, string>>
+schema.PARAMETERS = {
   any = {},
   boolean = { equals = "boolean" },
   integer = { min = "number", max = "number" },
@@ -22,6 +23,8 @@ local PARAMETERS = {
   optional = { of = "schema" },
   nullable = { of = "schema" },
 }
+
+local PARAMETERS = schema.PARAMETERS
 
 local function make(kind, parameters)
   local made = { kind = kind }

@@ -128,4 +128,39 @@ function text.head(s, limit)
     .. string.format("\n(and %d more %s)", rest, rest == 1 and "line" or "lines")
 end
 
+-- How many letters have to be put in, left out, replaced or exchanged with their neighbour to make
+-- one word of another (Damerau and Levenshtein), or more than `most`.
+local function distance(a, b, most)
+  if math.abs(#a - #b) > most then return most + 1 end
+  local earlier, before = nil, {}
+  for j = 0, #b do before[j] = j end
+  for i = 1, #a do
+    local row = { [0] = i }
+    for j = 1, #b do
+      local cost = a:byte(i) == b:byte(j) and 0 or 1
+      row[j] = math.min(row[j - 1] + 1, before[j] + 1, before[j - 1] + cost)
+      if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
+        row[j] = math.min(row[j], earlier[j - 2] + 1)
+      end
+    end
+    earlier, before = before, row
+  end
+  return before[#b]
+end
+
+--- The word that was probably meant: the candidate with the fewest letters different, a third of
+--- them at most.
+---@param word string
+---@param candidates string[]
+---@return string|nil
+function text.nearest(word, candidates)
+  if #word > 64 then return nil end
+  local best, least = nil, math.max(1, #word // 3) + 1
+  for _, candidate in ipairs(candidates) do
+    local d = distance(word:lower(), candidate:lower(), least - 1)
+    if d < least then best, least = candidate, d end
+  end
+  return best
+end
+
 return text

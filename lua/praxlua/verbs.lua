@@ -8,6 +8,7 @@ local clock = require("praxlua.clock")
 local confinement = require("praxlua.confinement")
 local json = require("praxlua.json")
 local lock_text = require("praxlua.lock_text")
+local originals = require("praxlua.originals")
 local process = require("praxlua.process")
 
 local verbs = {}
@@ -131,7 +132,8 @@ local function to_be_moved(ctx, from, to)
 end
 
 local function move_one(ctx, entry, from, to)
-  local ok, message, code
+  local ok, message, code = originals.note(ctx, from)
+  if not ok then return nil, message, code end
   if entry.type == "directory" then
     return ctx.change.mkdir(to, { mode = entry.mode })
   elseif entry.type == "file" then
@@ -187,9 +189,15 @@ local function writing(add, ctx, root_name, prefix)
     if not normal then
       misuse(root_name .. ".write", "argument 3 must be permission bits, at most octal 777")
     end
+    local ok, message, code = originals.note(ctx, path)
+    if not ok then return nil, message, code end
     return apply(ctx, ctx.change.put(path, { data = data }, { mode = mode }))
   end)
-  guarded("remove", 1, function(path) return apply(ctx, ctx.change.remove(path)) end)
+  guarded("remove", 1, function(path)
+    local ok, message, code = originals.note(ctx, path)
+    if not ok then return nil, message, code end
+    return apply(ctx, ctx.change.remove(path))
+  end)
   guarded("rename", 2, function(from, to) return rename(ctx, from, to) end)
 end
 

@@ -46,6 +46,10 @@ tool("clang-format: every C file is formatted",
 tool("sh: every script parses",
   "find runtime spec -name '*.sh' -print | xargs -r -n 1 sh -n && bash -n .ci/run")
 
+tool("the API of phases is written down as it is", ("LUA_PATH='./?.lua;lua/?.lua;lua/?/init.lua;;' "
+  .. "LUA_CPATH=%s/lib/'?.so;;' %s spec/support/api.lua --check"):format(quote(build),
+    os.getenv("LUA") or "lua5.4"))
+
 for _, rule in ipairs(rules) do
   local findings = rule.check()
   report(rule.name, #findings == 0, table.concat(findings, "\n"))

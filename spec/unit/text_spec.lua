@@ -83,4 +83,16 @@ describe("text.head", function()
     assert.equal(long, text.trim_end(long .. "\n"))
     assert.is_true(os.clock() - began < 1)
   end)
+
+  it("nearest finds the word that was probably meant", function()
+    local words = { "title", "after", "target.write", "content-upgrade" }
+    for wrong, right in pairs({ titel = "title", titl = "title", Title = "title", aftre = "after",
+      ["target.wriet"] = "target.write", ["contentupgrade"] = "content-upgrade" }) do
+      assert.equal(right, text.nearest(wrong, words), wrong)
+    end
+    for _, wrong in ipairs({ "", "x", "tittlees", "somewhere", ("title"):rep(20) }) do
+      assert.is_nil(text.nearest(wrong, words), wrong)
+    end
+    assert.is_nil(text.nearest("title", {}))
+  end)
 end)

@@ -3,6 +3,7 @@ local change = require("praxlua.change")
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
 local kit = require("spec.support.transaction_kit")
+local originals = require("praxlua.originals")
 local verbs = require("praxlua.verbs")
 
 local fails = helper.fails
@@ -48,6 +49,15 @@ describe("verbs", function()
     assert.is_false(ok)
     assert.equal("table", type(problem), tostring(problem))
     assert.matches(pattern, problem.misuse)
+  end
+
+  -- The project; the old contents that are kept for a later rollback are praxlua's own.
+  local function seen()
+    local found = kit.seen(project)
+    for path in pairs(found) do
+      if path:find("^%.praxis%-os/%.cache/originals%-s") then found[path] = nil end
+    end
+    return found
   end
 
   local function read(path) return helper.read(project .. "/" .. path) end
@@ -137,7 +147,7 @@ describe("verbs", function()
 
   describe("that write", function()
     it("change files, and all of it can be undone", function()
-      local before = kit.seen(project)
+      local before = seen()
       local all = granted({ target = "write", project = "write" })
       assert.is_true(all["target.write"]("standards/a.md", "new"))
       assert.is_true(all["target.write"]("deep/down/b", "b", 448))
@@ -147,7 +157,15 @@ describe("verbs", function()
       assert.equal(448, core.file.stat(project .. "/.praxis-os/deep/down/b").mode)
       assert.is_false(exists("src/main.lua"))
       assert.same({}, transaction:rollback())
-      assert.same(before, kit.seen(project))
+      assert.same(before, seen())
+      local kept = assert(ctx.session.metadata.originals[1])
+      assert.same({ "src/main.lua", "file", 420, core.hash.sha256("main") },
+        { kept.path, kept.type, kept.mode, kept.sha256 })
+      local folder = project .. "/.praxis-os/.cache/originals-s"
+      assert.equal("main", helper.read(folder .. "/" .. kept.name))
+      assert.is_nil(ctx.session.metadata.originals[2], "the installation itself is in the backup")
+      originals.drop(ctx.target, "s")
+      assert.is_false(core.file.exists(folder))
     end)
 
     it("only while that can be undone: after the backup, before the clean-up", function()
@@ -254,7 +272,7 @@ describe("verbs", function()
     it("moves a folder with everything in it", function()
       kit.sh("cd %s && mkdir -p src/a/empty && echo b > src/a/b && ln -s b src/a/link && "
         .. "chmod 700 src/a && chmod 711 src/a/empty && chmod 750 src", project)
-      local before = kit.seen(project)
+      local before = seen()
       assert.is_true(rename("src", "lib/src"))
       assert.is_false(exists("src"))
       local modes = { [""] = 488, ["/a"] = 448, ["/a/empty"] = 457 }
@@ -267,7 +285,7 @@ describe("verbs", function()
       assert.is_true(exists("empty"))
       assert.is_false(exists("lib/src/a/empty"))
       assert.same({}, transaction:rollback())
-      assert.same(before, kit.seen(project))
+      assert.same(before, seen())
     end)
 
     it("replaces nothing, and moves nothing into itself", function()
@@ -283,10 +301,10 @@ describe("verbs", function()
 
     it("moves all of a folder or nothing of it", function()
       kit.sh("mkfifo %s/src/zz", project)
-      local before = kit.seen(project)
+      local before = seen()
       assert.matches("src/zz", fails("ENOTREG", rename("src", "lib")))
       fails("ENOTREG", rename("src/zz", "zz"))
-      assert.same(before, kit.seen(project))
+      assert.same(before, seen())
     end)
 
     it("says when the project is gone", function()

@@ -114,6 +114,17 @@ local function add_phases(parser)
     c:option("--phases", "A folder with further phase scripts."):argname("DIR"):count("*")
       :convert(path)
   end
+  local check = add_common(group:command("check", "Tell everything that is wrong with phase "
+    .. "scripts, without running them."))
+  check:argument("files", "The scripts."):args("+"):argname("FILE"):convert(path)
+  local new = add_common(group:command("new", "Write a phase script to begin with."))
+  new:argument("name", "Its id: lower case words joined by -."):argname("NAME")
+  new:mutex(
+    new:option("--after", "The phase it follows (default: content-upgrade)."):argname("ID"),
+    new:option("--before", "The phase it precedes."):argname("ID"))
+  new:flag("--manual", "A step that a person does, instead of a script.")
+  new:option("--dir", "Where to write it (default: the installation's phases folder, else here).")
+    :argname("DIR"):convert(path)
 end
 
 local function make_parser()

@@ -1,5 +1,7 @@
---- `praxlua phase list` and `phase show ID`.
+--- `praxlua phase list`, `phase show ID`, `phase check FILE…` and `phase new NAME`.
+local check = require("praxlua.phases.check")
 local json = require("praxlua.json")
+local new = require("praxlua.phases.new")
 local phases = require("praxlua.phases")
 local run = require("praxlua.run")
 local text = require("praxlua.text")
@@ -65,6 +67,47 @@ local function show(all, v, id)
   return { exit_code = 0 }
 end
 
+local function write_findings(t, rows)
+  for _, row in ipairs(rows) do
+    t.line({ row.kind == "mistake" and "red" or "yellow", row.kind .. ": " }, check.headline(row))
+    if row.mend then t.line({ "dim", "  mend: " }, row.mend) end
+  end
+end
+
+local function check_scripts(v, target, args)
+  local report = check.files(args.files, { target = target })
+  local bad = report.mistakes > 0
+  local counts = text.plural(report.mistakes, "mistake") .. ", "
+    .. text.plural(report.hints, "hint")
+  v.result("phase check", {
+    findings = json.array(report.findings), mistakes = report.mistakes, hints = report.hints,
+  }, function(t)
+    write_findings(t, report.findings)
+    if not bad then t.line(text.plural(#args.files, "script"), ": ", counts) end
+  end)
+  return { exit_code = bad and 1 or 0, message = bad and counts or nil,
+    next = bad and "mend them and check again; an upgrade with such a script would fail" or nil }
+end
+
+local function make_script(v, target, args)
+  local made, refusal = new.write(args.name, {
+    after = args.after, before = args.before, manual = args.manual, directory = args.dir,
+    target = target,
+  })
+  if not made then return refusal end
+  v.result("phase new", made, function(t)
+    t.line("Wrote ", { "bold", made.path })
+    t.line("  edit it; its comments say what each part is for")
+    t.line("  check it      ", made.check)
+    t.line("  see its place ", made.list)
+    t.line("  try it        ", made.try)
+  end)
+  return { exit_code = 0 }
+end
+
+-- For people who write phases: these two go on where a script is wrong.
+local AUTHORING = { check = check_scripts, new = make_script }
+
 --- `praxlua phase ACTION`
 ---@param args table
 ---@return integer exit code
@@ -72,10 +115,17 @@ function commands.phase(args)
   local v = view.new(args)
   local target, refusal = run.find_target(args.target)
   if not target and args.target then return v.finish(refusal) end
-  local all, message = phases.all(target, args.phases)
-  if not all then return v.finish({ exit_code = 1, message = message }) end
-  local result = args.action == "list" and list(all, v) or args.action == "show"
-    and show(all, v, args.id)
+  local result
+  if AUTHORING[args.action] then
+    result = AUTHORING[args.action](v, target, args)
+  else
+    local all, message = phases.all(target, args.phases)
+    if not all then
+      return v.finish({ exit_code = 1, message = message,
+        next = "see everything that is wrong with it: praxlua phase check FILE" })
+    end
+    result = args.action == "list" and list(all, v) or show(all, v, args.id)
+  end
   if not v.json and result.exit_code == 0 then return 0 end
   return v.finish(result)
 end

@@ -1,0 +1,70 @@
+--- What is kept of files that no backup holds, before a phase changes them.
+local core = require("praxlua.core")
+local helper = require("spec.support.helper")
+local originals = require("praxlua.originals")
+
+describe("originals", function()
+  local project, ctx, folder
+  local link = core.file.link
+  before_each(function()
+    project = helper.tempdir()
+    helper.tree(project, { ["a.txt"] = "a", [".praxis-os/x.md"] = "x",
+      [".praxis-os/.cache/state/s"] = "" })
+    ctx = { project = project, target = project .. "/.praxis-os", target_name = ".praxis-os",
+      memory = {}, session = { session_id = "s", metadata = {} } }
+    folder = ctx.target .. "/.cache/originals-s"
+  end)
+  after_each(function()
+    core.file.link = link
+    helper.clean()
+  end)
+
+  local function kept() return ctx.session.metadata.originals end
+
+  it("are second names of the old files, each noted once", function()
+    assert.is_true(originals.note(ctx, "a.txt"))
+    assert.is_true(originals.note(ctx, "a.txt"))
+    assert.equal(1, #kept())
+    assert.equal(core.file.stat(project .. "/a.txt").inode,
+      core.file.stat(folder .. "/" .. kept()[1].name).inode)
+    ctx.memory = {} -- a run that goes on
+    assert.is_true(originals.note(ctx, "a.txt"))
+    assert.equal(1, #kept())
+  end)
+
+  it("are copies where the file system gives no second names", function()
+    core.file.link = function() return nil, "no", "EPERM" end
+    assert.is_true(originals.note(ctx, "a.txt"))
+    assert.equal("a", helper.read(folder .. "/" .. kept()[1].name))
+  end)
+
+  it("are not of what a backup holds, nor of what is not there", function()
+    local paths = { ".praxis-os/x.md", ".gitignore", "none", "a.txt/below", "none/deep" }
+    for _, path in ipairs(paths) do
+      assert.is_true(originals.note(ctx, path), path)
+    end
+    assert.is_nil(kept())
+    assert.is_false(core.file.exists(folder))
+  end)
+
+  it("are refused where they cannot be looked at", function()
+    assert(require("lfs").link(".praxis-os", project .. "/link", true))
+    local ok, _, code = originals.note(ctx, "link/x.md")
+    assert.is_nil(ok)
+    assert.is_string(code)
+    assert.is_nil(kept())
+  end)
+
+  it("of other sessions are forgotten, and of one that was undone", function()
+    for _, name in ipairs({ "originals-s", "originals-t", "environment-t" }) do
+      helper.write(ctx.target .. "/.cache/" .. name .. "/x", "x")
+    end
+    originals.forget(ctx.target, "s")
+    assert.is_true(core.file.exists(folder))
+    assert.is_false(core.file.exists(ctx.target .. "/.cache/originals-t"))
+    assert.is_true(core.file.exists(ctx.target .. "/.cache/environment-t"))
+    originals.drop(ctx.target, "s")
+    assert.is_false(core.file.exists(folder))
+    originals.forget(project .. "/nowhere", "s")
+  end)
+end)
