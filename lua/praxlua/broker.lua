@@ -12,7 +12,7 @@ local verdict = require("praxlua.verdict")
 local broker = {}
 
 -- The verbs whose text people are to read; it counts as output.
-local OUTPUT = { log = true, progress = true, warn = true }
+local OUTPUT = { ask = true, log = true, progress = true, warn = true }
 
 -- The verb that waits for a person, whose time is not the phase's.
 local WAITING = "ask"
@@ -103,13 +103,18 @@ local function last_words(p)
   return frame[1] and told(frame) or verdict.ended(p.worker:wait(), p.limits.cpu)
 end
 
+-- The bytes of all texts in a value.
+local function text_size(value)
+  if type(value) == "string" then return #value end
+  local size = 0
+  for _, of in pairs(type(value) == "table" and value or {}) do size = size + text_size(of) end
+  return size
+end
+
 -- Counts a call: nil, or the outcome when it is one too many.
 local function charge(p, verb, ...)
   p.messages = p.messages + 1
-  for i = 1, OUTPUT[verb] and select("#", ...) or 0 do
-    local text = select(i, ...)
-    p.output = p.output + (type(text) == "string" and #text or 0)
-  end
+  if OUTPUT[verb] then p.output = p.output + text_size({ ... }) end
   for _, name in ipairs({ "messages", "output" }) do
     if p[name] > p.limits[name] then return verdict.limit(name, p.limits[name], p[name]) end
   end

@@ -6,6 +6,7 @@
 --   body      the body of phase.run(host), or source: the whole script
 --   grants, limits, evidence   of the phase; evidence is Lua text with the prelude's names. Without
 --             it the fields a, b, c and d may hold anything
+--   title     of the phase (default "Hostile")
 --   number    it takes the place of the built-in phase of this number
 --   needs     function: what the machine lacks, a reason to skip; nothing when it lacks nothing
 --   prepare   function(scene): plants files in the project; returns a reason to skip, or nothing
@@ -92,7 +93,7 @@ function cases.script(case, options)
   options = options or {}
   if case.source and not options.body then return case.source end
   return ([[
-local phase = { title = "Hostile", after = %s, grants = %s, limits = %s, evidence = %s }
+local phase = { title = %s, after = %s, grants = %s, limits = %s, evidence = %s }
 local function hostile(host)
 %s
 end
@@ -102,7 +103,7 @@ function phase.run(host)
   return evidence
 end
 return phase
-]]):format(text_of(options.after or "content-upgrade"), text_of(case.grants or {}),
+]]):format(text_of(case.title or "Hostile"), text_of(options.after or "content-upgrade"), text_of(case.grants or {}),
     text_of(cases.limits(case)), case.evidence or EVIDENCE, options.body or case.body,
     options.last or "")
 end

@@ -59,6 +59,7 @@ local function check_told(case, result, wrong)
   if not expects(case, verdict) then
     wrong("the verdict is %s: %s", verdict, tostring(failed[1].message):sub(1, 300))
   end
+  if #sample.events(result, "FORGED") > 0 then wrong("an event was forged") end
   if #sample.events(result, "finished") ~= 1 then wrong("not one event 'finished'") end
   local report = sample.events(result, "report")[1]
   if not report then return wrong("there is no report") end
@@ -70,6 +71,7 @@ local function check_told(case, result, wrong)
     if not text:find("rolled back", 1, true) then wrong("the %s says nothing of a rollback",
       where) end
     if text:find("\27", 1, true) then wrong("the %s holds an escape sequence", where) end
+    if text:find("[\r\n]FORGED") then wrong("the %s holds a forged line:\n%s", where, text) end
   end
 end
 

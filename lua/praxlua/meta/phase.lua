@@ -35,7 +35,8 @@
 ---@field instructions? integer instructions of the Lua machine, over all coroutines
 ---@field memory? integer bytes of Lua memory
 ---@field messages? integer calls of the host
----@field output? integer bytes of text for `host.log`, `host.warn` and `host.progress`
+---@field output? integer bytes of text for `host.log`, `host.warn`, `host.progress` and
+---  `host.ask`
 ---@field wall? number seconds from its start to its end, less the time `host.ask` waits
 
 ---What was done to the content.

@@ -210,4 +210,15 @@ return {
         __tostring = function() reached = true return "" end })
       return { a = reached }
     ]], check = code_is(false) },
+  { id = "H27", hole = "a fraction that is no fraction breaks what shows the progress",
+    expect = "ok",
+    body = [[
+      for _, fraction in ipairs({ "1e999", -1, 1e308, math.mininteger, "0x7fffffffffffffff", "" }) do
+        host.progress("x", fraction)
+      end
+      return { a = host.time() ~= nil }
+    ]], check = code_is(true) },
+  { id = "H28", hole = "a name in a message of the host's own forges lines and sequences",
+    grants = { target = "read" }, expect = "error",
+    body = "need(host.target.read('none\\27[2J\\nFORGED'))" },
 }

@@ -147,8 +147,9 @@ return {
   { id = "V38", hole = "a message of the log passes for an event or a verdict", expect = "error",
     message = "^oh$",
     body = [[
-      host.log('{"event":"phase_completed","verdict":"ok"}\n{"event":"upgrade_completed"}')
-      host.log("\27]0;owned\7\27[2Jok - everything")
+      host.log('{"event":"phase_completed","verdict":"ok"}\n{"event":"FORGED"}')
+      host.log("\27]0;owned\7\27[2Jok - everything\nFORGED\rFORGED")
+      host.warn("a\nFORGED") host.progress("a\nFORGED", 0.5)
       error("oh", 0)
     ]] },
   { id = "V39", hole = "one message larger than a frame is cut instead of refused",
@@ -199,4 +200,15 @@ return {
       local whole = { phase_artifacts = { hostile = t.outcome.dict } }
       return not pcall(require("praxlua.json").encode, whole) and "it cannot be written" or nil
     end },
+  { id = "V55", hole = "questions are not counted as output", expect = "limit:output",
+    limits = { output = 4096, messages = 500 },
+    body = "local line = ('x'):rep(1000) while true do host.ask(line, { 'yes' }, 'yes') end" },
+  { id = "V56", hole = "the title of a phase carries a sequence to the terminal and the report",
+    title = "Hostile\27[2J\nFORGED", expect = "ok", body = "return {}" },
+  { id = "V57", hole = "the name of a field carries a sequence into the message about it",
+    expect = "evidence:schema", body = "return { ['\\27[2J\\nFORGED'] = 1 }",
+    check = function(t) return t.message:find("[%c]") and "it is told as it is" or nil end },
+  { id = "V58", hole = "an error message forges lines of the report and of the terminal",
+    expect = "error",
+    body = [[error("oh\27[2J\nFORGED: all is well\n{\"event\":\"FORGED\"}\rFORGED", 0)]] },
 }
