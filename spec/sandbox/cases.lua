@@ -103,9 +103,9 @@ function phase.run(host)
   return evidence
 end
 return phase
-]]):format(text_of(case.title or "Hostile"), text_of(options.after or "content-upgrade"), text_of(case.grants or {}),
-    text_of(cases.limits(case)), case.evidence or EVIDENCE, options.body or case.body,
-    options.last or "")
+]]):format(text_of(case.title or "Hostile"), text_of(options.after or "content-upgrade"),
+    text_of(case.grants or {}), text_of(cases.limits(case)), case.evidence or EVIDENCE,
+    options.body or case.body, options.last or "")
 end
 
 --- Whether a verdict is one that a case expects.

@@ -528,7 +528,8 @@ reference.LIMITS = {
   cpu = { "integer", "seconds of processor time" },
   memory = { "integer", "bytes of Lua memory" },
   instructions = { "integer", "instructions of the Lua machine, over all coroutines" },
-  output = { "integer", "bytes of text for `host.log`, `host.warn`, `host.progress` and `host.ask`" },
+  output = { "integer",
+    "bytes of text for `host.log`, `host.warn`, `host.progress` and `host.ask`" },
   messages = { "integer", "calls of the host" },
 }
 

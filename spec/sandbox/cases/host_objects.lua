@@ -213,7 +213,8 @@ return {
   { id = "H27", hole = "a fraction that is no fraction breaks what shows the progress",
     expect = "ok",
     body = [[
-      for _, fraction in ipairs({ "1e999", -1, 1e308, math.mininteger, "0x7fffffffffffffff", "" }) do
+      for _, fraction in ipairs({ "1e999", -1, 1e308, math.mininteger, "0x7fffffffffffffff",
+        "" }) do
         host.progress("x", fraction)
       end
       return { a = host.time() ~= nil }
