@@ -32,7 +32,9 @@ phases.CEILINGS = {
 
 local access = schema.optional(schema.string({ one_of = { "read", "write" } }))
 local filled = schema.string({ min_length = 1 })
-local tool = schema.string({ pattern = "^[^/%z]+$" }) -- a name to be found, not a path
+--- The name of a tool, which is looked for on PATH; no path.
+phases.TOOL = schema.string({ min_length = 1, pattern = "^[^/%z]+$" })
+
 local services = schema.string({ one_of = verbs.services() })
 
 local DESCRIPTION = schema.object({
@@ -46,7 +48,7 @@ local DESCRIPTION = schema.object({
     target = access,
     project = access,
     services = schema.optional(schema.array(services)),
-    tools = schema.optional(schema.array(tool)),
+    tools = schema.optional(schema.array(phases.TOOL)),
     network = schema.optional(schema.boolean()),
   })),
   limits = schema.optional(schema.object({

@@ -139,7 +139,7 @@ describe("phase check", function()
   it("finds what is wrong in the table", function()
     finds("return {\n titel = 'x',\n after = 'content-upgrade',\n id = 'other',\n"
       .. " grants = { target = 'all', services = {\n 'valdation' }, tools = { '/bin/sh', '' } },\n"
-      .. " limits = { memory = 64,\n wall = 5000, cpu = 0.5, instructons = 5, instructions = 10 "
+      .. " limits = { memory = 64,\n wall = 90000, cpu = 0.5, instructons = 5, instructions = 10 "
       .. "},\n evidence = { n = integer{ mn = 1 },\n m = 5, p = string_of{ pattern = 'x' } },\n"
       .. " run = 5,\n}", {
       { "1 mistake: the phase has no title", "title =" },
@@ -152,7 +152,7 @@ describe("phase check", function()
       { "7 mistake: limits.memory: 64 is less than 1048576", "64 * MiB" },
       { "8 mistake: 'instructons' is no field of limits", "instructions" },
       { "8 mistake: limits.cpu: expected integer, got number", "whole seconds" },
-      { "8 mistake: limits.wall: 5000 is more than 3600", "seconds" },
+      { "8 mistake: limits.wall: 90000 is more than 86400", "seconds" },
       { "8 hint: limits.instructions = 10 is hardly enough" },
       { "9 mistake: evidence.n.mn: not a parameter of integer", "integer{" },
       { "10 mistake: evidence.m: expected a schema" },
