@@ -126,6 +126,14 @@ local function metadata_of(options)
   }
 end
 
+local function overview_of(list)
+  local overview = json.array()
+  for i, phase in ipairs(list) do
+    overview[i] = { id = phase.id, title = phase.title, number = phase.number }
+  end
+  return overview
+end
+
 --- Begins a session on an open run: session file, context, phases. Nothing else is touched.
 ---@param r table from run.open
 ---@param workflow_type string state.WORKFLOW_TYPE
@@ -147,22 +155,19 @@ function engine.start_workflow(r, workflow_type, target_file, options)
     return nil, { exit_code = 3, status = "refused", message = message }
   end
   local session, problem
+  local metadata, overview = metadata_of(options), overview_of(list)
+  metadata.order = overview
   if r.dry_run then
     session = state.session.new({ workflow_type = workflow_type, target_file = target_file,
-      metadata = metadata_of(options) })
+      metadata = metadata })
   else
-    session, problem = state.create_session(r.target, workflow_type, target_file,
-      metadata_of(options))
+    session, problem = state.create_session(r.target, workflow_type, target_file, metadata)
   end
   if not session then
     return nil, { exit_code = 3, status = "refused", message = problem,
       next = "check the permissions and the space of the target" }
   end
   run.attach(r, session)
-  local overview = {}
-  for i, phase in ipairs(list) do
-    overview[i] = { id = phase.id, title = phase.title, number = phase.number }
-  end
   return { session_id = session.session_id, current_phase = 0, phases = overview }
 end
 
@@ -219,10 +224,15 @@ end
 -- What the commands do
 
 local function announce(r, resumed)
-  local metadata = r.session.metadata
+  local metadata, listed = r.session.metadata, json.array()
   r.ctx.emit({ event = "session_started", source = metadata.source_path, target = r.target,
     from_version = metadata.from_version, to_version = metadata.to_version, dry_run = r.dry_run,
     resumed = resumed or nil })
+  for i, phase in ipairs(r.phases) do
+    listed[i] = { id = phase.id, number = phase.number, title = phase.title, from = phase.from,
+      grants = phase.grants }
+  end
+  r.ctx.emit({ event = "phases", phases = listed })
 end
 
 -- A mistake in praxlua itself is a failed run like any other: it is rolled back. What was committed

@@ -39,6 +39,12 @@ events.fields = {
     source = optional(filled), target = filled, from_version = optional(words),
     to_version = optional(words), dry_run = boolean(), resumed = optional(boolean()),
   },
+  phases = {
+    phases = array(object({
+      id = filled, number = optional(number), title = filled, from = optional(filled),
+      grants = map(any()),
+    })),
+  },
   phase_started = {
     phase = filled, number = optional(number), title = filled,
     index = optional(schema.integer({ min = 1 })), total = optional(schema.integer({ min = 1 })),

@@ -282,11 +282,26 @@ local SUMMARIES = {
   end,
 }
 
---- What a built-in phase did, in one line for people.
----@param phase integer
+-- The evidence of a custom phase: its fields by name, tables as what they are.
+local function field_list(found)
+  local names, parts = {}, {}
+  for name in pairs(found) do names[#names + 1] = name end
+  table.sort(names)
+  for i, name in ipairs(names) do
+    local value = found[name]
+    if value == json.null then value = "null" end
+    if type(value) == "table" then value = #value > 0 and #value .. " entries" or "a table" end
+    parts[i] = name:gsub("_", " ") .. ": " .. text.shorten(text.visible(tostring(value)), 40)
+  end
+  return #parts > 0 and text.shorten(table.concat(parts, ", "), 120) or nil
+end
+
+--- What a phase did, in one line for people.
+---@param phase integer|table|nil a built-in phase's number; anything else: a custom one
 ---@param found table evidence that meets the model
----@return string|nil summary nil when the evidence does not meet the model
+---@return string|nil summary nil when there is nothing to tell
 function evidence.summary(phase, found)
+  if math.type(phase) ~= "integer" then return field_list(found) end
   if not SUMMARIES[phase] or not evidence.check(phase, found) then return nil end
   return SUMMARIES[phase](found)
 end

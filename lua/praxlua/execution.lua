@@ -49,7 +49,7 @@ local function run_phase(r, phase, index, total)
   if dict then
     r.ctx.emit({ event = "phase_completed", phase = phase.id, number = phase.number,
       seconds = outcome.seconds, evidence = dict,
-      summary = phase.number and evidence.summary(phase.number, dict) or nil })
+      summary = evidence.summary(phase.number or phase.model, dict) })
     return true
   end
   r.ctx.emit({ event = "phase_failed", phase = phase.id, number = phase.number,

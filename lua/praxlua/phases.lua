@@ -189,6 +189,39 @@ local function place(list, phase)
   return true
 end
 
+-- What the first of the phases that cannot be placed refers to although no phase is called so.
+local function unknown_name(list, waiting)
+  local names, known = {}, {}
+  for _, phase in ipairs(list) do names[#names + 1] = phase.id end
+  for _, phase in ipairs(waiting) do names[#names + 1] = phase.id end
+  for _, name in ipairs(names) do known[name] = true end
+  for _, phase in ipairs(waiting) do
+    for _, wanted in ipairs({ phase.after or phase.before, phase.before }) do
+      if not known[wanted] then
+        return string.format("%s: there is no phase '%s' to be placed by; the nearest name is '%s'",
+          phase.file, text.visible(wanted), text.nearest(wanted, names))
+      end
+    end
+  end
+end
+
+-- Phases that only refer to each other: following what each waits for comes back to one of them.
+local function circle(list, waiting)
+  local by_id, seen, path = {}, {}, {}
+  for _, phase in ipairs(waiting) do by_id[phase.id] = phase end
+  local phase = waiting[1]
+  while not seen[phase.id] do
+    path[#path + 1] = phase.id
+    seen[phase.id] = #path
+    local waits_for = phase.after and not position(list, phase.after) and phase.after
+      or phase.before
+    phase = by_id[waits_for]
+  end
+  path[#path + 1] = phase.id
+  return string.format("%s: a circle of phases, each placed by the next: %s; place one of them by "
+    .. "another phase", phase.file, table.concat(path, ", ", seen[phase.id]))
+end
+
 local function place_all(list, added)
   while #added > 0 do
     local waiting = {}
@@ -198,9 +231,7 @@ local function place_all(list, added)
       if not placed then waiting[#waiting + 1] = phase end
     end
     if #waiting == #added then
-      local phase = waiting[1]
-      return nil, string.format("%s: no phase '%s' to be placed by (or a circle of phases)",
-        phase.file, phase.after or phase.before), "EPHASE"
+      return nil, unknown_name(list, waiting) or circle(list, waiting), "EPHASE"
     end
     added = waiting
   end

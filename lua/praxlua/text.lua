@@ -115,6 +115,34 @@ function text.shorten(s, width, mark)
   return s:sub(1, utf8.offset(s, keep + 1) - 1) .. mark
 end
 
+-- How many letters have to be put in, taken out or replaced to make one string of the other.
+local function distance(a, b)
+  local row = {}
+  for j = 0, #b do row[j] = j end
+  for i = 1, #a do
+    local diagonal = row[0]
+    row[0] = i
+    for j = 1, #b do
+      local cost = a:byte(i) == b:byte(j) and 0 or 1
+      diagonal, row[j] = row[j], math.min(row[j] + 1, row[j - 1] + 1, diagonal + cost)
+    end
+  end
+  return row[#b]
+end
+
+--- The name that is most like a mistyped one; of several, the first.
+---@param wanted string
+---@param names string[]
+---@return string|nil name nil where there are none
+function text.nearest(wanted, names)
+  local best, least
+  for _, name in ipairs(names) do
+    local apart = distance(wanted:sub(1, 200), name:sub(1, 200))
+    if not least or apart < least then best, least = name, apart end
+  end
+  return best
+end
+
 --- The first lines of a text, with a count of the rest.
 ---@param s string
 ---@param limit integer lines

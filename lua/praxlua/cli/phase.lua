@@ -1,4 +1,5 @@
 --- `praxlua phase list` and `phase show ID`.
+local grants = require("praxlua.grants")
 local json = require("praxlua.json")
 local phases = require("praxlua.phases")
 local run = require("praxlua.run")
@@ -13,20 +14,6 @@ local function described(phase)
     after = phase.after, before = phase.before, from = phase.from or "praxlua",
     grants = phase.grants, limits = phase.limits,
   }
-end
-
-local function grants_line(grants)
-  local parts = {}
-  for _, name in ipairs({ "source", "target", "project" }) do
-    if grants[name] then parts[#parts + 1] = name .. ": " .. grants[name] end
-  end
-  for _, name in ipairs({ "services", "tools" }) do
-    if grants[name] and #grants[name] > 0 then
-      parts[#parts + 1] = name .. ": " .. table.concat(grants[name], ", ")
-    end
-  end
-  if grants.network then parts[#parts + 1] = "network" end
-  return #parts > 0 and table.concat(parts, "; ") or "nothing"
 end
 
 local function list(all, v)
@@ -55,7 +42,7 @@ local function show(all, v, id)
     t.table({
       { { "dim", "id" }, phase.id }, { { "dim", "title" }, phase.title },
       { { "dim", "file" }, (phase.from and phase.from .. "/" or "phases/") .. phase.file },
-      { { "dim", "may use" }, grants_line(phase.grants) },
+      { { "dim", "may use" }, grants.describe(phase.grants) },
       { { "dim", "limits" }, string.format("%g s, %d s of CPU, %s, %d instructions", limits.wall,
         limits.cpu, text.bytes(limits.memory), limits.instructions) },
     })

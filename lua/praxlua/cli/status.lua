@@ -11,6 +11,17 @@ local commands = {}
 
 local SHOWN = 5
 
+-- The phase that a session which is not over comes to next: its number, or the id of a custom one.
+local function standing_at(session)
+  if not state.is_active(session) then return nil end
+  local done = {}
+  for _, id in ipairs(session.completed) do done[id] = true end
+  for _, phase in ipairs(session.metadata.order or {}) do
+    if not done[phase.id] then return phase.number or phase.id end
+  end
+  return session.current_phase
+end
+
 local function sessions_of(target)
   local list = json.array()
   local ids, unreadable = state.list_ids(target)
@@ -23,6 +34,7 @@ local function sessions_of(target)
         started_at = session.started_at,
         updated_at = session.updated_at, current_phase = session.current_phase,
         completed = session.completed, phases = session.metadata.phases,
+        at = standing_at(session),
         running = session.status == "in_progress" and run.is_alive(session), problem = problem,
       }
     elseif code ~= "ESTATENOTFOUND" then -- the server keeps sessions of its own there
@@ -68,7 +80,7 @@ local function show(data, t)
     local rows = {}
     for i = 1, math.min(SHOWN, #data.sessions) do
       local s = data.sessions[i]
-      local at = s.status == "in_progress" and "phase " .. s.current_phase or ""
+      local at = s.at and "phase " .. s.at or ""
       rows[i] = { s.session_id, s.status, s.kind or at, s.started_at or "", s.problem or "" }
     end
     t.table(rows, { header = { "session", "status", "at", "started", "" } })

@@ -1,5 +1,6 @@
 --- The events as people read them on a terminal or in a log: one function an event.
 local clock = require("praxlua.clock")
+local grants = require("praxlua.grants")
 local text = require("praxlua.text")
 
 local people = {}
@@ -43,6 +44,24 @@ function show.session_started(view, event)
   if #versions > 0 then rows[#rows + 1] = { { "dim", "version" }, table.concat(versions) } end
   if event.session_id then rows[#rows + 1] = { { "dim", "session" }, event.session_id } end
   t.table(rows, { indent = 2 })
+end
+
+-- Whoever tries an upgrade out wants to know what would run, and with which rights; whoever makes
+-- one, what runs beside the phases of praxlua.
+function show.phases(view, event)
+  local rows = {}
+  for _, phase in ipairs(event.phases) do
+    if view.dry_run or phase.from then
+      rows[#rows + 1] = {
+        phase.number and string.format("%d", phase.number) or "+", phase.id,
+        { "dim", "may use" }, grants.describe(phase.grants), phase.from or "",
+      }
+    end
+  end
+  if #rows == 0 then return end
+  view.terminal.line({ "bold", view.dry_run and "Phases that would run:"
+    or "Phases that are not praxlua's own:" })
+  view.terminal.table(rows, { indent = 2 })
 end
 
 function show.phase_started(view, event)
