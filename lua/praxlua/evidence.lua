@@ -349,6 +349,17 @@ function evidence.checkpoint(phase, found)
   return true
 end
 
+--- The fields of a custom model that the host fills from its receipts.
+---@param model table from evidence.custom
+---@return table<string, { kind: "receipts"|"answer", verb: string, field: string? }>
+function evidence.attested(model)
+  local found = {}
+  for name, field in pairs(model.fields) do
+    if schema.is_attested(field) then found[name] = field end
+  end
+  return found
+end
+
 --- The model of a custom phase, from the `evidence` table of its script: field to schema.
 ---@param fields any data that came from the phase; nil: the phase returns no evidence
 ---@return table|nil model for evidence.check
@@ -374,7 +385,8 @@ local function copied(s, value)
       copy[key] = field and copied(field, of) or of
     end
     for name, field in pairs(s.fields) do
-      if field.kind == "nullable" and copy[name] == nil then copy[name] = json.null end
+      local is_null_there = field.kind == "nullable" or field.kind == "answer"
+      if is_null_there and copy[name] == nil then copy[name] = json.null end
     end
     return copy
   end

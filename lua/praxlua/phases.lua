@@ -87,6 +87,23 @@ local function number_limits(limits)
   return all
 end
 
+-- The host can only attest what the phase may ask it for.
+local function attestable(model, grants)
+  local attested = evidence.attested(model)
+  if not next(attested) then return true end
+  local given, names = verbs.names(grants), {}
+  for name in pairs(given) do names[#names + 1] = name end
+  table.sort(names)
+  for field, of in pairs(attested) do
+    if not given[of.verb] then
+      return nil, string.format("evidence.%s: the phase has no grant for host.%s, so there can be no "
+        .. "receipt of it (the nearest it has is host.%s)", field, text.visible(of.verb),
+        text.nearest(of.verb, names))
+    end
+  end
+  return true
+end
+
 --- Reads one script into a phase.
 ---@param file string base name
 ---@param source string
@@ -111,7 +128,9 @@ function phases.read(file, source, number)
   local model = number
   if not number then
     model, message = evidence.custom(found.evidence)
-    if not model then return nil, string.format("%s: %s", file, message), "EPHASE" end
+    ok = model and true
+    if ok then ok, message = attestable(model, found.grants or {}) end
+    if not ok then return nil, string.format("%s: %s", file, message), "EPHASE" end
   end
   return {
     id = stem(file), title = found.title, number = number, file = file, source = source,

@@ -388,4 +388,15 @@ function verbs.granted(ctx, grants)
   return all, names
 end
 
+--- The names of the verbs that grants give.
+---@param grants table of a phase
+---@return table<string, boolean> by verb
+function verbs.names(grants)
+  local given = verbs.granted({ source = "/", target = "/", project = "/", target_name = "" },
+    grants)
+  local names = {}
+  for name in pairs(given) do names[name] = true end
+  return names
+end
+
 return verbs
