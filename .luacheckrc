@@ -6,7 +6,7 @@ files["spec/**/*_spec.lua"] = { std = "lua54+busted" }
 -- What a phase script sees beside the standard library's harmless part; worker.lua makes it.
 local prelude = {
   "integer", "number", "string_of", "boolean", "any", "array_of", "map_of", "optional", "nullable",
-  "object", "need", "KiB", "MiB", "GiB",
+  "object", "receipts_of", "answer_of", "need", "KiB", "MiB", "GiB",
 }
 files["phases"] = { read_globals = prelude }
 files["lua/praxlua/worker.lua"] = { globals = prelude }

@@ -14,6 +14,7 @@ local rollback = require("praxlua.rollback")
 local run = require("praxlua.run")
 local server = require("praxlua.server")
 local state = require("praxlua.state")
+local undo_commands = require("praxlua.undo_commands")
 
 local engine = {}
 
@@ -352,7 +353,8 @@ function engine.resume_with(r, session_id)
   local is_restore = restore.is_restore(r.session)
   if status == "committed" then return (is_restore and restore or execution).settle(r) end
   -- The first checkpoint is the first entry of a transaction; without one all of it was undone.
-  if status == "undoing" or r.transaction and not r.transaction:last_checkpoint() then
+  if status == "undoing" or undo_commands.is_rolling_back(r.folder)
+    or r.transaction and not r.transaction:last_checkpoint() then
     return engine.rollback_result(rollback.open_session(r, "its rollback was cut short"))
   end
   if not r.session.metadata.source_path and not is_restore then
@@ -362,6 +364,11 @@ function engine.resume_with(r, session_id)
       next = "begin a new one with: praxlua upgrade" }
   end
   if r.transaction then
+    ok, message = rollback.run_commands(r, true)
+    if not ok then
+      return { exit_code = 5, status = "rollback_failed", message = message,
+        next = rollback.after_failed_command(r.session.session_id) }
+    end
     ok, message, code = rollback.undo(r, "rewind")
     if not ok then
       return { exit_code = 5, status = "rollback_failed", message = message,

@@ -83,6 +83,9 @@ events.fields = {
     message = words, phase = optional(words),
   },
   rollback_started = { reason = filled },
+  undo_command = {
+    phase = filled, command = filled, success = boolean(), message = optional(words),
+  },
   rollback_completed = {
     success = boolean(), seconds = seconds, server_healthy = optional(boolean()),
     message = optional(words),

@@ -12,6 +12,7 @@ local run = require("praxlua.run")
 local server = require("praxlua.server")
 local summary = require("praxlua.summary")
 local text = require("praxlua.text")
+local undo_commands = require("praxlua.undo_commands")
 
 local execution = {}
 
@@ -28,7 +29,7 @@ local function write_failure_report(r, failure)
 end
 
 local function run_phase(r, phase, index, total)
-  r.phase = phase.id
+  r.phase, r.ctx.phase = phase.id, phase.id
   r.ctx.emit({ event = "phase_started", phase = phase.id, number = phase.number,
     title = phase.title, index = index, total = total })
   local outcome = broker.run(phase, r.ctx)
@@ -111,7 +112,11 @@ local function complete(r)
   local ok, message = server.check_running(r.ctx) -- one last look before there is no way back
   if not ok then return nil, message end
   if core.system.interrupted() then return nil, "it was interrupted" end
-  r.session.metadata.changes = json.array(r.transaction:changes()) -- what its undo will be about
+  local metadata = r.session.metadata
+  metadata.changes = json.array(r.transaction:changes()) -- what its undo will be about
+  local commands, problem = undo_commands.list(r.folder)
+  if not commands then return nil, problem end
+  metadata.undo_commands = #commands > 0 and json.array(commands) or nil
   ok, message = run.checkpoint(r, r.session)
   if ok then ok, message = r.transaction:commit() end
   if not ok then return nil, message end

@@ -96,8 +96,8 @@ local function attestable(model, grants)
   table.sort(names)
   for field, of in pairs(attested) do
     if not given[of.verb] then
-      return nil, string.format("evidence.%s: the phase has no grant for host.%s, so there can be no "
-        .. "receipt of it (the nearest it has is host.%s)", field, text.visible(of.verb),
+      return nil, string.format("evidence.%s: the phase has no grant for host.%s, so there can be "
+        .. "no receipt of it (the nearest it has is host.%s)", field, text.visible(of.verb),
         text.nearest(of.verb, names))
     end
   end

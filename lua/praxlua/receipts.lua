@@ -147,8 +147,8 @@ function receipts.attest(attested, found, noted)
       value = last_answer(noted, field.verb, field.field)
     end
     if found[name] ~= nil and not same(found[name], value) then
-      return nil, string.format("the evidence says %s = %s, but the host's receipts of host.%s say %s",
-        name, shown(found[name]), field.verb, shown(value)), "ERECEIPT"
+      return nil, string.format("the evidence says %s = %s, but the host's receipts of host.%s "
+        .. "say %s", name, shown(found[name]), field.verb, shown(value)), "ERECEIPT"
     end
     whole[name] = value
   end

@@ -12,6 +12,7 @@ local rollback = require("praxlua.rollback")
 local run = require("praxlua.run")
 local server = require("praxlua.server")
 local state = require("praxlua.state")
+local undo_commands = require("praxlua.undo_commands")
 local validation = require("praxlua.validation")
 
 local restore = {}
@@ -94,14 +95,12 @@ local function select_items(items, changes, choice)
   return selected, touched
 end
 
-local function restore_files(r, metadata)
+-- What undoing an upgrade brings back, and the paths it leaves as somebody changed them.
+local function select_files(r, metadata)
   local ctx = r.ctx
   core.tree.remove(ctx.scratch)
   local ok, message, code = core.file.mkdir(ctx.scratch, 448) -- 0700
   if not ok then return nil, message, code end
-  if not metadata.undoes then
-    return backup.restore_from_backup(ctx, metadata.backup)
-  end
   local items
   items, message, code = backup.restore_plan(ctx, metadata.backup)
   if not items then return nil, message, code end
@@ -109,6 +108,32 @@ local function restore_files(r, metadata)
   if choice ~= "ours" and choice ~= "theirs" then choice = nil end
   local selected, touched = select_items(items, metadata.changes, choice)
   if #touched > 0 and not choice then return nil, touched, "ECONFLICT" end
+  return selected, touched
+end
+
+-- What phases did beside the files is undone first, as their tools find the files of the upgrade,
+-- and only when no conflict stands against the rest.
+local function run_undo_commands(r, metadata)
+  local commands = metadata.undo_commands
+  if not commands then return true end
+  local selected, touched, code = select_files(r, metadata)
+  if not selected then return nil, touched, code end
+  return undo_commands.run(r.ctx, commands, { skip = r.options.skip_undo })
+end
+
+local function restore_files(r, metadata)
+  local ctx = r.ctx
+  local ok, message, code = run_undo_commands(r, metadata)
+  if not ok then return nil, message, code end
+  if not metadata.undoes then
+    core.tree.remove(ctx.scratch)
+    ok, message, code = core.file.mkdir(ctx.scratch, 448) -- 0700
+    if not ok then return nil, message, code end
+    return backup.restore_from_backup(ctx, metadata.backup)
+  end
+  local selected, touched
+  selected, touched, code = select_files(r, metadata)
+  if not selected then return nil, touched, code end
   for _, path in ipairs(touched) do
     ctx.warn(path .. " was changed after the upgrade, and was kept as it is")
   end
@@ -225,7 +250,11 @@ function restore.execute(r)
   local code
   ok, message, code = core.cancel.within(math.huge, restore_files, r, metadata)
   if not ok and code == "ECONFLICT" then return conflict_result(r, message) end
-  if not ok then return failed(r, "restoring the files", message) end
+  if not ok then
+    local result = failed(r, "restoring the files", message)
+    if code == "EUNDO" then result.next = rollback.after_failed_command(metadata.undoes) end
+    return result
+  end
   ok, message = core.cancel.within(math.huge, restore_environment, r, metadata)
   if not ok then return failed(r, "restoring the server's packages", message) end
   if core.system.interrupted() then return failed(r, "restoring", "it was interrupted") end
@@ -375,7 +404,7 @@ function restore.session(r, reason)
   local installed = done.phase_artifacts["3"] or {}
   return begin(r, {
     backup = name, undoes = done.session_id, reason = reason,
-    changes = done.metadata.changes,
+    changes = done.metadata.changes, undo_commands = done.metadata.undo_commands,
     environment = installed.dependencies_installed == true,
   }, done.metadata.server)
 end

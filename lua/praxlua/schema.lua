@@ -440,7 +440,8 @@ function translate.object(s)
     if is_optional then of = of.of end
     properties[field] = json_schema(of)
     if of.kind == "nullable" then properties[field .. "_reason"] = { type = "string" } end
-    if not is_optional and of.kind ~= "nullable" and of.kind ~= "answer" then required[#required + 1] = field end
+    local may_be_null = of.kind == "nullable" or of.kind == "answer"
+    if not is_optional and not may_be_null then required[#required + 1] = field end
   end
   return {
     type = "object", properties = properties, required = required, additionalProperties = false,

@@ -7,7 +7,8 @@ local core = require("praxlua.core")
 local clock = require("praxlua.clock")
 local json = require("praxlua.json")
 local lock_text = require("praxlua.lock_text")
-local process = require("praxlua.process")
+local tools = require("praxlua.tools")
+local undo_commands = require("praxlua.undo_commands")
 
 local verbs = {}
 
@@ -208,39 +209,49 @@ local function has(list, wanted)
 end
 
 -- The words of a command as strings without NUL, and its options as far as they are right.
-local function check_spawn(options)
-  expect("spawn", 1, options, "table")
+local function check_command(verb, options)
+  expect(verb, 1, options, "table")
   local argv = {}
   for i, argument in ipairs(options) do
     argv[i] = (type(argument) == "string" or type(argument) == "number") and tostring(argument)
     if not argv[i] or argv[i]:find("\0", 1, true) then
-      misuse("spawn", string.format("word %d of the command must be a string without NUL", i))
+      misuse(verb, string.format("word %d of the command must be a string without NUL", i))
     end
   end
-  if not argv[1] then misuse("spawn", "there is no command") end
-  if options.stdin ~= nil then expect("spawn", "stdin", options.stdin, "string") end
+  if not argv[1] then misuse(verb, "there is no command") end
+  if options.stdin ~= nil then expect(verb, "stdin", options.stdin, "string") end
   local timeout = options.timeout or 60
   if type(timeout) ~= "number" or timeout <= 0 then
-    misuse("spawn", "timeout must be a number of seconds")
+    misuse(verb, "timeout must be a number of seconds")
   end
-  return argv, math.min(timeout, 3600)
+  return { argv = argv, timeout = math.min(timeout, 3600), stdin = options.stdin }
 end
 
 local function spawning(add, ctx, grants)
-  add("spawn", function(options)
-    local argv, timeout = check_spawn(options)
-    local tool = argv[1]
-    if not has(grants.tools, tool) then
-      return denied(string.format("host.spawn: the phase has no grant for the tool '%s'", tool))
-    end
-    if not may_change(ctx) then
-      return denied("host.spawn: tools run only after the backup and before the clean-up, and not "
-        .. "in a dry run")
-    end
-    return process.run({
-      argv = argv, directory = ctx.project, environment = process.environment(),
-      stdin = options.stdin, timeout = timeout,
-    })
+  local may_write_project = grants.project == "write"
+  local function add_tool_verb(verb, act)
+    add(verb, function(options)
+      local command = check_command(verb, options)
+      local tool = command.argv[1]
+      if not has(grants.tools, tool) then
+        return denied(string.format("host.%s: the phase has no grant for the tool '%s'", verb,
+          tool))
+      end
+      if not may_change(ctx) then
+        return denied("host." .. verb .. ": tools run only after the backup and before the "
+          .. "clean-up, and not in a dry run")
+      end
+      return act(command)
+    end)
+  end
+  add_tool_verb("spawn", function(command)
+    return tools.run(ctx, command, { undoable = undo_commands.has(ctx),
+      project = may_write_project, network = grants.network })
+  end)
+  add_tool_verb("undo", function(command)
+    if command.stdin then misuse("undo", "an undo command has no stdin") end
+    command.project, command.network = may_write_project, grants.network
+    return undo_commands.register(ctx, command)
   end)
 end
 

@@ -32,7 +32,8 @@ end
 array_of, map_of = wrapper("array"), wrapper("map")
 optional, nullable = wrapper("optional"), wrapper("nullable")
 
--- What the host fills in by itself: how often it did a verb for this phase, and what it last answered.
+-- What the host fills in by itself: how often it did a verb for this phase, and what it answered
+-- to it last.
 function receipts_of(verb) return { kind = "receipts", verb = verb } end
 function answer_of(verb, field) return { kind = "answer", verb = verb, field = field } end
 

@@ -6,7 +6,7 @@ local terminal = require("praxlua.terminal")
 local TIME = "2025-10-08T10:30:00Z"
 local NAMES = { "session_started", "phases", "phase_started", "phase_progress", "phase_completed",
   "phase_failed", "plan", "conflict", "question", "warning", "log", "rollback_started",
-  "rollback_completed", "report", "finished", "result" }
+  "undo_command", "rollback_completed", "report", "finished", "result" }
 
 -- The example lines of docs/events.md, by event.
 local function examples()

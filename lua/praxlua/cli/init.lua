@@ -77,6 +77,7 @@ local function add_sessions(parser)
   back:option("--reason", "Noted in the session."):argname("TEXT")
   back:option("--on-conflict", "What to do with files changed since the upgrade.")
     :choices({ "stop", "ours", "theirs" })
+  back:flag("--skip-undo", "Go on without the undo commands of phases that fail.")
   add_common(parser:command("status", "Show the installation, its sessions and its server."))
 end
 

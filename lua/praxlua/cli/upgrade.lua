@@ -71,7 +71,8 @@ end
 function commands.rollback(args)
   local v = view.new(args)
   return engine.rollback_upgrade({ target = args.target, session_id = args.session_id,
-    reason = args.reason, backup = args.backup, on_conflict = args.on_conflict },
+    reason = args.reason, backup = args.backup, on_conflict = args.on_conflict,
+    skip_undo = args.skip_undo or nil },
     ui_for(args, v)).exit_code
 end
 

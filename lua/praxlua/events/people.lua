@@ -156,6 +156,12 @@ function show.rollback_started(view, event)
   view.terminal.progress("  Rolling back" .. view.terminal.sign("ellipsis"))
 end
 
+function show.undo_command(view, event)
+  view.terminal.line({ event.success and "dim" or "red",
+    event.success and "  undone by: " or "  not undone: " }, event.command, "  (phase ",
+    event.phase, ")")
+end
+
 function show.rollback_completed(view, event)
   local t = view.terminal
   local server = ""
