@@ -8,6 +8,7 @@ local core = require("praxlua.core")
 local execution = require("praxlua.execution")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
+local manual = require("praxlua.manual")
 local phases = require("praxlua.phases")
 local restore = require("praxlua.restore")
 local rollback = require("praxlua.rollback")
@@ -52,6 +53,22 @@ local function refuse_unfinished(found)
     next = "finish it with: praxlua resume " .. id .. "\nor undo it with: praxlua rollback " .. id }
 end
 
+local function first_waiting(found)
+  for _, entry in ipairs(found) do
+    if entry.waits then return entry end
+  end
+end
+
+-- What it waits for was asked of a person: undoing that on the way would be a surprise.
+local function refuse_waiting(entry)
+  local id, awaits = entry.session_id, entry.waits
+  return { exit_code = 4, status = "waiting",
+    message = string.format("an upgrade waits for what phase %s asks a person to do: session %s",
+      awaits.phase, id),
+    next = "when it is done: " .. manual.command(id, awaits.fields)
+      .. "\nor undo it with: praxlua rollback " .. id }
+end
+
 -- Ends the loaded session if that only means clearing up: its changes are final, or all undone. A
 -- rollback that failed is somebody's to look at.
 local function end_over(r)
@@ -68,21 +85,34 @@ end
 
 -- The unfinished sessions that have to be decided about, after those that are over were cleared up.
 local function open_sessions(r)
+  local awaits = {}
   for _, entry in ipairs(r.options.dry_run and {} or run.unfinished(r.target)) do
-    if run.load(r, entry.session_id) then end_over(r) end
+    if run.load(r, entry.session_id) then
+      awaits[entry.session_id] = r.session.status == "waiting" and r.session.metadata.awaits
+      end_over(r)
+    end
     run.detach(r)
   end
-  return run.unfinished(r.target)
+  local found = run.unfinished(r.target)
+  for _, entry in ipairs(found) do
+    local session = entry.session
+    entry.waits = awaits[entry.session_id]
+    if entry.waits == nil and session and session.status == "waiting" then
+      entry.waits = session.metadata.awaits
+    end
+  end
+  return found
 end
 
 -- What to do with sessions whose owner is gone: true to go on, or the result that ends the run.
 local function settle_unfinished(r, ui)
   local found = open_sessions(r)
   if #found == 0 then return true end
-  local answer = r.options.yes and "rollback" or nil
-  if not answer and ui.unfinished then answer = ui.unfinished(found) end
-  if r.options.dry_run or not answer or answer == "leave" then
-    return nil, refuse_unfinished(found)
+  local waiting = first_waiting(found)
+  local answer = r.options.yes and not waiting and "rollback" or nil
+  if not answer and not r.options.dry_run and ui.unfinished then answer = ui.unfinished(found) end
+  if not answer or answer == "leave" or r.options.dry_run then
+    return nil, waiting and refuse_waiting(waiting) or refuse_unfinished(found)
   end
   local options = r.options
   for _, entry in ipairs(found) do
@@ -231,7 +261,7 @@ local function announce(r, resumed)
     resumed = resumed or nil })
   for i, phase in ipairs(r.phases) do
     listed[i] = { id = phase.id, number = phase.number, title = phase.title, from = phase.from,
-      grants = phase.grants }
+      grants = phase.grants, manual = phase.manual }
   end
   r.ctx.emit({ event = "phases", phases = listed })
 end
@@ -274,7 +304,7 @@ end
 --- Upgrades an installation.
 ---@param options table source, target?, dry_run?, plan_hash?, yes?, on_conflict?, allow_downgrade?,
 ---  keep_backups?, restart?, run_tests?, git_commit?, phases?, health_timeout?
----@param ui { emit: fun(event: table), ask: function?, unfinished: function? }
+---@param ui { emit: fun(event: table), ask: function?, unfinished: function?, prompt: function? }
 ---@return table result
 function engine.upgrade(options, ui)
   options = with_defaults(options)
@@ -332,6 +362,12 @@ local function nothing_to_resume(r)
     next = "begin a new one with: praxlua upgrade" }
 end
 
+local function awaits_nothing(session_id)
+  return { exit_code = 3, status = "refused",
+    message = "session " .. session_id .. " awaits no evidence; only a manual phase takes it",
+    next = "go on with it by: praxlua resume " .. session_id }
+end
+
 -- Loads a session, unless it is loaded: doing that clears up what was never begun.
 local function load(r, session_id)
   if r.loaded and r.loaded == state.typed_id(session_id) then return true end
@@ -347,6 +383,7 @@ function engine.resume_with(r, session_id)
   if not ok then return cannot_load(r, session_id, "resumed", 3, message, code) end
   local over = not r.transaction and not state.is_active(r.session)
   if over then return nothing_to_resume(r) end
+  if r.evidence and r.session.status ~= "waiting" then return awaits_nothing(session_id) end
   r.dry_run = false
   use_kept_options(r)
   local status = r.transaction and r.transaction:status()
@@ -403,11 +440,13 @@ local function choose(r, session_id)
 end
 
 --- Resumes an unfinished session.
----@param options { target: string?, session_id: string? }
+---@param options { target: string?, session_id: string?, evidence: table[]? } evidence: for the
+---  manual phase at which it waits, as of manual.evidence
 ---@param ui table
 ---@return table result
 function engine.resume(options, ui)
   return with_run(options, ui, function(r)
+    r.evidence = options.evidence
     local id, result = choose(r, options.session_id)
     if result then return result end
     if not id then

@@ -42,8 +42,13 @@ events.fields = {
   phases = {
     phases = array(object({
       id = filled, number = optional(number), title = filled, from = optional(filled),
-      grants = map(any()),
+      grants = map(any()), manual = optional(filled),
     })),
+  },
+  waiting = {
+    phase = filled, title = filled, text = filled, command = optional(filled),
+    problem = optional(words),
+    fields = array(object({ name = filled, type = filled, optional = boolean() })),
   },
   phase_started = {
     phase = filled, number = optional(number), title = filled,
@@ -202,8 +207,8 @@ end
 
 -- With --quiet people see only what they must act on.
 local ALWAYS = {
-  phase_failed = true, conflict = true, warning = true, log = true, rollback_started = true,
-  rollback_completed = true, finished = true,
+  phase_failed = true, conflict = true, waiting = true, warning = true, log = true,
+  rollback_started = true, rollback_completed = true, finished = true,
 }
 
 --- A sink that writes the events as text for people.

@@ -6,10 +6,12 @@ local environment = require("praxlua.environment")
 local evidence = require("praxlua.evidence")
 local gate = require("praxlua.gate")
 local json = require("praxlua.json")
+local manual = require("praxlua.manual")
 local report = require("praxlua.report")
 local rollback = require("praxlua.rollback")
 local run = require("praxlua.run")
 local server = require("praxlua.server")
+local state = require("praxlua.state")
 local summary = require("praxlua.summary")
 local text = require("praxlua.text")
 local undo_commands = require("praxlua.undo_commands")
@@ -28,11 +30,14 @@ local function write_failure_report(r, failure)
   r.ctx.warn("the report could not be written: " .. message)
 end
 
-local function run_phase(r, phase, index, total)
+local function begin_phase(r, phase, index, total)
   r.phase, r.ctx.phase = phase.id, phase.id
   r.ctx.emit({ event = "phase_started", phase = phase.id, number = phase.number,
     title = phase.title, index = index, total = total })
-  local outcome = broker.run(phase, r.ctx)
+end
+
+-- Checks what a phase returned and records it. true, or nil and the outcome with its verdict.
+local function end_phase(r, phase, outcome)
   local dict
   if outcome.verdict == "ok" then
     local message, verdict
@@ -56,6 +61,60 @@ local function run_phase(r, phase, index, total)
   r.ctx.emit({ event = "phase_failed", phase = phase.id, number = phase.number,
     seconds = outcome.seconds, verdict = outcome.verdict, message = outcome.message })
   return nil, outcome
+end
+
+local function run_phase(r, phase, index, total)
+  begin_phase(r, phase, index, total)
+  return end_phase(r, phase, broker.run(phase, r.ctx))
+end
+
+-- The session stays open until the evidence comes: the journal says so first, as it is the truth.
+local function wait_for_evidence(r, phase, problem)
+  local session, fields = r.session, manual.fields(phase.model)
+  session.status = "waiting"
+  session.metadata.awaits = {
+    phase = phase.id, title = phase.title, text = phase.manual, fields = fields,
+  }
+  local ok, message = true, nil
+  if r.transaction then ok, message = run.checkpoint(r, session) end
+  if ok then ok, message = state.save_state(r.target, session) end
+  if not ok then return nil, { message = "the session cannot wait: " .. tostring(message) } end
+  local command = manual.command(session.session_id, fields)
+  r.ctx.emit({ event = "waiting", phase = phase.id, title = phase.title, text = phase.manual,
+    fields = fields, command = command, problem = problem })
+  return nil, nil, {
+    exit_code = 4, status = "waiting",
+    message = problem or "the upgrade waits for what phase " .. phase.id .. " asks a person to do",
+    next = "when it is done: " .. command .. "\nor undo the upgrade with: praxlua rollback "
+      .. session.session_id,
+  }
+end
+
+-- What was given for this phase: with the command, or at the terminal.
+local function evidence_from_outside(r, phase)
+  local awaits, given = r.session.metadata.awaits, r.evidence
+  if given and awaits and awaits.phase == phase.id then
+    r.evidence = nil
+    return manual.evidence(phase.model, given)
+  end
+  if not r.prompt then return nil end
+  r.ctx.emit({ event = "waiting", phase = phase.id, title = phase.title, text = phase.manual,
+    fields = manual.fields(phase.model) })
+  return manual.ask(phase.model, r.prompt)
+end
+
+-- true; nil and an outcome when the run failed; nil, nil and a result when it waits.
+local function run_manual(r, phase, index, total)
+  begin_phase(r, phase, index, total)
+  local began = core.system.monotonic()
+  local found = evidence_from_outside(r, phase)
+  if not found then return wait_for_evidence(r, phase) end
+  local outcome = { verdict = "ok", evidence = found, receipts = {} }
+  local dict, message = checkpoint.check(phase, outcome)
+  if not dict then return wait_for_evidence(r, phase, message) end
+  r.session.status, r.session.metadata.awaits = "in_progress", nil
+  outcome.seconds = core.system.monotonic() - began
+  return end_phase(r, phase, outcome)
 end
 
 local PLAN_FILE, PLAN_LIMIT = "plan.json", 256 * 1024 * 1024 -- bytes
@@ -178,6 +237,13 @@ function execution.is_done(session, phase)
   return false
 end
 
+-- Nobody does anything for a dry run.
+local function run_next(r, phase, index, total)
+  if not phase.manual then return run_phase(r, phase, index, total) end
+  if r.dry_run then return true end
+  return run_manual(r, phase, index, total)
+end
+
 --- Runs what is left of a session's phases.
 ---@param r table run with its session attached and its phases set
 ---@return table result
@@ -192,7 +258,8 @@ function execution.run(r)
         local ok, message = begin_changes(r)
         if not ok then return fail(r, phase, { message = message }) end
       end
-      local ok, outcome = run_phase(r, phase, index, #list)
+      local ok, outcome, result = run_next(r, phase, index, #list)
+      if result then return result end
       if not ok then return fail(r, phase, outcome) end
     end
   end

@@ -34,6 +34,7 @@ local DESCRIPTION = schema.object({
   after = schema.optional(filled),
   before = schema.optional(filled),
   runs = schema.boolean(),
+  manual = schema.optional(filled),
   grants = schema.optional(schema.object({
     source = schema.optional(schema.string({ one_of = { "read" } })),
     target = access,
@@ -104,12 +105,27 @@ local function attestable(model, grants)
   return true
 end
 
+-- Whether a phase that a person does is one: it does nothing by itself, and asks for something.
+local function is_manual(found)
+  if found.runs then
+    return nil, "a manual phase has no phase.run(host): leave out one of the two"
+  end
+  if found.grants and next(found.grants) then
+    return nil, "a manual phase does nothing by itself, so it has no grants"
+  end
+  if not found.evidence or not next(found.evidence) then
+    return nil, "a manual phase needs evidence, such as "
+      .. "evidence = { done = boolean{ equals = true } }"
+  end
+  return true
+end
+
 --- Reads one script into a phase.
 ---@param file string base name
 ---@param source string
 ---@param number integer|nil of a built-in phase
 ---@return table|nil phase { id, title, number?, file, source, after?, before?, grants, limits,
----  model }
+---  model, manual? }
 ---@return string? message
 ---@return string? code "EPHASE"
 function phases.read(file, source, number)
@@ -118,8 +134,12 @@ function phases.read(file, source, number)
   local ok
   ok, message = schema.check(DESCRIPTION, found)
   if not ok then return nil, string.format("%s: %s", file, message), "EPHASE" end
-  if not found.runs then
+  if not found.runs and not found.manual then
     return nil, file .. ": the phase has no function phase.run(host)", "EPHASE"
+  end
+  if found.manual then
+    ok, message = is_manual(found)
+    if not ok then return nil, string.format("%s: %s", file, message), "EPHASE" end
   end
   if found.id and found.id ~= stem(file) then
     return nil, string.format("%s: its id is '%s', but the file name says '%s'", file,
@@ -135,7 +155,7 @@ function phases.read(file, source, number)
   return {
     id = stem(file), title = found.title, number = number, file = file, source = source,
     after = found.after, before = found.before, grants = found.grants or {},
-    limits = number_limits(found.limits), model = model,
+    limits = number_limits(found.limits), model = model, manual = found.manual,
   }
 end
 
@@ -185,6 +205,9 @@ local function place(list, phase)
   if present then
     if list[present].from then
       return false, string.format("two phases have the id '%s'", phase.id)
+    end
+    if phase.manual then
+      return false, phase.file .. ": a built-in phase cannot be replaced by a manual one"
     end
     phase.number, phase.model = list[present].number, list[present].number
     list[present] = phase

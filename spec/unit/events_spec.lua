@@ -4,8 +4,8 @@ local json = require("praxlua.json")
 local terminal = require("praxlua.terminal")
 
 local TIME = "2025-10-08T10:30:00Z"
-local NAMES = { "session_started", "phases", "phase_started", "phase_progress", "phase_completed",
-  "phase_failed", "plan", "conflict", "question", "warning", "log", "rollback_started",
+local NAMES = { "session_started", "phases", "waiting", "phase_started", "phase_progress",
+  "phase_completed", "phase_failed", "plan", "conflict", "question", "warning", "log", "rollback_started",
   "undo_command", "rollback_completed", "report", "finished", "result" }
 
 -- The example lines of docs/events.md, by event.

@@ -70,6 +70,8 @@ local function add_sessions(parser)
   local resume = add_common(parser:command("resume", "Go on with an upgrade that was cut short."))
   resume:argument("session_id", "Its session (default: the only unfinished one)."):args("?")
     :argname("SESSION")
+  resume:option("--evidence", "What a manual phase asks for; may be given more than once.")
+    :argname("NAME=VALUE|@FILE"):count("*")
   local back = add_common(parser:command("rollback", "Undo an upgrade."))
   back:argument("session_id", "Its session (default: the unfinished one, else the last completed "
     .. "one)."):args("?"):argname("SESSION")

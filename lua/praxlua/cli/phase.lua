@@ -12,7 +12,7 @@ local function described(phase)
   return {
     id = phase.id, title = phase.title, number = phase.number, file = phase.file,
     after = phase.after, before = phase.before, from = phase.from or "praxlua",
-    grants = phase.grants, limits = phase.limits,
+    grants = phase.grants, limits = phase.limits, manual = phase.manual,
   }
 end
 
@@ -43,6 +43,7 @@ local function show(all, v, id)
       { { "dim", "id" }, phase.id }, { { "dim", "title" }, phase.title },
       { { "dim", "file" }, (phase.from and phase.from .. "/" or "phases/") .. phase.file },
       { { "dim", "may use" }, grants.describe(phase.grants) },
+      { { "dim", "waits for" }, phase.manual or "nobody" },
       { { "dim", "limits" }, string.format("%g s, %d s of CPU, %s, %d instructions", limits.wall,
         limits.cpu, text.bytes(limits.memory), limits.instructions) },
     })

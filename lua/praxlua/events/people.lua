@@ -54,7 +54,8 @@ function show.phases(view, event)
     if view.dry_run or phase.from then
       rows[#rows + 1] = {
         phase.number and string.format("%d", phase.number) or "+", phase.id,
-        { "dim", "may use" }, grants.describe(phase.grants), phase.from or "",
+        { "dim", phase.manual and "waits for" or "may use" },
+        phase.manual and "a person" or grants.describe(phase.grants), phase.from or "",
       }
     end
   end
@@ -68,6 +69,18 @@ function show.phase_started(view, event)
   view.titles[event.phase] = event.title
   local of = event.index and event.total and string.format(" (%d of %d)", event.index, event.total)
   view.terminal.progress("  " .. event.title .. (of or "") .. view.terminal.sign("ellipsis"))
+end
+
+function show.waiting(view, event)
+  local t, rows = view.terminal, {}
+  if event.problem then t.line({ "yellow", "not accepted: " }, event.problem) end
+  t.line({ "bold", event.title })
+  t.paragraph(event.text, nil, "  ")
+  for i, field in ipairs(event.fields) do
+    rows[i] = { field.name, field.type, field.optional and "(may be left out)" or "" }
+  end
+  t.line({ "dim", "What is to be told when it is done:" })
+  t.table(rows, { indent = 2 })
 end
 
 function show.phase_progress(view, event)
