@@ -14,6 +14,7 @@ local restore = require("praxlua.restore")
 local rollback = require("praxlua.rollback")
 local run = require("praxlua.run")
 local server = require("praxlua.server")
+local source_phases = require("praxlua.source_phases")
 local state = require("praxlua.state")
 local undo_commands = require("praxlua.undo_commands")
 
@@ -133,7 +134,7 @@ end
 
 local KEPT_OPTIONS = {
   "on_conflict", "allow_downgrade", "keep_backups", "restart", "run_tests", "git_commit",
-  "phases", "health_timeout",
+  "phases", "health_timeout", "allow_source_phases",
 }
 
 -- What the user's options are where nothing was said.
@@ -174,12 +175,14 @@ end
 ---@return table? result when refused
 function engine.start_workflow(r, workflow_type, target_file, options)
   r.dry_run = options.dry_run or false
-  local list, message = phases.all(r.target, options.phases)
+  local list
+  local sourced, message = source_phases.read(options.source)
+  if sourced ~= nil then list, message = phases.all(r.target, options.phases, sourced) end
   if not list then
     return nil, { exit_code = 3, status = "refused", message = message,
       next = "mend the script, or move it out of the folder" }
   end
-  r.phases = list
+  r.phases, r.source_phases = list, sourced or nil
   local recognised
   recognised, message = layout.recognise_target(r.target)
   if not recognised then
@@ -188,6 +191,7 @@ function engine.start_workflow(r, workflow_type, target_file, options)
   local session, problem
   local metadata, overview = metadata_of(options), overview_of(list)
   metadata.order = overview
+  metadata.source_phases = sourced and { commit = sourced.commit, sha256 = sourced.sha256 } or nil
   if r.dry_run then
     session = state.session.new({ workflow_type = workflow_type, target_file = target_file,
       metadata = metadata })
@@ -224,9 +228,9 @@ end
 function engine.get_current_phase(target, session_id)
   local session, message, code = state.load_state(target, session_id)
   if not session then return nil, message, code end
-  local list
+  local list = session.metadata.order
   local options = session.metadata.options or {}
-  list, message, code = phases.all(target, options.phases)
+  if not list then list, message, code = phases.all(target, options.phases) end
   if not list then return nil, message, code end
   for _, phase in ipairs(list) do
     if not execution.is_done(session, phase) then
@@ -303,7 +307,8 @@ end
 
 --- Upgrades an installation.
 ---@param options table source, target?, dry_run?, plan_hash?, yes?, on_conflict?, allow_downgrade?,
----  keep_backups?, restart?, run_tests?, git_commit?, phases?, health_timeout?
+---  keep_backups?, restart?, run_tests?, git_commit?, phases?, health_timeout?,
+---  allow_source_phases?
 ---@param ui { emit: fun(event: table), ask: function?, unfinished: function?, prompt: function? }
 ---@return table result
 function engine.upgrade(options, ui)
@@ -374,6 +379,27 @@ local function load(r, session_id)
   return run.load(r, session_id)
 end
 
+-- The phases of a session that goes on: those of the source are the ones it began with, or none.
+local function find_phases(r)
+  local known = r.session.metadata.source_phases
+  local sourced, message
+  if known then
+    sourced, message = source_phases.read(r.session.metadata.source_path)
+    if sourced ~= nil and (not sourced or sourced.sha256 ~= known.sha256) then
+      return { exit_code = 3, status = "refused",
+        message = "the phases that the source brings are not those this upgrade began with",
+        next = "check out " .. known.commit .. " in the source and resume\nor undo the upgrade "
+          .. "with: praxlua rollback " .. r.session.session_id }
+    end
+    if sourced then sourced.allowed = r.transaction ~= nil end
+  end
+  if sourced ~= nil or not known then
+    r.phases, message = phases.all(r.target, r.options.phases, sourced)
+  end
+  if not r.phases then return { exit_code = 3, status = "refused", message = message } end
+  r.source_phases = sourced
+end
+
 --- Goes on with a session on an open run.
 ---@param r table
 ---@param session_id string
@@ -419,8 +445,8 @@ function engine.resume_with(r, session_id)
     if not ok then return cannot_load(r, session_id, "resumed", 3, message) end
   end
   r.options.from_version = r.session.metadata.from_version
-  r.phases, message = phases.all(r.target, r.options.phases)
-  if not r.phases then return { exit_code = 3, status = "refused", message = message } end
+  local result = find_phases(r)
+  if result then return result end
   r.session.metadata.owner = run.owner()
   announce(r, true)
   ok, message = server.revive(r.ctx)

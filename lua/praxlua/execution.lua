@@ -11,6 +11,7 @@ local report = require("praxlua.report")
 local rollback = require("praxlua.rollback")
 local run = require("praxlua.run")
 local server = require("praxlua.server")
+local source_phases = require("praxlua.source_phases")
 local state = require("praxlua.state")
 local summary = require("praxlua.summary")
 local text = require("praxlua.text")
@@ -237,8 +238,16 @@ function execution.is_done(session, phase)
   return false
 end
 
--- Nobody does anything for a dry run.
+-- Nobody does anything for a dry run, and nobody is asked in it. A source's phase that comes before
+-- the backup has nothing behind it that would have to be undone.
 local function run_next(r, phase, index, total)
+  if phase.of_source and r.dry_run and not source_phases.are_allowed(r) then return true end
+  local allowed, refusal = true, nil
+  if phase.of_source then allowed, refusal = source_phases.permit(r) end
+  if not allowed then
+    run.forget(r)
+    return nil, nil, refusal
+  end
   if not phase.manual then return run_phase(r, phase, index, total) end
   if r.dry_run then return true end
   return run_manual(r, phase, index, total)

@@ -206,6 +206,10 @@ local function place(list, phase)
     if list[present].from then
       return false, string.format("two phases have the id '%s'", phase.id)
     end
+    if phase.of_source then
+      return false, string.format("%s: a phase that the source brings cannot take the place of "
+        .. "'%s'", phase.file, phase.id)
+    end
     if phase.manual then
       return false, phase.file .. ": a built-in phase cannot be replaced by a manual one"
     end
@@ -283,10 +287,12 @@ end
 --- All phases of an upgrade, in the order they run.
 ---@param target string|nil an installation; its phases/*.lua are a project's own
 ---@param directories string[]|nil further folders with phase scripts
+---@param sourced { from: string, scripts: { file: string, data: string }[] }|false|nil those that
+---  the source brings
 ---@return table[]|nil phases
 ---@return string? message
 ---@return string? code
-function phases.all(target, directories)
+function phases.all(target, directories, sourced)
   local list, message, code = read_built_in()
   if not list then return nil, message, code end
   local folders = {}
@@ -298,6 +304,13 @@ function phases.all(target, directories)
     more, message, code = read_directory(folder)
     if not more then return nil, message, code end
     table.move(more, 1, #more, #added + 1, added)
+  end
+  for _, script in ipairs(sourced and sourced.scripts or {}) do
+    local phase
+    phase, message, code = phases.read(script.file, script.data)
+    if not phase then return nil, message, code end
+    phase.from, phase.of_source = sourced.from, true
+    added[#added + 1] = phase
   end
   return place_all(list, added)
 end

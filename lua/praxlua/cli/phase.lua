@@ -39,14 +39,15 @@ local function show(all, v, id)
   data.source = phase.source
   v.result("phase show", data, function(t)
     local limits = phase.limits
-    t.table({
+    local rows = {
       { { "dim", "id" }, phase.id }, { { "dim", "title" }, phase.title },
       { { "dim", "file" }, (phase.from and phase.from .. "/" or "phases/") .. phase.file },
       { { "dim", "may use" }, grants.describe(phase.grants) },
-      { { "dim", "waits for" }, phase.manual or "nobody" },
       { { "dim", "limits" }, string.format("%g s, %d s of CPU, %s, %d instructions", limits.wall,
         limits.cpu, text.bytes(limits.memory), limits.instructions) },
-    })
+    }
+    if phase.manual then rows[#rows + 1] = { { "dim", "a person" }, phase.manual } end
+    t.table(rows)
     t.line("")
     t.paragraph(phase.source)
   end)

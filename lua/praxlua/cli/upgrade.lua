@@ -55,6 +55,7 @@ function commands.upgrade(args)
     keep_backups = args.keep_backups, restart = not args.no_restart,
     run_tests = args.run_tests or nil, git_commit = args.git_commit or nil,
     phases = absolute(args.phases), health_timeout = args.health_timeout,
+    allow_source_phases = args.allow_source_phases or nil,
   }, ui_for(args, v)).exit_code
 end
 
