@@ -13,6 +13,7 @@ local phases = require("praxlua.phases")
 local restore = require("praxlua.restore")
 local rollback = require("praxlua.rollback")
 local run = require("praxlua.run")
+local script = require("praxlua.script")
 local server = require("praxlua.server")
 local source_phases = require("praxlua.source_phases")
 local state = require("praxlua.state")
@@ -70,13 +71,20 @@ local function refuse_waiting(entry)
       .. "\nor undo it with: praxlua rollback " .. id }
 end
 
+-- Ends a session whose changes are final, each kind in its way.
+local function settle(r)
+  local kind = restore.is_restore(r.session) and restore or script.is_script(r.session) and script
+    or execution
+  return kind.settle(r)
+end
+
 -- Ends the loaded session if that only means clearing up: its changes are final, or all undone. A
 -- rollback that failed is somebody's to look at.
 local function end_over(r)
   local transaction = r.transaction
   if not transaction or r.session.status == "rollback_failed" then return end
   if transaction:status() == "committed" then
-    (restore.is_restore(r.session) and restore or execution).settle(r)
+    settle(r)
     r.done = nil
   elseif transaction:status() == "open" and not transaction:last_checkpoint() then
     rollback.open_session(r, "its rollback was cut short")
@@ -414,7 +422,10 @@ function engine.resume_with(r, session_id)
   use_kept_options(r)
   local status = r.transaction and r.transaction:status()
   local is_restore = restore.is_restore(r.session)
-  if status == "committed" then return (is_restore and restore or execution).settle(r) end
+  if status == "committed" then return settle(r) end
+  if script.is_script(r.session) then
+    return engine.rollback_result(rollback.open_session(r, "a script is not gone on with"))
+  end
   -- The first checkpoint is the first entry of a transaction; without one all of it was undone.
   if status == "undoing" or undo_commands.is_rolling_back(r.folder)
     or r.transaction and not r.transaction:last_checkpoint() then
@@ -508,8 +519,8 @@ function engine.rollback_with(r, session_id, reason)
       message = "The session is rolled back already." }
   end
   if r.transaction and r.transaction:status() == "committed" then
-    if restore.is_restore(r.session) then return restore.settle(r) end
-    execution.settle(r)
+    local settled = settle(r)
+    if restore.is_restore(r.session) then return settled end
     core.system.catch_signals() -- it has ignored them
   end
   if r.session.status == "completed" then
@@ -597,6 +608,25 @@ function engine.rollback_upgrade(options, ui)
       return { exit_code = 0, status = "nothing_to_do", message = "There is nothing to roll back." }
     end
     return engine.rollback_with(r, id, options.reason or "asked for")
+  end)
+end
+
+--- Runs a script that is no part of an upgrade.
+---@param options { file: string, arguments: string[], grants: table, target: string?,
+---  source: string? }
+---@param ui { emit: function, ask: function?, show: fun(evidence: table)? }
+---@return table result
+function engine.run_script(options, ui)
+  core.system.catch_signals()
+  local phase, result = script.read(options)
+  if not phase then return finish({ emit = ui.emit }, result) end
+  if not script.acts(phase) then
+    return finish({ emit = ui.emit }, script.look(phase, options, ui))
+  end
+  return with_run({ target = options.target, on_conflict = "stop" }, ui, function(r)
+    local found = open_sessions(r)
+    if #found > 0 then return refuse_unfinished(found) end
+    return script.act(r, phase, options, ui)
   end)
 end
 

@@ -65,7 +65,7 @@ function restore.last_completed(target)
   for _, id in ipairs(ids) do
     local session, message, code = state.load_state(target, id)
     if not session and code ~= "ESTATENOTFOUND" then return nil, message end
-    if session and session.status == "completed" and not restore.is_restore(session)
+    if session and session.status == "completed" and not session.metadata.kind
       and is_later(session, newest, target, record) then
       newest = session
     end
@@ -392,6 +392,10 @@ end
 function restore.session(r, reason)
   local done = r.session
   if restore.is_restore(done) then return cannot_go_back(done) end
+  if done.metadata.kind then
+    return refused("session " .. done.session_id
+      .. " is a script that went well, and not an upgrade", "choose one of: praxlua backup list")
+  end
   if is_as_left(done, r.target, shipped_record(r.target)) == false then
     return is_not_the_last(r, done)
   end

@@ -2,8 +2,8 @@
 --
 -- They come from whoever ships the source, so they run only when the user lets them: for the
 -- scripts of one commit, for whatever lies at the source's path, or for one run by
--- --allow-source-phases. What was answered is kept in the installation's .cache. To learn what they ask for each is
--- described in a worker without any grant, like every script.
+-- --allow-source-phases. What was answered is kept in the installation's .cache. To learn what they
+-- ask for, each is described in a worker without any grant, like every script.
 local clock = require("praxlua.clock")
 local core = require("praxlua.core")
 local git = require("praxlua.git")
@@ -152,8 +152,8 @@ function source_phases.permit(r)
   end
   if not r.ask then return not_allowed(found) end
   local answer = r.ask(string.format("The source brings %s of its own (%s in %s). May they run, "
-    .. "with what is listed above?", text.plural(#found.scripts, "phase"), names_of(found), found.from),
-    CHOICES, "no")
+    .. "with what is listed above?", text.plural(#found.scripts, "phase"), names_of(found),
+    found.from), CHOICES, "no")
   if answer ~= "once" and answer ~= "always" then
     return nil, { exit_code = 3, status = "refused",
       message = "the source's own phases were not allowed to run; nothing was changed",

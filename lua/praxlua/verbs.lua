@@ -96,8 +96,10 @@ local function reading(add, root_name, root_path)
   end
 end
 
--- Between phases 1 and 5: with a verified backup, and before the run is over.
+-- Between phases 1 and 5: with a verified backup, and before the run is over. A script of
+-- `praxlua run` has a transaction from its beginning.
 local function may_change(ctx)
+  if ctx.script then return ctx.change ~= nil end
   local done = #ctx.session.completed_phases
   return ctx.change ~= nil and done >= 2 and done <= 5
 end

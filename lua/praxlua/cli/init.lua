@@ -113,6 +113,16 @@ local function add_phases(parser)
   end
 end
 
+local function add_run(parser)
+  local c = add_common(parser:command("run", "Run one phase script with explicit grants."))
+  c:argument("file", "The script."):argname("FILE"):convert(path)
+  c:argument("arguments", "What the script finds in host.options.arguments."):args("*")
+    :argname("ARG")
+  c:option("--grant", "What it may do: source=read, target=write, project=read, tools=NAME,..., "
+    .. "services=NAME,..., network; may be given more than once."):argname("GRANT"):count("*")
+  c:option("--source", "What host.source reads."):argname("DIR"):convert(path)
+end
+
 local function make_parser()
   local parser = argparse("praxlua", "Upgrades a copied installation (.praxis-os) from its source, "
     .. "or leaves it exactly as it was.",
@@ -129,13 +139,14 @@ local function make_parser()
   add_sessions(parser)
   add_backups(parser)
   add_phases(parser)
+  add_run(parser)
   add_common(parser:command("doctor", "Check this machine and what praxlua needs."))
   return parser
 end
 
 local MODULES = {
   upgrade = "upgrade", resume = "upgrade", rollback = "upgrade", status = "status",
-  backup = "backup", phase = "phase", doctor = "doctor", rehearse = "rehearse",
+  backup = "backup", phase = "phase", doctor = "doctor", rehearse = "rehearse", run = "run",
 }
 
 -- Tools that asked for events get one of these, too.
