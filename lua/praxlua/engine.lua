@@ -526,6 +526,7 @@ function engine.rollback_with(r, session_id, reason)
   if r.session.status == "completed" then
     return restore.session(r, reason)
   end
+  if restore.is_restore(r.session) then restore.warn_of_commands(r) end
   return engine.rollback_result(rollback.open_session(r, reason))
 end
 

@@ -211,12 +211,27 @@ local function give_up(r, result)
   return result
 end
 
+-- What undo commands did stays done; they run again with the next rollback of that upgrade.
+local function after_undo_commands(r)
+  if not r.session.metadata.undo_commands then return "" end
+  return " But what phases did beside the files may be undone already."
+end
+
+--- Warns, when the undoing of an upgrade is itself taken back, of what that does not bring back.
+---@param r table
+function restore.warn_of_commands(r)
+  local metadata = r.session.metadata
+  if not metadata.undo_commands then return end
+  r.ctx.warn("what phases of the upgrade " .. metadata.undoes .. " did beside the files may be "
+    .. "undone already; roll that upgrade back, or do it again by hand")
+end
+
 local function failed(r, what, message)
   local signal = core.system.interrupted()
   return give_up(r, { exit_code = run.SIGNAL_EXITS[signal] or 5, success = false,
     status = signal and "interrupted" or "rollback_failed",
     message = string.format("%s: %s. The installation is as it was before this command.", what,
-      tostring(message)),
+      tostring(message)) .. after_undo_commands(r),
     next = "mend the cause and run the same command again" })
 end
 

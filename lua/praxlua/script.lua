@@ -74,6 +74,7 @@ local function perform(r, phase)
     dict, message, verdict = checkpoint.check(phase, outcome)
     if not dict then outcome.verdict, outcome.message = verdict, message end
   end
+  if r.session then checkpoint.note(r, phase, outcome) end
   if dict then
     r.ctx.emit({ event = "phase_completed", phase = phase.id, seconds = outcome.seconds,
       evidence = dict, summary = evidence.summary(nil, dict) })

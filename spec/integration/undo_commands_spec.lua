@@ -145,6 +145,18 @@ describe("An undo command", function()
     tiny.write(s, tiny.GUIDE, "guide 2\n")
     local killed_one = tiny.patched(s, dies("# undo", 1, "after"), { "rollback" })
     assert.equal(137, killed_one.code, killed_one.stderr)
+    -- The rollback itself may be taken back, too, and says what that does not bring back.
+    tiny.save(s)
+    local restore
+    for id, one in pairs(tiny.sessions(s)) do
+      if one.metadata.kind == "restore" and one.status == "in_progress" then restore = id end
+    end
+    local taken_back = tiny.json(s, { "rollback", restore })
+    assert.equal(0, taken_back.code, taken_back.stderr)
+    assert.truthy(tiny.event(taken_back, "warning").message:find("may be undone already", 1, true))
+    assert.equal("guide 2\n", tiny.read(s, tiny.GUIDE))
+    assert.is_nil(tiny.event(taken_back, "undo_command"))
+    tiny.reset(s)
     assert.equal(0, tiny.json(s, { "rollback" }).code)
     is_as_before()
   end)
