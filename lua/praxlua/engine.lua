@@ -406,6 +406,14 @@ local function find_phases(r)
   end
   if not r.phases then return { exit_code = 3, status = "refused", message = message } end
   r.source_phases = sourced
+  local awaits = r.session.status == "waiting" and r.session.metadata.awaits
+  if awaits and not phases.find(r.phases, awaits.phase) then
+    return { exit_code = 3, status = "refused",
+      message = "the phase " .. awaits.phase .. " that this upgrade waits for is not there any "
+        .. "more",
+      next = "put its script back and resume\nor undo the upgrade with: praxlua rollback "
+        .. r.session.session_id }
+  end
 end
 
 --- Goes on with a session on an open run.
@@ -562,6 +570,10 @@ local function restore_backup(r, options)
   local result = restore.backup(r, options.backup, options.reason)
   for _, entry in ipairs(result.success and lost or {}) do
     local kept = run.abandon(r, entry.session_id)
+    for _, command in ipairs(kept and undo_commands.list(kept) or {}) do
+      r.emit({ event = "warning", message = string.format("the undo command '%s' of phase %s was "
+        .. "not run; run it by hand", undo_commands.describe(command), command.phase) })
+    end
     if kept then
       r.emit({ event = "warning", message = "what is left of session " .. entry.session_id
         .. " was kept in " .. kept .. "; delete it when you need nothing of it" })

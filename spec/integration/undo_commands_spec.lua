@@ -114,6 +114,56 @@ describe("An undo command", function()
     end)
   end
 
+  it("is run again after a kill of the resume that runs it", function()
+    killed(dies("# make", 2, "after"))
+    local result = tiny.patched(s, dies("# undo", 1, "after"), { "resume" })
+    assert.equal(137, result.code, result.stderr)
+    tiny.save(s)
+    local resumed = tiny.json(s, { "resume" })
+    assert.equal(0, resumed.code, resumed.stderr)
+    is_upgraded()
+    assert.equal(0, tiny.json(s, { "rollback" }).code)
+    tiny.reset(s)
+    helper.write(effects .. "/one", "x\n")
+    assert.equal(0, tiny.json(s, { "rollback" }).code)
+    is_as_before()
+  end)
+
+  it("that does not end is ended when its time is over", function()
+    tiny.phase(s, "makes", [[
+      local phase = { title = "x", after = "content-upgrade", grants = { tools = { "sh" } } }
+      function phase.run(host)
+        need(host.undo{ "sh", "-c", "sleep 300", timeout = 0.2 })
+        error("on purpose")
+      end
+      return phase
+    ]])
+    local result = tiny.upgrade(s, { "--phases", folder })
+    assert.equal(5, result.code, result.stderr)
+    assert.truthy(result.last.message:find("of phase makes did not end in time", 1, true))
+    assert.equal(0, tiny.json(s, { "rollback", "--skip-undo" }).code)
+    is_as_before()
+  end)
+
+  it("of a session that a backup was restored for is named", function()
+    assert.equal(0, tiny.json(s, { "backup", "create" }).code)
+    killed(dies("# make", 2, "after"))
+    local id = tiny.names(s, ".upgrade")[1]
+    for _, name in ipairs({ "journal", "journal.copy" }) do
+      tiny.write(s, ".upgrade/" .. id .. "/" .. name, ("damaged"):rep(100))
+    end
+    local result = tiny.json(s, { "backup", "restore", "--yes" })
+    assert.equal(0, result.code, result.stderr)
+    local named = 0
+    for _, event in ipairs(result.events) do
+      local message = event.event == "warning" and event.message or ""
+      if message:find("was not run; run it by hand", 1, true) then
+        named = named + 1
+      end
+    end
+    assert.equal(2, named, result.stdout)
+  end)
+
   it("is run when the upgrade fails, the last one first, and told", function()
     tiny.commit(s, { ["mcp_server/fault"] = "dies\n" })
     local result = tiny.upgrade(s, { "--phases", folder })

@@ -26,6 +26,9 @@ local function targeted(emit, target)
   if not target then return emit end
   return function(event)
     if event.next then event.next = with_target(event.next, target) end
+    if event.event == "waiting" and event.command then
+      event.command = with_target(event.command, target)
+    end
     return emit(event)
   end
 end

@@ -73,6 +73,7 @@ end
 
 function show.waiting(view, event)
   local t, rows = view.terminal, {}
+  view.waits = true
   if event.problem then t.line({ "yellow", "not accepted: " }, event.problem) end
   t.line({ "bold", event.title })
   t.paragraph(event.text, nil, "  ")
@@ -212,6 +213,9 @@ function show.finished(view, event)
   local what = not is_told and event.message or ENDINGS[event.status]
   if people.GOOD[event.status] then
     view.terminal.line({ "green", what })
+  elseif event.status == "waiting" and view.waits then -- a person is asked; nothing went wrong
+    view.terminal.line({ "yellow", what })
+    view.terminal.error({ next = event.next })
   elseif event.where or event.next then
     view.terminal.error({ what = what, where = event.where, next = event.next })
   else
