@@ -8,7 +8,6 @@ local core = require("praxlua.core")
 local execution = require("praxlua.execution")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
-local manual = require("praxlua.manual")
 local phases = require("praxlua.phases")
 local restore = require("praxlua.restore")
 local rollback = require("praxlua.rollback")
@@ -18,6 +17,7 @@ local server = require("praxlua.server")
 local source_phases = require("praxlua.source_phases")
 local state = require("praxlua.state")
 local undo_commands = require("praxlua.undo_commands")
+local unfinished = require("praxlua.unfinished")
 
 local engine = {}
 
@@ -42,86 +42,15 @@ end
 -- ---------------------------------------------------------------------------------------------
 -- Unfinished sessions
 
-local function list_unfinished(found)
-  local ids = {}
-  for _, entry in ipairs(found) do ids[#ids + 1] = entry.session_id end
-  return table.concat(ids, ", ")
-end
-
-local function refuse_unfinished(found)
-  local id = found[1].session_id
-  return { exit_code = 3, status = "refused",
-    message = "an earlier upgrade did not finish: session " .. list_unfinished(found),
-    next = "finish it with: praxlua resume " .. id .. "\nor undo it with: praxlua rollback " .. id }
-end
-
-local function first_waiting(found)
-  for _, entry in ipairs(found) do
-    if entry.waits then return entry end
-  end
-end
-
--- What it waits for was asked of a person: undoing that on the way would be a surprise.
-local function refuse_waiting(entry)
-  local id, awaits = entry.session_id, entry.waits
-  return { exit_code = 4, status = "waiting",
-    message = string.format("an upgrade waits for what phase %s asks a person to do: session %s",
-      awaits.phase, id),
-    next = "when it is done: " .. manual.command(id, awaits.fields)
-      .. "\nor undo it with: praxlua rollback " .. id }
-end
-
--- Ends a session whose changes are final, each kind in its way.
-local function settle(r)
-  local kind = restore.is_restore(r.session) and restore or script.is_script(r.session) and script
-    or execution
-  return kind.settle(r)
-end
-
--- Ends the loaded session if that only means clearing up: its changes are final, or all undone. A
--- rollback that failed is somebody's to look at.
-local function end_over(r)
-  local transaction = r.transaction
-  if not transaction or r.session.status == "rollback_failed" then return end
-  if transaction:status() == "committed" then
-    settle(r)
-    r.done = nil
-  elseif transaction:status() == "open" and not transaction:last_checkpoint() then
-    rollback.open_session(r, "its rollback was cut short")
-  end
-  core.system.catch_signals() -- both have ignored them
-end
-
--- The unfinished sessions that have to be decided about, after those that are over were cleared up.
-local function open_sessions(r)
-  local awaits = {}
-  for _, entry in ipairs(r.options.dry_run and {} or run.unfinished(r.target)) do
-    if run.load(r, entry.session_id) then
-      awaits[entry.session_id] = r.session.status == "waiting" and r.session.metadata.awaits
-      end_over(r)
-    end
-    run.detach(r)
-  end
-  local found = run.unfinished(r.target)
-  for _, entry in ipairs(found) do
-    local session = entry.session
-    entry.waits = awaits[entry.session_id]
-    if entry.waits == nil and session and session.status == "waiting" then
-      entry.waits = session.metadata.awaits
-    end
-  end
-  return found
-end
-
 -- What to do with sessions whose owner is gone: true to go on, or the result that ends the run.
 local function settle_unfinished(r, ui)
-  local found = open_sessions(r)
+  local found = unfinished.sessions(r)
   if #found == 0 then return true end
-  local waiting = first_waiting(found)
+  local waiting = unfinished.first_waiting(found)
   local answer = r.options.yes and not waiting and "rollback" or nil
   if not answer and not r.options.dry_run and ui.unfinished then answer = ui.unfinished(found) end
   if not answer or answer == "leave" or r.options.dry_run then
-    return nil, waiting and refuse_waiting(waiting) or refuse_unfinished(found)
+    return nil, waiting and unfinished.refuse_waiting(waiting) or unfinished.refuse(found)
   end
   local options = r.options
   for _, entry in ipairs(found) do
@@ -416,6 +345,21 @@ local function find_phases(r)
   end
 end
 
+-- Takes back what came after the last complete phase; the result that ends the run when it fails.
+local function take_back(r)
+  local id = r.session.session_id
+  local ok, message = rollback.run_commands(r, true)
+  local next_step = rollback.after_failed_command(id)
+  if ok then
+    local code
+    ok, message, code = rollback.undo(r, "rewind")
+    next_step = code == "ELOST" and "undo the rest with: praxlua rollback " .. id
+      or "mend the cause and run again: praxlua rollback " .. id
+  end
+  if ok then return nil end
+  return { exit_code = 5, status = "rollback_failed", message = message, next = next_step }
+end
+
 --- Goes on with a session on an open run.
 ---@param r table
 ---@param session_id string
@@ -430,7 +374,7 @@ function engine.resume_with(r, session_id)
   use_kept_options(r)
   local status = r.transaction and r.transaction:status()
   local is_restore = restore.is_restore(r.session)
-  if status == "committed" then return settle(r) end
+  if status == "committed" then return unfinished.settle(r) end
   if script.is_script(r.session) then
     return engine.rollback_result(rollback.open_session(r, "a script is not gone on with"))
   end
@@ -445,26 +389,15 @@ function engine.resume_with(r, session_id)
         .. "it had changed nothing yet", session_id),
       next = "begin a new one with: praxlua upgrade" }
   end
-  if r.transaction then
-    ok, message = rollback.run_commands(r, true)
-    if not ok then
-      return { exit_code = 5, status = "rollback_failed", message = message,
-        next = rollback.after_failed_command(r.session.session_id) }
-    end
-    ok, message, code = rollback.undo(r, "rewind")
-    if not ok then
-      return { exit_code = 5, status = "rollback_failed", message = message,
-        next = code == "ELOST" and "undo the rest with: praxlua rollback " .. session_id
-          or "mend the cause and run again: praxlua rollback " .. session_id }
-    end
-  end
+  local result = r.transaction and take_back(r)
+  if result then return result end
   if is_restore then return restore.go_on(r) end
   if r.transaction then
     ok, message = execution.restore_plan(r)
     if not ok then return cannot_load(r, session_id, "resumed", 3, message) end
   end
   r.options.from_version = r.session.metadata.from_version
-  local result = find_phases(r)
+  result = find_phases(r)
   if result then return result end
   r.session.metadata.owner = run.owner()
   announce(r, true)
@@ -480,7 +413,7 @@ local function choose(r, session_id)
   if #found == 1 then return found[1].session_id end
   if #found == 0 then return nil end
   return nil, { exit_code = 2, status = "usage",
-    message = "there is more than one unfinished session: " .. list_unfinished(found),
+    message = "there is more than one unfinished session: " .. unfinished.ids(found),
     next = "name the one you mean" }
 end
 
@@ -527,7 +460,7 @@ function engine.rollback_with(r, session_id, reason)
       message = "The session is rolled back already." }
   end
   if r.transaction and r.transaction:status() == "committed" then
-    local settled = settle(r)
+    local settled = unfinished.settle(r)
     if restore.is_restore(r.session) then return settled end
     core.system.catch_signals() -- it has ignored them
   end
@@ -555,7 +488,7 @@ end
 -- whose undo data is lost.
 local function split_unfinished(r)
   local found = { usable = {}, lost = {} }
-  for _, entry in ipairs(open_sessions(r)) do
+  for _, entry in ipairs(unfinished.sessions(r)) do
     local verdict = judge_unfinished(r, entry.session_id)
     if verdict then table.insert(found[verdict], entry) end
     run.detach(r)
@@ -566,7 +499,7 @@ end
 -- A whole backup is the way out for sessions whose undo data is lost; any other one comes first.
 local function restore_backup(r, options)
   local usable, lost = split_unfinished(r)
-  if #usable > 0 then return refuse_unfinished(usable) end
+  if #usable > 0 then return unfinished.refuse(usable) end
   local result = restore.backup(r, options.backup, options.reason)
   for _, entry in ipairs(result.success and lost or {}) do
     local kept = run.abandon(r, entry.session_id)
@@ -637,8 +570,8 @@ function engine.run_script(options, ui)
     return finish({ emit = ui.emit }, script.look(phase, options, ui))
   end
   return with_run({ target = options.target, on_conflict = "stop" }, ui, function(r)
-    local found = open_sessions(r)
-    if #found > 0 then return refuse_unfinished(found) end
+    local found = unfinished.sessions(r)
+    if #found > 0 then return unfinished.refuse(found) end
     return script.act(r, phase, options, ui)
   end)
 end
