@@ -290,7 +290,9 @@ local function field_list(found)
   for i, name in ipairs(names) do
     local value = found[name]
     if value == json.null then value = "null" end
-    if type(value) == "table" then value = #value > 0 and #value .. " entries" or "a table" end
+    if type(value) == "table" then
+      value = #value > 0 and text.plural(#value, "entry", "entries") or "a table"
+    end
     parts[i] = name:gsub("_", " ") .. ": " .. text.shorten(text.visible(tostring(value)), 40)
   end
   return #parts > 0 and text.shorten(table.concat(parts, ", "), 120) or nil

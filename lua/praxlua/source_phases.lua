@@ -124,7 +124,7 @@ local CHOICES = {
 local function not_allowed(found)
   return nil, {
     exit_code = 4, status = "waiting",
-    message = string.format("the source brings %s of its own, and nobody allowed them: %s in %s; "
+    message = string.format("the source brings %s of its own that nobody allowed: %s in %s; "
       .. "nothing was applied", text.plural(#found.scripts, "phase"), names_of(found), found.from),
     next = "read them, and allow them for one run with --allow-source-phases, or answer on a "
       .. "terminal",
@@ -138,6 +138,14 @@ function source_phases.are_allowed(r)
   local found = r.source_phases
   return not found or found.allowed or r.options.allow_source_phases
     or source_phases.is_remembered(r.target, found) or false
+end
+
+--- Tells in a dry run that an upgrade would have to be allowed them.
+---@param r table run
+function source_phases.foretell(r)
+  if source_phases.are_allowed(r) then return end
+  r.ctx.warn("nobody allowed the source's own phases yet (" .. names_of(r.source_phases)
+    .. "); an upgrade asks on a terminal, or takes --allow-source-phases")
 end
 
 --- Lets the source's phases of a run run, asking the user where nobody decided yet.

@@ -183,6 +183,18 @@ describe("An upgrade with a manual phase", function()
     is_upgraded()
   end)
 
+  it("goes on waiting when it is interrupted while it asks", function()
+    local folder = prepare()
+    local result = tiny.patched(s, [[
+      core.system.isatty = function() return true end
+      io.stdin = { read = function() core.system.signal(core.system.pid(), "INT") end }
+    ]], { "upgrade", "--source", s.source, "--phases", folder })
+    assert.equal(4, result.code, result.stdout)
+    local done = tiny.json(s, { "resume", "--evidence", "approved=true" })
+    assert.equal(0, done.code, done.stderr)
+    is_upgraded()
+  end)
+
   it("passes over it in a dry run", function()
     local folder = prepare("pre-flight-checks")
     local result = tiny.upgrade(s, { "--dry-run", "--phases", folder })
