@@ -56,10 +56,11 @@ function source_phases.read(source)
   local folder = recognised and recognised.source.phases
   local root = folder and core.root.open(source)
   if not root then return false end
-  local scripts, message, code = {}, nil, nil
-  if root:exists(folder) then scripts, message, code = read_scripts(root, folder) end
+  local scripts = {}
+  local there, message, code = root:exists(folder)
+  if there then scripts, message, code = read_scripts(root, folder) end
   root:close()
-  if not scripts then return nil, "reading the source's own phases: " .. message, code end
+  if there == nil or not scripts then return nil, "reading the source's own phases: " .. message, code end
   if #scripts == 0 then return false end
   return {
     from = source .. "/" .. folder, path = core.file.realpath(source) or source,
