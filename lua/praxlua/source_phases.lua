@@ -60,7 +60,9 @@ function source_phases.read(source)
   local there, message, code = root:exists(folder)
   if there then scripts, message, code = read_scripts(root, folder) end
   root:close()
-  if there == nil or not scripts then return nil, "reading the source's own phases: " .. message, code end
+  if there == nil or not scripts then
+    return nil, "reading the source's own phases: " .. message, code
+  end
   if #scripts == 0 then return false end
   return {
     from = source .. "/" .. folder, path = core.file.realpath(source) or source,
