@@ -755,7 +755,7 @@ function host.time() end
 ---command can run twice, and must be written for that.
 ---Grant: `tools = { "NAME" }`. When: after `backup-preparation` and before the end of
 ---`cleanup-documentation`, not in a dry run.
----@param command string[] the words, of a granted tool: `{ "git", "stash", "pop" }`
+---@param command praxlua.phase.Command as of `host.spawn`, but without `stdin`
 ---@return true|nil
 ---@return string? message
 ---@return string? code
