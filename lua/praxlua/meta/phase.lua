@@ -732,9 +732,9 @@ function host.log(text) end
 function host.progress(text, fraction) end
 
 ---Runs a granted tool and waits for its end. There is no shell; the tool is looked for on `PATH`;
----its working directory is the project, its environment a short list. A tool may write in the
----temporary directory and in caches, and in the installation only after an undo was registered
----with `host.undo`. None outlives its phase.
+---its working directory is the project, its environment a short list. A tool may write in a
+---temporary directory of its own and in caches, and in the installation only after an undo was
+---registered with `host.undo`. None outlives its phase.
 ---Grant: `tools = { "NAME" }`. When: after `backup-preparation` and before the end of
 ---`cleanup-documentation`, not in a dry run.
 ---@param command praxlua.phase.Command the words, and `stdin` and `timeout` by name: `{ "git",

@@ -286,8 +286,8 @@ local command = { "command", "praxlua.phase.Command",
 
 verb("spawn", "Runs a granted tool and waits for its end. There is no shell; the tool is looked "
   .. "for on `PATH`; its working directory is the project, its environment a short list. A tool "
-  .. "may write in the temporary directory and in caches, and in the installation only after an "
-  .. "undo was registered with `host.undo`. None outlives its phase.", { command },
+  .. "may write in a temporary directory of its own and in caches, and in the installation only "
+  .. "after an undo was registered with `host.undo`. None outlives its phase.", { command },
   { { "praxlua.phase.Ended", "how it ended" } }, { grant = { "tools" }, when = "changing",
     errors = { DENIED, "ENOENT: there is no such program on `PATH`" } })
 verb("undo", "Registers, before a tool changes anything, the command that takes it back. It is "
