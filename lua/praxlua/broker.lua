@@ -6,6 +6,7 @@
 local core = require("praxlua.core")
 local isolation = require("praxlua.isolation")
 local json = require("praxlua.json")
+local reference = require("praxlua.verbs.reference")
 local verbs = require("praxlua.verbs")
 local verdict = require("praxlua.verdict")
 
@@ -124,7 +125,7 @@ end
 local function check_grant(p, verb)
   if p.granted[verb] then return nil end
   return { verdict = "denied:grant", message = ("host.%s was not granted to this phase: %s")
-    :format(tostring(verb), verbs.grant_of(verb)) }
+    :format(tostring(verb), reference.grant_of(verb)) }
 end
 
 -- Serves one call: nil to go on, or the outcome.
@@ -178,7 +179,7 @@ function broker.run(phase, ctx)
   local granted = verbs.granted(ctx, phase.grants)
   local p = { granted = granted, receipts = {}, limits = phase.limits, messages = 0, output = 0,
     deadline = began + phase.limits.wall }
-  local outcome = start(p, phase, { known = verbs.names(), artifacts = ctx.artifacts,
+  local outcome = start(p, phase, { known = reference.names(), artifacts = ctx.artifacts,
     options = ctx.options }) or serve_until_end(p)
   if p.worker then p.worker:stop() end
   outcome.receipts, outcome.isolation = p.receipts, p.level

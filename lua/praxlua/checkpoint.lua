@@ -41,7 +41,12 @@ function checkpoint.check(phase, outcome)
         "evidence:schema"
     end
   end
-  local ok, message, code = evidence.checkpoint(phase.model, found)
+  local ok, message, code
+  if type(phase.model) == "table" then
+    found, message = receipts.attest(evidence.attested(phase.model), found, outcome.receipts)
+    if not found then return nil, message, "evidence:receipt" end
+  end
+  ok, message, code = evidence.checkpoint(phase.model, found)
   if not ok then
     return nil, message, code == "ESCHEMA" and "evidence:schema" or "evidence:checkpoint"
   end

@@ -33,11 +33,19 @@ local function name_of(ctx) return PREFIX .. (ctx.session and ctx.session.sessio
 
 local function temporary(environment) return environment.TMPDIR or "/tmp" end
 
+-- What stands in a folder by now, but for some names; a new name at its top is out of reach.
+local function add_inside(write, path, without)
+  for _, name in ipairs(folder.names(path) or {}) do
+    if not without[name] then add(write, path .. "/" .. name) end
+  end
+end
+
 --- What a tool may do.
----@param ctx { target: string }
+---@param ctx { target: string, project: string, target_name: string }
 ---@param environment table<string, string> that the tool gets
----@param allow { target: boolean, network: boolean } target: it may write in the installation, but
----  for our own folders, in all that stands there by now; a new name at its top is out of reach
+---@param allow { target: boolean?, project: boolean?, network: boolean? } target: it may write in
+---  the installation, but for our own folders; project: in the project beside it, but for .git,
+---  whose hooks run with nobody's grant
 ---@return { write: string[], network: boolean } for process.run
 function confinement.of(ctx, environment, allow)
   local write = {}
@@ -46,16 +54,17 @@ function confinement.of(ctx, environment, allow)
     local home = cache[2] and environment.HOME
     add(write, environment[cache[1]] or home and home .. cache[2])
   end
-  for _, name in ipairs(allow.target and folder.names(ctx.target) or {}) do
-    if not confinement.OURS[name] then add(write, ctx.target .. "/" .. name) end
+  if allow.target then add_inside(write, ctx.target, confinement.OURS) end
+  if allow.project then
+    add_inside(write, ctx.project, { [ctx.target_name] = true, [".git"] = true })
   end
   return { write = write, network = allow.network or false }
 end
 
---- process.run for a tool of a phase: confined, with a temporary directory of its own that goes
---- when it has ended.
+--- process.run for a tool of a phase: in the project, confined, with a temporary directory of its
+--- own that goes when it has ended.
 ---@param ctx table
----@param options table of process.run, with its environment
+---@param options table of process.run
 ---@param allow table of confinement.of
 ---@return table|nil result
 ---@return string|nil message
@@ -63,11 +72,14 @@ end
 function confinement.run(ctx, options, allow)
   local all, environment = {}, {}
   for name, value in pairs(options) do all[name] = value end
-  for name, value in pairs(options.environment) do environment[name] = value end
+  for name, value in pairs(options.environment or process.environment()) do
+    environment[name] = value
+  end
   environment.TMPDIR = ("%s/%s-%s"):format(temporary(environment), name_of(ctx), core.system.uuid())
   local made, message, code = core.file.mkdir(environment.TMPDIR, 448) -- 0700
   if not made then return nil, message, code end
-  all.environment, all.confine = environment, confinement.of(ctx, environment, allow)
+  all.directory, all.environment = options.directory or ctx.project, environment
+  all.confine = confinement.of(ctx, environment, allow)
   local results <const> = table.pack(process.run(all))
   core.tree.remove(environment.TMPDIR)
   return table.unpack(results, 1, results.n)

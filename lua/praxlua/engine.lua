@@ -13,8 +13,12 @@ local phases = require("praxlua.phases")
 local restore = require("praxlua.restore")
 local rollback = require("praxlua.rollback")
 local run = require("praxlua.run")
+local script = require("praxlua.script")
 local server = require("praxlua.server")
+local source_phases = require("praxlua.source_phases")
 local state = require("praxlua.state")
+local undo_commands = require("praxlua.undo_commands")
+local unfinished = require("praxlua.unfinished")
 
 local engine = {}
 
@@ -39,50 +43,15 @@ end
 -- ---------------------------------------------------------------------------------------------
 -- Unfinished sessions
 
-local function list_unfinished(found)
-  local ids = {}
-  for _, entry in ipairs(found) do ids[#ids + 1] = entry.session_id end
-  return table.concat(ids, ", ")
-end
-
-local function refuse_unfinished(found)
-  local id = found[1].session_id
-  return { exit_code = 3, status = "refused",
-    message = "an earlier upgrade did not finish: session " .. list_unfinished(found),
-    next = "finish it with: praxlua resume " .. id .. "\nor undo it with: praxlua rollback " .. id }
-end
-
--- Ends the loaded session if that only means clearing up: its changes are final, or all undone. A
--- rollback that failed is somebody's to look at.
-local function end_over(r)
-  local transaction = r.transaction
-  if not transaction or r.session.status == "rollback_failed" then return end
-  if transaction:status() == "committed" then
-    (restore.is_restore(r.session) and restore or execution).settle(r)
-    r.done = nil
-  elseif transaction:status() == "open" and not transaction:last_checkpoint() then
-    rollback.open_session(r, "its rollback was cut short")
-  end
-  core.system.catch_signals() -- both have ignored them
-end
-
--- The unfinished sessions that have to be decided about, after those that are over were cleared up.
-local function open_sessions(r)
-  for _, entry in ipairs(r.options.dry_run and {} or run.unfinished(r.target)) do
-    if run.load(r, entry.session_id) then end_over(r) end
-    run.detach(r)
-  end
-  return run.unfinished(r.target)
-end
-
 -- What to do with sessions whose owner is gone: true to go on, or the result that ends the run.
 local function settle_unfinished(r, ui)
-  local found = open_sessions(r)
+  local found = unfinished.sessions(r)
   if #found == 0 then return true end
-  local answer = r.options.yes and "rollback" or nil
-  if not answer and ui.unfinished then answer = ui.unfinished(found) end
-  if r.options.dry_run or not answer or answer == "leave" then
-    return nil, refuse_unfinished(found)
+  local waiting = unfinished.first_waiting(found)
+  local answer = r.options.yes and not waiting and "rollback" or nil
+  if not answer and not r.options.dry_run and ui.unfinished then answer = ui.unfinished(found) end
+  if not answer or answer == "leave" or r.options.dry_run then
+    return nil, waiting and unfinished.refuse_waiting(waiting) or unfinished.refuse(found)
   end
   local options = r.options
   for _, entry in ipairs(found) do
@@ -103,7 +72,7 @@ end
 
 local KEPT_OPTIONS = {
   "on_conflict", "allow_downgrade", "keep_backups", "restart", "run_tests", "git_commit",
-  "phases", "health_timeout", "min_isolation",
+  "phases", "health_timeout", "min_isolation", "allow_source_phases",
 }
 
 -- What the user's options are where nothing was said.
@@ -134,6 +103,14 @@ local function cannot_read_phases(message, code)
       .. "with --min-isolation LEVEL" or "mend the script, or move it out of the folder" }
 end
 
+local function overview_of(list)
+  local overview = json.array()
+  for i, phase in ipairs(list) do
+    overview[i] = { id = phase.id, title = phase.title, number = phase.number }
+  end
+  return overview
+end
+
 --- Begins a session on an open run: session file, context, phases. Nothing else is touched.
 ---@param r table from run.open
 ---@param workflow_type string state.WORKFLOW_TYPE
@@ -144,31 +121,31 @@ end
 function engine.start_workflow(r, workflow_type, target_file, options)
   r.dry_run = options.dry_run or false
   isolation.demand(options.min_isolation)
-  local list, message, code = phases.all(r.target, options.phases)
+  local list
+  local sourced, message, code = source_phases.read(options.source)
+  if sourced ~= nil then list, message, code = phases.all(r.target, options.phases, sourced) end
   if not list then return nil, cannot_read_phases(message, code) end
-  r.phases = list
+  r.phases, r.source_phases = list, sourced or nil
   local recognised
   recognised, message = layout.recognise_target(r.target)
   if not recognised then
     return nil, { exit_code = 3, status = "refused", message = message }
   end
   local session, problem
+  local metadata, overview = metadata_of(options), overview_of(list)
+  metadata.order = overview
+  metadata.source_phases = sourced and { commit = sourced.commit, sha256 = sourced.sha256 } or nil
   if r.dry_run then
     session = state.session.new({ workflow_type = workflow_type, target_file = target_file,
-      metadata = metadata_of(options) })
+      metadata = metadata })
   else
-    session, problem = state.create_session(r.target, workflow_type, target_file,
-      metadata_of(options))
+    session, problem = state.create_session(r.target, workflow_type, target_file, metadata)
   end
   if not session then
     return nil, { exit_code = 3, status = "refused", message = problem,
       next = "check the permissions and the space of the target" }
   end
   run.attach(r, session)
-  local overview = {}
-  for i, phase in ipairs(list) do
-    overview[i] = { id = phase.id, title = phase.title, number = phase.number }
-  end
   return { session_id = session.session_id, current_phase = 0, phases = overview }
 end
 
@@ -194,9 +171,9 @@ end
 function engine.get_current_phase(target, session_id)
   local session, message, code = state.load_state(target, session_id)
   if not session then return nil, message, code end
-  local list
+  local list = session.metadata.order
   local options = session.metadata.options or {}
-  list, message, code = phases.all(target, options.phases)
+  if not list then list, message, code = phases.all(target, options.phases) end
   if not list then return nil, message, code end
   for _, phase in ipairs(list) do
     if not execution.is_done(session, phase) then
@@ -225,10 +202,15 @@ end
 -- What the commands do
 
 local function announce(r, resumed)
-  local metadata = r.session.metadata
+  local metadata, listed = r.session.metadata, json.array()
   r.ctx.emit({ event = "session_started", source = metadata.source_path, target = r.target,
     from_version = metadata.from_version, to_version = metadata.to_version, dry_run = r.dry_run,
     resumed = resumed or nil })
+  for i, phase in ipairs(r.phases) do
+    listed[i] = { id = phase.id, number = phase.number, title = phase.title, from = phase.from,
+      grants = phase.grants, manual = phase.manual }
+  end
+  r.ctx.emit({ event = "phases", phases = listed })
 end
 
 -- A mistake in praxlua itself is a failed run like any other: it is rolled back. What was committed
@@ -259,7 +241,8 @@ local function with_run(options, ui, action)
   local ok, outcome = xpcall(action, debug.traceback, r)
   if not ok then outcome = after_internal_error(r, outcome) end
   local signal = core.system.interrupted()
-  if signal and (outcome.exit_code == 3 or outcome.exit_code == 4) then -- it is why
+  local still_waits = r.session and r.session.status == "waiting"
+  if signal and not still_waits and (outcome.exit_code == 3 or outcome.exit_code == 4) then -- why
     outcome.exit_code, outcome.status = run.SIGNAL_EXITS[signal], "interrupted"
   end
   run.close(r)
@@ -268,8 +251,9 @@ end
 
 --- Upgrades an installation.
 ---@param options table source, target?, dry_run?, plan_hash?, yes?, on_conflict?, allow_downgrade?,
----  keep_backups?, restart?, run_tests?, git_commit?, phases?, health_timeout?, min_isolation?
----@param ui { emit: fun(event: table), ask: function?, unfinished: function? }
+---  keep_backups?, restart?, run_tests?, git_commit?, phases?, health_timeout?, min_isolation?,
+---  allow_source_phases?
+---@param ui { emit: fun(event: table), ask: function?, unfinished: function?, prompt: function? }
 ---@return table result
 function engine.upgrade(options, ui)
   options = with_defaults(options)
@@ -327,10 +311,61 @@ local function nothing_to_resume(r)
     next = "begin a new one with: praxlua upgrade" }
 end
 
+local function awaits_nothing(session_id)
+  return { exit_code = 3, status = "refused",
+    message = "session " .. session_id .. " awaits no evidence; only a manual phase takes it",
+    next = "go on with it by: praxlua resume " .. session_id }
+end
+
 -- Loads a session, unless it is loaded: doing that clears up what was never begun.
 local function load(r, session_id)
   if r.loaded and r.loaded == state.typed_id(session_id) then return true end
   return run.load(r, session_id)
+end
+
+-- The phases of a session that goes on: those of the source are the ones it began with, or none.
+local function find_phases(r)
+  local known = r.session.metadata.source_phases
+  local sourced, message, code
+  isolation.demand(r.options.min_isolation)
+  if known then
+    sourced, message, code = source_phases.read(r.session.metadata.source_path)
+    if sourced ~= nil and (not sourced or sourced.sha256 ~= known.sha256) then
+      return { exit_code = 3, status = "refused",
+        message = "the phases that the source brings are not those this upgrade began with",
+        next = "check out " .. known.commit .. " in the source and resume\nor undo the upgrade "
+          .. "with: praxlua rollback " .. r.session.session_id }
+    end
+    if sourced then sourced.allowed = r.transaction ~= nil end
+  end
+  if sourced ~= nil or not known then
+    r.phases, message, code = phases.all(r.target, r.options.phases, sourced)
+  end
+  if not r.phases then return cannot_read_phases(message, code) end
+  r.source_phases = sourced
+  local awaits = r.session.status == "waiting" and r.session.metadata.awaits
+  if awaits and not phases.find(r.phases, awaits.phase) then
+    return { exit_code = 3, status = "refused",
+      message = "the phase " .. awaits.phase .. " that this upgrade waits for is not there any "
+        .. "more",
+      next = "put its script back and resume\nor undo the upgrade with: praxlua rollback "
+        .. r.session.session_id }
+  end
+end
+
+-- Takes back what came after the last complete phase; the result that ends the run when it fails.
+local function take_back(r)
+  local id = r.session.session_id
+  local ok, message = rollback.run_commands(r, true)
+  local next_step = rollback.after_failed_command(id)
+  if ok then
+    local code
+    ok, message, code = rollback.undo(r, "rewind")
+    next_step = code == "ELOST" and "undo the rest with: praxlua rollback " .. id
+      or "mend the cause and run again: praxlua rollback " .. id
+  end
+  if ok then return nil end
+  return { exit_code = 5, status = "rollback_failed", message = message, next = next_step }
 end
 
 --- Goes on with a session on an open run.
@@ -342,13 +377,18 @@ function engine.resume_with(r, session_id)
   if not ok then return cannot_load(r, session_id, "resumed", 3, message, code) end
   local over = not r.transaction and not state.is_active(r.session)
   if over then return nothing_to_resume(r) end
+  if r.evidence and r.session.status ~= "waiting" then return awaits_nothing(session_id) end
   r.dry_run = false
   use_kept_options(r)
   local status = r.transaction and r.transaction:status()
   local is_restore = restore.is_restore(r.session)
-  if status == "committed" then return (is_restore and restore or execution).settle(r) end
+  if status == "committed" then return unfinished.settle(r) end
+  if script.is_script(r.session) then
+    return engine.rollback_result(rollback.open_session(r, "a script is not gone on with"))
+  end
   -- The first checkpoint is the first entry of a transaction; without one all of it was undone.
-  if status == "undoing" or r.transaction and not r.transaction:last_checkpoint() then
+  if status == "undoing" or undo_commands.is_rolling_back(r.folder)
+    or r.transaction and not r.transaction:last_checkpoint() then
     return engine.rollback_result(rollback.open_session(r, "its rollback was cut short"))
   end
   if not r.session.metadata.source_path and not is_restore then
@@ -357,23 +397,16 @@ function engine.resume_with(r, session_id)
         .. "it had changed nothing yet", session_id),
       next = "begin a new one with: praxlua upgrade" }
   end
-  if r.transaction then
-    ok, message, code = rollback.undo(r, "rewind")
-    if not ok then
-      return { exit_code = 5, status = "rollback_failed", message = message,
-        next = code == "ELOST" and "undo the rest with: praxlua rollback " .. session_id
-          or "mend the cause and run again: praxlua rollback " .. session_id }
-    end
-  end
+  local result = r.transaction and take_back(r)
+  if result then return result end
   if is_restore then return restore.go_on(r) end
   if r.transaction then
     ok, message = execution.restore_plan(r)
     if not ok then return cannot_load(r, session_id, "resumed", 3, message) end
   end
   r.options.from_version = r.session.metadata.from_version
-  isolation.demand(r.options.min_isolation)
-  r.phases, message, code = phases.all(r.target, r.options.phases)
-  if not r.phases then return cannot_read_phases(message, code) end
+  result = find_phases(r)
+  if result then return result end
   r.session.metadata.owner = run.owner()
   announce(r, true)
   ok, message = server.revive(r.ctx)
@@ -388,16 +421,18 @@ local function choose(r, session_id)
   if #found == 1 then return found[1].session_id end
   if #found == 0 then return nil end
   return nil, { exit_code = 2, status = "usage",
-    message = "there is more than one unfinished session: " .. list_unfinished(found),
+    message = "there is more than one unfinished session: " .. unfinished.ids(found),
     next = "name the one you mean" }
 end
 
 --- Resumes an unfinished session.
----@param options { target: string?, session_id: string?, min_isolation: string? }
+---@param options { target: string?, session_id: string?, min_isolation: string?,
+---  evidence: table[]? } evidence: for the manual phase at which it waits, as of manual.evidence
 ---@param ui table
 ---@return table result
 function engine.resume(options, ui)
   return with_run(options, ui, function(r)
+    r.evidence = options.evidence
     local id, result = choose(r, options.session_id)
     if result then return result end
     if not id then
@@ -433,13 +468,14 @@ function engine.rollback_with(r, session_id, reason)
       message = "The session is rolled back already." }
   end
   if r.transaction and r.transaction:status() == "committed" then
-    if restore.is_restore(r.session) then return restore.settle(r) end
-    execution.settle(r)
+    local settled = unfinished.settle(r)
+    if restore.is_restore(r.session) then return settled end
     core.system.catch_signals() -- it has ignored them
   end
   if r.session.status == "completed" then
     return restore.session(r, reason)
   end
+  if restore.is_restore(r.session) then restore.warn_of_commands(r) end
   return engine.rollback_result(rollback.open_session(r, reason))
 end
 
@@ -460,7 +496,7 @@ end
 -- whose undo data is lost.
 local function split_unfinished(r)
   local found = { usable = {}, lost = {} }
-  for _, entry in ipairs(open_sessions(r)) do
+  for _, entry in ipairs(unfinished.sessions(r)) do
     local verdict = judge_unfinished(r, entry.session_id)
     if verdict then table.insert(found[verdict], entry) end
     run.detach(r)
@@ -471,10 +507,14 @@ end
 -- A whole backup is the way out for sessions whose undo data is lost; any other one comes first.
 local function restore_backup(r, options)
   local usable, lost = split_unfinished(r)
-  if #usable > 0 then return refuse_unfinished(usable) end
+  if #usable > 0 then return unfinished.refuse(usable) end
   local result = restore.backup(r, options.backup, options.reason)
   for _, entry in ipairs(result.success and lost or {}) do
     local kept = run.abandon(r, entry.session_id)
+    for _, command in ipairs(kept and undo_commands.list(kept) or {}) do
+      r.emit({ event = "warning", message = string.format("the undo command '%s' of phase %s was "
+        .. "not run; run it by hand", undo_commands.describe(command), command.phase) })
+    end
     if kept then
       r.emit({ event = "warning", message = "what is left of session " .. entry.session_id
         .. " was kept in " .. kept .. "; delete it when you need nothing of it" })
@@ -522,6 +562,25 @@ function engine.rollback_upgrade(options, ui)
       return { exit_code = 0, status = "nothing_to_do", message = "There is nothing to roll back." }
     end
     return engine.rollback_with(r, id, options.reason or "asked for")
+  end)
+end
+
+--- Runs a script that is no part of an upgrade.
+---@param options { file: string, arguments: string[], grants: table, target: string?,
+---  source: string? }
+---@param ui { emit: function, ask: function?, show: fun(evidence: table)? }
+---@return table result
+function engine.run_script(options, ui)
+  core.system.catch_signals()
+  local phase, result = script.read(options)
+  if not phase then return finish({ emit = ui.emit }, result) end
+  if not script.acts(phase) then
+    return finish({ emit = ui.emit }, script.look(phase, options, ui))
+  end
+  return with_run({ target = options.target, on_conflict = "stop" }, ui, function(r)
+    local found = unfinished.sessions(r)
+    if #found > 0 then return unfinished.refuse(found) end
+    return script.act(r, phase, options, ui)
   end)
 end
 

@@ -42,6 +42,17 @@ events.fields = {
     source = optional(filled), target = filled, from_version = optional(words),
     to_version = optional(words), dry_run = boolean(), resumed = optional(boolean()),
   },
+  phases = {
+    phases = array(object({
+      id = filled, number = optional(number), title = filled, from = optional(filled),
+      grants = map(any()), manual = optional(filled),
+    })),
+  },
+  waiting = {
+    phase = filled, title = filled, text = filled, command = optional(filled),
+    problem = optional(words),
+    fields = array(object({ name = filled, type = filled, optional = boolean() })),
+  },
   phase_started = {
     phase = filled, number = optional(number), title = filled,
     index = optional(schema.integer({ min = 1 })), total = optional(schema.integer({ min = 1 })),
@@ -83,6 +94,9 @@ events.fields = {
     message = words, phase = optional(words),
   },
   rollback_started = { reason = filled },
+  undo_command = {
+    phase = filled, command = filled, success = boolean(), message = optional(words),
+  },
   rollback_completed = {
     success = boolean(), seconds = seconds, server_healthy = optional(boolean()),
     message = optional(words),
@@ -199,8 +213,8 @@ end
 
 -- With --quiet people see only what they must act on.
 local ALWAYS = {
-  phase_failed = true, conflict = true, warning = true, log = true, rollback_started = true,
-  rollback_completed = true, finished = true,
+  phase_failed = true, conflict = true, waiting = true, warning = true, log = true,
+  rollback_started = true, rollback_completed = true, finished = true,
 }
 
 --- A sink that writes the events as text for people.

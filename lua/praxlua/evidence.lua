@@ -282,11 +282,28 @@ local SUMMARIES = {
   end,
 }
 
---- What a built-in phase did, in one line for people.
----@param phase integer
+-- The evidence of a custom phase: its fields by name, tables as what they are.
+local function field_list(found)
+  local names, parts = {}, {}
+  for name in pairs(found) do names[#names + 1] = name end
+  table.sort(names)
+  for i, name in ipairs(names) do
+    local value = found[name]
+    if value == json.null then value = "null" end
+    if type(value) == "table" then
+      value = #value > 0 and text.plural(#value, "entry", "entries") or "a table"
+    end
+    parts[i] = name:gsub("_", " ") .. ": " .. text.shorten(text.visible(tostring(value)), 40)
+  end
+  return #parts > 0 and text.shorten(table.concat(parts, ", "), 120) or nil
+end
+
+--- What a phase did, in one line for people.
+---@param phase integer|table|nil a built-in phase's number; anything else: a custom one
 ---@param found table evidence that meets the model
----@return string|nil summary nil when the evidence does not meet the model
+---@return string|nil summary nil when there is nothing to tell
 function evidence.summary(phase, found)
+  if math.type(phase) ~= "integer" then return field_list(found) end
   if not SUMMARIES[phase] or not evidence.check(phase, found) then return nil end
   return SUMMARIES[phase](found)
 end
@@ -334,6 +351,17 @@ function evidence.checkpoint(phase, found)
   return true
 end
 
+--- The fields of a custom model that the host fills from its receipts.
+---@param model table from evidence.custom
+---@return table<string, { kind: "receipts"|"answer", verb: string, field: string? }>
+function evidence.attested(model)
+  local found = {}
+  for name, field in pairs(model.fields) do
+    if schema.is_attested(field) then found[name] = field end
+  end
+  return found
+end
+
 --- The model of a custom phase, from the `evidence` table of its script: field to schema.
 ---@param fields any data that came from the phase; nil: the phase returns no evidence
 ---@return table|nil model for evidence.check
@@ -359,7 +387,8 @@ local function copied(s, value)
       copy[key] = field and copied(field, of) or of
     end
     for name, field in pairs(s.fields) do
-      if field.kind == "nullable" and copy[name] == nil then copy[name] = json.null end
+      local is_null_there = field.kind == "nullable" or field.kind == "answer"
+      if is_null_there and copy[name] == nil then copy[name] = json.null end
     end
     return copy
   end

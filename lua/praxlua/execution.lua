@@ -7,12 +7,16 @@ local originals = require("praxlua.originals")
 local evidence = require("praxlua.evidence")
 local gate = require("praxlua.gate")
 local json = require("praxlua.json")
+local manual = require("praxlua.manual")
 local report = require("praxlua.report")
 local rollback = require("praxlua.rollback")
 local run = require("praxlua.run")
 local server = require("praxlua.server")
+local source_phases = require("praxlua.source_phases")
+local state = require("praxlua.state")
 local summary = require("praxlua.summary")
 local text = require("praxlua.text")
+local undo_commands = require("praxlua.undo_commands")
 
 local execution = {}
 
@@ -28,11 +32,14 @@ local function write_failure_report(r, failure)
   r.ctx.warn("the report could not be written: " .. message)
 end
 
-local function run_phase(r, phase, index, total)
-  r.phase = phase.id
+local function begin_phase(r, phase, index, total)
+  r.phase, r.ctx.phase = phase.id, phase.id
   r.ctx.emit({ event = "phase_started", phase = phase.id, number = phase.number,
     title = phase.title, index = index, total = total })
-  local outcome = broker.run(phase, r.ctx)
+end
+
+-- Checks what a phase returned and records it. true, or nil and the outcome with its verdict.
+local function end_phase(r, phase, outcome)
   local dict
   if outcome.verdict == "ok" then
     local message, verdict
@@ -51,7 +58,7 @@ local function run_phase(r, phase, index, total)
     r.ctx.emit({ event = "phase_completed", phase = phase.id, number = phase.number,
       seconds = outcome.seconds, evidence = dict, isolation = outcome.isolation,
       used = outcome.used, peak = outcome.peak,
-      summary = phase.number and evidence.summary(phase.number, dict) or nil })
+      summary = evidence.summary(phase.number or phase.model, dict) })
     return true
   end
   r.ctx.emit({ event = "phase_failed", phase = phase.id, number = phase.number,
@@ -59,6 +66,60 @@ local function run_phase(r, phase, index, total)
     isolation = outcome.isolation, limit = outcome.limit, used = outcome.used,
     peak = outcome.peak })
   return nil, outcome
+end
+
+local function run_phase(r, phase, index, total)
+  begin_phase(r, phase, index, total)
+  return end_phase(r, phase, broker.run(phase, r.ctx))
+end
+
+-- The session stays open until the evidence comes: the journal says so first, as it is the truth.
+local function wait_for_evidence(r, phase, problem)
+  local session, fields = r.session, manual.fields(phase.model)
+  session.status = "waiting"
+  session.metadata.awaits = {
+    phase = phase.id, title = phase.title, text = phase.manual, fields = fields,
+  }
+  local ok, message = true, nil
+  if r.transaction then ok, message = run.checkpoint(r, session) end
+  if ok then ok, message = state.save_state(r.target, session) end
+  if not ok then return nil, { message = "the session cannot wait: " .. tostring(message) } end
+  local command = manual.command(session.session_id, fields)
+  r.ctx.emit({ event = "waiting", phase = phase.id, title = phase.title, text = phase.manual,
+    fields = fields, command = command, problem = problem })
+  return nil, nil, {
+    exit_code = 4, status = "waiting",
+    message = problem or "the upgrade waits for what phase " .. phase.id .. " asks a person to do",
+    next = "when it is done: " .. command .. "\nor undo the upgrade with: praxlua rollback "
+      .. session.session_id,
+  }
+end
+
+-- What was given for this phase: with the command, or at the terminal.
+local function evidence_from_outside(r, phase)
+  local awaits, given = r.session.metadata.awaits, r.evidence
+  if given and awaits and awaits.phase == phase.id then
+    r.evidence = nil
+    return manual.evidence(phase.model, given)
+  end
+  if not r.prompt then return nil end
+  r.ctx.emit({ event = "waiting", phase = phase.id, title = phase.title, text = phase.manual,
+    fields = manual.fields(phase.model) })
+  return manual.ask(phase.model, r.prompt)
+end
+
+-- true; nil and an outcome when the run failed; nil, nil and a result when it waits.
+local function run_manual(r, phase, index, total)
+  begin_phase(r, phase, index, total)
+  local began = core.system.monotonic()
+  local found = evidence_from_outside(r, phase)
+  if not found then return wait_for_evidence(r, phase) end
+  local outcome = { verdict = "ok", evidence = found, receipts = {} }
+  local dict, message = checkpoint.check(phase, outcome)
+  if not dict then return wait_for_evidence(r, phase, message) end
+  r.session.status, r.session.metadata.awaits = "in_progress", nil
+  outcome.seconds = core.system.monotonic() - began
+  return end_phase(r, phase, outcome)
 end
 
 local PLAN_FILE, PLAN_LIMIT = "plan.json", 256 * 1024 * 1024 -- bytes
@@ -115,7 +176,11 @@ local function complete(r)
   local ok, message = server.check_running(r.ctx) -- one last look before there is no way back
   if not ok then return nil, message end
   if core.system.interrupted() then return nil, "it was interrupted" end
-  r.session.metadata.changes = json.array(r.transaction:changes()) -- what its undo will be about
+  local metadata = r.session.metadata
+  metadata.changes = json.array(r.transaction:changes()) -- what its undo will be about
+  local commands, problem = undo_commands.list(r.folder)
+  if not commands then return nil, problem end
+  metadata.undo_commands = #commands > 0 and json.array(commands) or nil
   ok, message = run.checkpoint(r, r.session)
   if ok then ok, message = r.transaction:commit() end
   if not ok then return nil, message end
@@ -178,6 +243,21 @@ function execution.is_done(session, phase)
   return false
 end
 
+-- Nobody does anything for a dry run, and nobody is asked in it. A source's phase that comes before
+-- the backup has nothing behind it that would have to be undone.
+local function run_next(r, phase, index, total)
+  if phase.of_source and r.dry_run and not source_phases.are_allowed(r) then return true end
+  local allowed, refusal = true, nil
+  if phase.of_source then allowed, refusal = source_phases.permit(r) end
+  if not allowed then
+    run.forget(r)
+    return nil, nil, refusal
+  end
+  if not phase.manual then return run_phase(r, phase, index, total) end
+  if r.dry_run then return true end
+  return run_manual(r, phase, index, total)
+end
+
 --- Runs what is left of a session's phases.
 ---@param r table run with its session attached and its phases set
 ---@return table result
@@ -192,7 +272,8 @@ function execution.run(r)
         local ok, message = begin_changes(r)
         if not ok then return fail(r, phase, { message = message }) end
       end
-      local ok, outcome = run_phase(r, phase, index, #list)
+      local ok, outcome, result = run_next(r, phase, index, #list)
+      if result then return result end
       if not ok then return fail(r, phase, outcome) end
     end
   end

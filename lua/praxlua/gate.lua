@@ -4,6 +4,7 @@
 local content = require("praxlua.content")
 local json = require("praxlua.json")
 local run = require("praxlua.run")
+local source_phases = require("praxlua.source_phases")
 
 local gate = {}
 
@@ -88,7 +89,13 @@ function gate.pass(r)
   end
   local open = conflicts_of(planned)
   if #open > 0 then return wait_for_answer(r, open) end
-  if r.dry_run then return { exit_code = 0, status = "dry_run" } end
+  if r.dry_run then
+    source_phases.foretell(r)
+    return { exit_code = 0, status = "dry_run" }
+  end
+  local allowed, result = source_phases.permit(r)
+  if not allowed then run.forget(r) end
+  return result
 end
 
 return gate

@@ -49,6 +49,7 @@ local praxis_os = {
     content = "universal/standards/ai-assistant",
     gitignore = "universal/standards/installation/gitignore-requirements.md",
     requirements = "mcp_server/requirements.txt",
+    phases = ".praxlua/phases", -- those a source brings along
   },
   -- Any one line of directories proves a target.
   target = { { "standards/universal" }, { "workflows", "mcp_server" } },

@@ -43,6 +43,7 @@ local DESCRIPTION = schema.object({
   after = schema.optional(filled),
   before = schema.optional(filled),
   runs = schema.boolean(),
+  manual = schema.optional(filled),
   grants = schema.optional(schema.object({
     source = schema.optional(schema.string({ one_of = { "read" } })),
     target = access,
@@ -61,6 +62,12 @@ local DESCRIPTION = schema.object({
   })),
   evidence = schema.optional(schema.map(schema.any())),
 })
+
+-- The end of a message about a name that is none.
+local function did_you_mean(name, known)
+  local near = text.nearest(name, known)
+  return near and ("; did you mean '%s'?"):format(near) or ""
+end
 
 local function stem(file) return (file:gsub("^%d+%-", ""):gsub("%.lua$", "")) end
 
@@ -95,12 +102,43 @@ local function number_limits(limits)
   return all
 end
 
+-- The host can only attest what the phase may ask it for.
+local function attestable(model, grants)
+  local attested = evidence.attested(model)
+  if not next(attested) then return true end
+  local given, names = verbs.names(grants), {}
+  for name in pairs(given) do names[#names + 1] = name end
+  table.sort(names)
+  for field, of in pairs(attested) do
+    if not given[of.verb] then
+      return nil, string.format("evidence.%s: the phase has no grant for host.%s, so there can be "
+        .. "no receipt of it%s", field, text.visible(of.verb), did_you_mean(of.verb, names))
+    end
+  end
+  return true
+end
+
+-- Whether a phase that a person does is one: it does nothing by itself, and asks for something.
+local function is_manual(found)
+  if found.runs then
+    return nil, "a manual phase has no phase.run(host): leave out one of the two"
+  end
+  if found.grants and next(found.grants) then
+    return nil, "a manual phase does nothing by itself, so it has no grants"
+  end
+  if not found.evidence or not next(found.evidence) then
+    return nil, "a manual phase needs evidence, such as "
+      .. "evidence = { done = boolean{ equals = true } }"
+  end
+  return true
+end
+
 --- Reads one script into a phase.
 ---@param file string base name
 ---@param source string
 ---@param number integer|nil of a built-in phase
 ---@return table|nil phase { id, title, number?, file, source, after?, before?, grants, limits,
----  model }
+---  model, manual? }
 ---@return string? message
 ---@return string? code "EPHASE"
 function phases.read(file, source, number)
@@ -109,8 +147,12 @@ function phases.read(file, source, number)
   local ok
   ok, message = schema.check(DESCRIPTION, found)
   if not ok then return nil, string.format("%s: %s", file, message), "EPHASE" end
-  if not found.runs then
+  if not found.runs and not found.manual then
     return nil, file .. ": the phase has no function phase.run(host)", "EPHASE"
+  end
+  if found.manual then
+    ok, message = is_manual(found)
+    if not ok then return nil, string.format("%s: %s", file, message), "EPHASE" end
   end
   if found.id and found.id ~= stem(file) then
     return nil, string.format("%s: its id is '%s', but the file name says '%s'", file,
@@ -119,12 +161,14 @@ function phases.read(file, source, number)
   local model = number
   if not number then
     model, message = evidence.custom(found.evidence)
-    if not model then return nil, string.format("%s: %s", file, message), "EPHASE" end
+    ok = model and true
+    if ok then ok, message = attestable(model, found.grants or {}) end
+    if not ok then return nil, string.format("%s: %s", file, message), "EPHASE" end
   end
   return {
     id = stem(file), title = found.title, number = number, file = file, source = source,
     after = found.after, before = found.before, grants = found.grants or {},
-    limits = number_limits(found.limits), model = model,
+    limits = number_limits(found.limits), model = model, manual = found.manual,
   }
 end
 
@@ -175,6 +219,13 @@ local function place(list, phase)
     if list[present].from then
       return false, string.format("two phases have the id '%s'", phase.id)
     end
+    if phase.of_source then
+      return false, string.format("%s: a phase that the source brings cannot take the place of "
+        .. "'%s'", phase.file, phase.id)
+    end
+    if phase.manual then
+      return false, phase.file .. ": a built-in phase cannot be replaced by a manual one"
+    end
     phase.number, phase.model = list[present].number, list[present].number
     list[present] = phase
     return true
@@ -197,6 +248,39 @@ local function place(list, phase)
   return true
 end
 
+-- What the first of the phases that cannot be placed refers to although no phase is called so.
+local function unknown_name(list, waiting)
+  local names, known = {}, {}
+  for _, phase in ipairs(list) do names[#names + 1] = phase.id end
+  for _, phase in ipairs(waiting) do names[#names + 1] = phase.id end
+  for _, name in ipairs(names) do known[name] = true end
+  for _, phase in ipairs(waiting) do
+    for _, wanted in ipairs({ phase.after or phase.before, phase.before }) do
+      if not known[wanted] then
+        return string.format("%s: there is no phase '%s' to be placed by%s", phase.file,
+          text.visible(wanted), did_you_mean(wanted, names))
+      end
+    end
+  end
+end
+
+-- Phases that only refer to each other: following what each waits for comes back to one of them.
+local function circle(list, waiting)
+  local by_id, seen, path = {}, {}, {}
+  for _, phase in ipairs(waiting) do by_id[phase.id] = phase end
+  local phase = waiting[1]
+  while not seen[phase.id] do
+    path[#path + 1] = phase.id
+    seen[phase.id] = #path
+    local waits_for = phase.after and not position(list, phase.after) and phase.after
+      or phase.before
+    phase = by_id[waits_for]
+  end
+  path[#path + 1] = phase.id
+  return string.format("%s: a circle of phases, each placed by the next: %s; place one of them by "
+    .. "another phase", phase.file, table.concat(path, ", ", seen[phase.id]))
+end
+
 local function place_all(list, added)
   while #added > 0 do
     local waiting = {}
@@ -206,9 +290,7 @@ local function place_all(list, added)
       if not placed then waiting[#waiting + 1] = phase end
     end
     if #waiting == #added then
-      local phase = waiting[1]
-      return nil, string.format("%s: no phase '%s' to be placed by (or a circle of phases)",
-        phase.file, phase.after or phase.before), "EPHASE"
+      return nil, unknown_name(list, waiting) or circle(list, waiting), "EPHASE"
     end
     added = waiting
   end
@@ -218,10 +300,12 @@ end
 --- All phases of an upgrade, in the order they run.
 ---@param target string|nil an installation; its phases/*.lua are a project's own
 ---@param directories string[]|nil further folders with phase scripts
+---@param sourced { from: string, scripts: { file: string, data: string }[] }|false|nil those that
+---  the source brings
 ---@return table[]|nil phases
 ---@return string? message
 ---@return string? code
-function phases.all(target, directories)
+function phases.all(target, directories, sourced)
   local list, message, code = read_built_in()
   if not list then return nil, message, code end
   local folders = {}
@@ -233,6 +317,13 @@ function phases.all(target, directories)
     more, message, code = read_directory(folder)
     if not more then return nil, message, code end
     table.move(more, 1, #more, #added + 1, added)
+  end
+  for _, script in ipairs(sourced and sourced.scripts or {}) do
+    local phase
+    phase, message, code = phases.read(script.file, script.data)
+    if not phase then return nil, message, code end
+    phase.from, phase.of_source = sourced.from, true
+    added[#added + 1] = phase
   end
   return place_all(list, added)
 end

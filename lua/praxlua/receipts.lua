@@ -2,6 +2,8 @@
 --
 -- A claim is a field of evidence that says something was done. It passes only when the broker noted
 -- that very verb as done in the same phase, so a script cannot claim a backup it did not verify.
+local json = require("praxlua.json")
+
 local receipts = {}
 
 --- The verbs behind each claim of a built-in phase: the field, the value that claims, and the verb.
@@ -81,6 +83,76 @@ local function check_facts(number, evidence, noted)
     end
   end
   return true
+end
+
+-- Whether two values are the same as data; null is nothing, as on the way to the worker.
+local function same(a, b)
+  if a == json.null then a = nil end
+  if b == json.null then b = nil end
+  if type(a) ~= "table" or type(b) ~= "table" then return a == b end
+  for key, value in pairs(a) do
+    if not same(value, b[key]) then return false end
+  end
+  for key, value in pairs(b) do
+    if a[key] == nil and value ~= json.null then return false end
+  end
+  return true
+end
+
+local function count_of(noted, verb)
+  local count = 0
+  for _, receipt in ipairs(noted) do
+    if receipt.verb == verb and receipt.ok then count = count + 1 end
+  end
+  return count
+end
+
+-- The answer of the last call of a verb, or a field of it; null when that call failed.
+local function last_answer(noted, verb, field)
+  local last
+  for _, receipt in ipairs(noted) do
+    if receipt.verb == verb then last = receipt end
+  end
+  local answer
+  if last and last.ok then answer = last.answer end
+  if answer ~= nil and field then
+    if type(answer) ~= "table" then return json.null end
+    answer = answer[field]
+  end
+  if answer == nil then return json.null end
+  return answer
+end
+
+local function shown(value)
+  if value == nil or value == json.null then return "nothing" end
+  return type(value) == "table" and "a table" or tostring(value)
+end
+
+--- The evidence of a custom phase with the fields that the host attests. What the phase itself says
+--- of them must be the same.
+---@param attested table<string, table> from evidence.attested
+---@param found table evidence as the phase returned it
+---@param noted { verb: string, ok: boolean, answer: any }[]
+---@return table|nil evidence a copy
+---@return string? message
+---@return string? code "ERECEIPT"
+function receipts.attest(attested, found, noted)
+  local whole = {}
+  for key, value in pairs(found) do whole[key] = value end
+  for name, field in pairs(attested) do
+    local value
+    if field.kind == "receipts" then
+      value = count_of(noted, field.verb)
+    else
+      value = last_answer(noted, field.verb, field.field)
+    end
+    if found[name] ~= nil and not same(found[name], value) then
+      return nil, string.format("the evidence says %s = %s, but the host's receipts of host.%s "
+        .. "say %s", name, shown(found[name]), field.verb, shown(value)), "ERECEIPT"
+    end
+    whole[name] = value
+  end
+  return whole
 end
 
 --- Whether every claim has its receipt, and every repeated fact is as the host told it.

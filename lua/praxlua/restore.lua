@@ -13,6 +13,7 @@ local rollback = require("praxlua.rollback")
 local run = require("praxlua.run")
 local server = require("praxlua.server")
 local state = require("praxlua.state")
+local undo_commands = require("praxlua.undo_commands")
 local validation = require("praxlua.validation")
 
 local restore = {}
@@ -65,7 +66,7 @@ function restore.last_completed(target)
   for _, id in ipairs(ids) do
     local session, message, code = state.load_state(target, id)
     if not session and code ~= "ESTATENOTFOUND" then return nil, message end
-    if session and session.status == "completed" and not restore.is_restore(session)
+    if session and session.status == "completed" and not session.metadata.kind
       and is_later(session, newest, target, record) then
       newest = session
     end
@@ -95,14 +96,13 @@ local function select_items(items, changes, choice)
   return selected, touched
 end
 
-local function restore_files(r, metadata)
+-- What undoing an upgrade brings back, where the backup reaches and outside of that, and the paths
+-- it leaves as somebody changed them.
+local function select_files(r, metadata)
   local ctx = r.ctx
   core.tree.remove(ctx.scratch)
   local ok, message, code = core.file.mkdir(ctx.scratch, 448) -- 0700
   if not ok then return nil, message, code end
-  if not metadata.undoes then
-    return backup.restore_from_backup(ctx, metadata.backup)
-  end
   local items
   items, message, code = backup.restore_plan(ctx, metadata.backup)
   if not items then return nil, message, code end
@@ -114,12 +114,40 @@ local function restore_files(r, metadata)
   if not outside then return nil, more, code end
   table.move(more, 1, #more, #touched + 1, touched)
   if #touched > 0 and not choice then return nil, touched, "ECONFLICT" end
+  return { selected, outside }, touched
+end
+
+-- What phases did beside the files is undone first, as their tools find the files of the upgrade,
+-- and only when no conflict stands against the rest.
+local function run_undo_commands(r, metadata)
+  local commands = metadata.undo_commands
+  if not commands then return true end
+  local selected, touched, code = select_files(r, metadata)
+  if not selected then return nil, touched, code end
+  return undo_commands.run(r.ctx, commands, { skip = r.options.skip_undo })
+end
+
+local function restore_files(r, metadata)
+  local ctx = r.ctx
+  local ok, message, code = run_undo_commands(r, metadata)
+  if not ok then return nil, message, code end
+  if not metadata.undoes then
+    core.tree.remove(ctx.scratch)
+    ok, message, code = core.file.mkdir(ctx.scratch, 448) -- 0700
+    if not ok then return nil, message, code end
+    return backup.restore_from_backup(ctx, metadata.backup)
+  end
+  local selected, touched
+  selected, touched, code = select_files(r, metadata)
+  if not selected then return nil, touched, code end
   for _, path in ipairs(touched) do
     ctx.warn(path .. " was changed after the upgrade, and was kept as it is")
   end
-  ok, message, code = backup.apply_plan(ctx, selected)
-  if not ok then return nil, message, code end
-  return backup.apply_plan(ctx, outside)
+  for _, plan in ipairs(selected) do
+    ok, message, code = backup.apply_plan(ctx, plan)
+    if not ok then return nil, message, code end
+  end
+  return true
 end
 
 -- Whether the upgrade made the environment: what its exchange replaced was nothing.
@@ -193,12 +221,27 @@ local function give_up(r, result)
   return result
 end
 
+-- What undo commands did stays done; they run again with the next rollback of that upgrade.
+local function after_undo_commands(r)
+  if not r.session.metadata.undo_commands then return "" end
+  return " But what phases did beside the files may be undone already."
+end
+
+--- Warns, when the undoing of an upgrade is itself taken back, of what that does not bring back.
+---@param r table
+function restore.warn_of_commands(r)
+  local metadata = r.session.metadata
+  if not metadata.undo_commands then return end
+  r.ctx.warn("what phases of the upgrade " .. metadata.undoes .. " did beside the files may be "
+    .. "undone already; roll that upgrade back, or do it again by hand")
+end
+
 local function failed(r, what, message)
   local signal = core.system.interrupted()
   return give_up(r, { exit_code = run.SIGNAL_EXITS[signal] or 5, success = false,
     status = signal and "interrupted" or "rollback_failed",
     message = string.format("%s: %s. The installation is as it was before this command.", what,
-      tostring(message)),
+      tostring(message)) .. after_undo_commands(r),
     next = "mend the cause and run the same command again" })
 end
 
@@ -232,7 +275,11 @@ function restore.execute(r)
   local code
   ok, message, code = core.cancel.within(math.huge, restore_files, r, metadata)
   if not ok and code == "ECONFLICT" then return conflict_result(r, message) end
-  if not ok then return failed(r, "restoring the files", message) end
+  if not ok then
+    local result = failed(r, "restoring the files", message)
+    if code == "EUNDO" then result.next = rollback.after_failed_command(metadata.undoes) end
+    return result
+  end
   ok, message = core.cancel.within(math.huge, restore_environment, r, metadata)
   if not ok then return failed(r, "restoring the server's packages", message) end
   if core.system.interrupted() then return failed(r, "restoring", "it was interrupted") end
@@ -370,6 +417,10 @@ end
 function restore.session(r, reason)
   local done = r.session
   if restore.is_restore(done) then return cannot_go_back(done) end
+  if done.metadata.kind then
+    return refused("session " .. done.session_id
+      .. " is a script that went well, and not an upgrade", "choose one of: praxlua backup list")
+  end
   if is_as_left(done, r.target, shipped_record(r.target)) == false then
     return is_not_the_last(r, done)
   end
@@ -383,6 +434,7 @@ function restore.session(r, reason)
   return begin(r, {
     backup = name, undoes = done.session_id, reason = reason,
     changes = done.metadata.changes, originals = done.metadata.originals,
+    undo_commands = done.metadata.undo_commands,
     environment = installed.dependencies_installed == true,
   }, done.metadata.server)
 end

@@ -10,6 +10,7 @@ local originals = require("praxlua.originals")
 local run = require("praxlua.run")
 local server = require("praxlua.server")
 local state = require("praxlua.state")
+local undo_commands = require("praxlua.undo_commands")
 
 local rollback = {}
 
@@ -70,6 +71,29 @@ function rollback.undo(r, method)
   return true
 end
 
+--- Runs the undo commands of a session: all of them, or those of phases that are not complete.
+---@param r table
+---@param of_open_phases boolean?
+---@return true|nil
+---@return string? message
+---@return string? code
+function rollback.run_commands(r, of_open_phases)
+  local complete, is_open = {}, nil
+  if of_open_phases then
+    for _, id in ipairs(r.session.completed) do complete[id] = true end
+    is_open = function(command) return not complete[command.phase] end
+  end
+  return undo_commands.run_registered(r.ctx, is_open, r.options.skip_undo)
+end
+
+--- What to do about an undo command that fails.
+---@param session_id string
+---@return string next
+function rollback.after_failed_command(session_id)
+  return "mend the cause and run again: praxlua rollback " .. session_id
+    .. "\nor go on without it: praxlua rollback " .. session_id .. " --skip-undo"
+end
+
 -- The installation is as before. What keeps the session from being marked as over, or its data
 -- from being deleted, is a matter for the next command.
 local function clear_up(r, reason)
@@ -120,6 +144,12 @@ function rollback.open_session(r, reason)
   r.ctx.emit({ event = "rollback_started", reason = reason })
   local ok, message = stop_new_server(r)
   if not ok then return failed(r, began, "stopping the new server", message) end
+  ok, message = rollback.run_commands(r)
+  if not ok then
+    local result = failed(r, began, "what a phase did beside the files", message)
+    result.next = rollback.after_failed_command(r.session.session_id)
+    return result
+  end
   local undo_commit = r.options.git_commit and r.transaction and commit.undo(r.ctx)
   local code, missing
   if r.transaction then

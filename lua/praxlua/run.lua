@@ -189,7 +189,7 @@ function run.open(options, ui)
   local project, name = run.split(target)
   local r = {
     target = target, project = project, target_name = name, lock = lock, options = options,
-    emit = ui.emit, ask = ui.ask,
+    emit = ui.emit, ask = ui.ask, prompt = ui.prompt,
   }
   if not options.dry_run then run.sweep(r) end
   r.noted = trace.note(target)

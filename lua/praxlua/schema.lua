@@ -22,9 +22,13 @@ schema.PARAMETERS = {
   object = { fields = "fields" },
   optional = { of = "schema" },
   nullable = { of = "schema" },
+  receipts = { verb = "string" },
+  answer = { verb = "string", field = "string" },
 }
 
 local PARAMETERS = schema.PARAMETERS
+-- The kinds that the host attests, for a phase's evidence only: it fills them from its receipts.
+local ATTESTED = { receipts = true, answer = true }
 
 local function make(kind, parameters)
   local made = { kind = kind }
@@ -89,6 +93,23 @@ function schema.nullable(of) return make("nullable", { of = of }) end
 --- Anything that has a JSON form.
 ---@return table schema
 function schema.any() return make("any") end
+
+--- A field of a phase's evidence that the host fills with how often it did a verb for the phase.
+---@param verb string "target.write"
+---@return table schema
+function schema.receipts_of(verb) return make("receipts", { verb = verb }) end
+
+--- A field of a phase's evidence that the host fills with what it last answered to a verb, or with
+--- one field of that; null when the verb was never called, or its last call failed.
+---@param verb string "backup.verify_backup_integrity"
+---@param field string?
+---@return table schema
+function schema.answer_of(verb, field) return make("answer", { verb = verb, field = field }) end
+
+--- Whether a schema is one of those two.
+---@param s table
+---@return boolean
+function schema.is_attested(s) return ATTESTED[s.kind] or false end
 
 -- ---------------------------------------------------------------------------------------------
 
@@ -234,6 +255,7 @@ local function check_field(s, object, field, path)
     s = s.of
   end
   if s.kind == "nullable" then return check_nullable(s, object, field, path) end
+  if s.kind == "answer" and value == nil then return true end
   if value == nil then return refuse(joined(path, field), "missing") end
   return check(s, value, joined(path, field))
 end
@@ -271,6 +293,10 @@ function checks.any(_, value, path)
   return refuse(path, "expected a value with a JSON form: " .. tostring(problem):gsub("^[%w.]+: ",
     ""))
 end
+
+function checks.receipts(_, value, path) return checks.integer({ min = 0 }, value, path) end
+
+checks.answer = checks.any
 
 function checks.optional(s, value, path)
   if value == nil then return true end
@@ -342,6 +368,10 @@ function valid(s, path, depth)
       return refuse(joined(path, key), "not a parameter of " .. s.kind)
     end
   end
+  if ATTESTED[s.kind] then
+    if depth ~= 2 then return refuse(path, "what the host attests is a field of the evidence") end
+    if type(s.verb) ~= "string" then return expected(joined(path, "verb"), "string", s.verb) end
+  end
   for name, wanted in pairs(parameters) do
     local ok, message, code = valid_parameter(s, name, wanted, path, depth + 1)
     if not ok then return nil, message, code end
@@ -365,7 +395,7 @@ schema.prelude = {
   integer = schema.integer, number = schema.number, string_of = schema.string,
   boolean = schema.boolean, array_of = schema.array, map_of = schema.map,
   object = schema.object, optional = schema.optional, nullable = schema.nullable,
-  any = schema.any,
+  any = schema.any, receipts_of = schema.receipts_of, answer_of = schema.answer_of,
 }
 
 -- ---------------------------------------------------------------------------------------------
@@ -376,6 +406,8 @@ local translate = {}
 local function json_schema(s) return translate[s.kind](s) end
 
 function translate.any() return {} end
+function translate.answer() return {} end
+function translate.receipts() return { type = "integer", minimum = 0 } end
 function translate.boolean(s) return { type = "boolean", const = s.equals } end
 function translate.integer(s) return { type = "integer", minimum = s.min, maximum = s.max } end
 function translate.number(s) return { type = "number", minimum = s.min, maximum = s.max } end
@@ -412,7 +444,8 @@ function translate.object(s)
     if is_optional then of = of.of end
     properties[field] = json_schema(of)
     if of.kind == "nullable" then properties[field .. "_reason"] = { type = "string" } end
-    if not is_optional and of.kind ~= "nullable" then required[#required + 1] = field end
+    local may_be_null = of.kind == "nullable" or of.kind == "answer"
+    if not is_optional and not may_be_null then required[#required + 1] = field end
   end
   return {
     type = "object", properties = properties, required = required, additionalProperties = false,

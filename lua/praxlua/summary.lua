@@ -31,7 +31,7 @@ local function phases_of(session)
       isolation = phase.isolation,
     }
     local key = tostring(phase.number or phase.id)
-    local found = phase.number and session.phase_artifacts[key]
+    local found = session.phase_artifacts[key]
     summaries[key] = found and evidence.summary(phase.number, found) or phase.verdict
   end
   return list, summaries

@@ -84,9 +84,10 @@ end
 ---@param t table
 ---@param s string
 ---@param style string?
-local function paragraph(t, s, style)
+---@param indent string? in front of each line, so that none of them looks like one of ours
+local function paragraph(t, s, style, indent)
   for part in (s:gsub("\n$", "") .. "\n"):gmatch("(.-)\n") do
-    line(t, style and { style, part } or part)
+    line(t, indent or "", style and { style, part } or part)
   end
 end
 
@@ -234,10 +235,25 @@ local function ask(t, question, choices, default)
   return default, "default"
 end
 
+--- Asks for one line.
+---@param t table
+---@param question string
+---@return string|nil line without blanks at its ends; nil at the end of the input
+local function prompt(t, question)
+  line(t, { "bold", question })
+  put(t, "> ")
+  local answer = t.input:read("l")
+  if not answer then
+    put(t, "\n")
+    return nil
+  end
+  return text.trim(answer)
+end
+
 -- ---------------------------------------------------------------------------------------------
 
 --- A terminal, or whatever stands for one. The functions above are its methods under the names
---- line, paragraph, progress, clear, table, error and ask, called as t.line(...).
+--- line, paragraph, progress, clear, table, error, ask and prompt, called as t.line(...).
 ---@param options { out: table?, input: table?, is_terminal: boolean?, columns: integer?,
 ---  environment: table<string, string>? }? standard error, standard input and the process's own
 ---  when nil; `out` has write and flush, `input` has read
@@ -262,7 +278,7 @@ function terminal.new(options)
   function t.sign(name) return SIGNS[name][t.utf8 and 1 or 2] end
   local methods = {
     line = line, paragraph = paragraph, progress = progress, clear = clear_progress,
-    table = write_table, error = write_error, ask = ask,
+    table = write_table, error = write_error, ask = ask, prompt = prompt,
   }
   for name, method in pairs(methods) do
     t[name] = function(...) return method(t, ...) end

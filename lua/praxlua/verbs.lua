@@ -9,7 +9,8 @@ local confinement = require("praxlua.confinement")
 local json = require("praxlua.json")
 local lock_text = require("praxlua.lock_text")
 local originals = require("praxlua.originals")
-local process = require("praxlua.process")
+local reference = require("praxlua.verbs.reference")
+local undo_commands = require("praxlua.undo_commands")
 
 local verbs = {}
 
@@ -92,8 +93,10 @@ local function reading(add, root_name, root_path)
   end
 end
 
--- Between phases 1 and 5: with a verified backup, and before the run is over.
+-- Between phases 1 and 5: with a verified backup, and before the run is over. A script of
+-- `praxlua run` has a transaction from its beginning.
 local function may_change(ctx)
+  if ctx.script then return ctx.change ~= nil end
   local done = #ctx.session.completed_phases
   return ctx.change ~= nil and done >= 2 and done <= 5
 end
@@ -212,40 +215,49 @@ local function has(list, wanted)
 end
 
 -- The words of a command as strings without NUL, and its options as far as they are right.
-local function check_spawn(options)
-  expect("spawn", 1, options, "table")
+local function check_command(verb, options)
+  expect(verb, 1, options, "table")
   local argv = {}
   for i, argument in ipairs(options) do
     argv[i] = (type(argument) == "string" or type(argument) == "number") and tostring(argument)
     if not argv[i] or argv[i]:find("\0", 1, true) then
-      misuse("spawn", string.format("word %d of the command must be a string without NUL", i))
+      misuse(verb, string.format("word %d of the command must be a string without NUL", i))
     end
   end
-  if not argv[1] then misuse("spawn", "there is no command") end
-  if options.stdin ~= nil then expect("spawn", "stdin", options.stdin, "string") end
+  if not argv[1] then misuse(verb, "there is no command") end
+  if options.stdin ~= nil then expect(verb, "stdin", options.stdin, "string") end
   local timeout = options.timeout or 60
   if type(timeout) ~= "number" or timeout <= 0 then
-    misuse("spawn", "timeout must be a number of seconds")
+    misuse(verb, "timeout must be a number of seconds")
   end
-  return argv, math.min(timeout, 3600)
+  return { argv = argv, timeout = math.min(timeout, 3600), stdin = options.stdin }
 end
 
 local function spawning(add, ctx, grants)
-  add("spawn", function(options)
-    local argv, timeout = check_spawn(options)
-    local tool = argv[1]
-    if not has(grants.tools, tool) then
-      return nil, ("host.spawn: the tool '%s' was not granted to this phase: %s"):format(tool,
-        verbs.grant_of("spawn")), "EGRANT"
-    end
-    if not may_change(ctx) then
-      return denied("host.spawn: tools run only after the backup and before the clean-up, and not "
-        .. "in a dry run")
-    end
-    return confinement.run(ctx, {
-      argv = argv, directory = ctx.project, environment = process.environment(),
-      stdin = options.stdin, timeout = timeout,
-    }, { target = true, network = grants.network == true })
+  local may_write_project = grants.project == "write"
+  local function add_tool_verb(verb, act)
+    add(verb, function(options)
+      local command = check_command(verb, options)
+      local tool = command.argv[1]
+      if not has(grants.tools, tool) then
+        return nil, ("host.%s: the tool '%s' was not granted to this phase: %s"):format(verb, tool,
+          reference.grant_of(verb)), "EGRANT"
+      end
+      if not may_change(ctx) then
+        return denied("host." .. verb .. ": tools run only after the backup and before the "
+          .. "clean-up, and not in a dry run")
+      end
+      return act(command)
+    end)
+  end
+  add_tool_verb("spawn", function(command)
+    return confinement.run(ctx, command, { target = undo_commands.has(ctx),
+      project = may_write_project and undo_commands.has(ctx), network = grants.network })
+  end)
+  add_tool_verb("undo", function(command)
+    if command.stdin then misuse("undo", "an undo command has no stdin") end
+    command.project, command.network = may_write_project, grants.network
+    return undo_commands.register(ctx, command)
   end)
 end
 
@@ -368,51 +380,6 @@ function verbs.services()
   return names
 end
 
-local ROOT_VERBS = {
-  source = { "read", "list", "exists", "hash" },
-  target = { "read", "list", "exists", "hash", "write", "remove", "rename" },
-  project = { "read", "list", "exists", "hash", "write", "remove", "rename" },
-}
-
-local HELPERS = {
-  "log", "progress", "warn", "time", "json.encode", "json.decode", "ask",
-}
-
---- The names of all verbs there are, whatever was granted.
----@return string[] sorted
-function verbs.names()
-  local names = table.move(HELPERS, 1, #HELPERS, 2, { "spawn" })
-  for root, methods in pairs(ROOT_VERBS) do
-    for _, method in ipairs(methods) do names[#names + 1] = root .. "." .. method end
-  end
-  for _, list in ipairs({ verbs.SERVICES, OWN }) do
-    for service, functions in pairs(list) do
-      for key, value in pairs(functions) do
-        names[#names + 1] = service .. "." .. (type(key) == "string" and key or value)
-      end
-    end
-  end
-  table.sort(names)
-  return names
-end
-
-local CHANGES = { write = true, remove = true, rename = true }
-
---- What a phase has to ask for to get a verb, for messages.
----@param verb any
----@return string
-function verbs.grant_of(verb)
-  local group, method = tostring(verb):match("^(%l+)%.(.+)$")
-  if verb == "spawn" then return 'name the tool in grants = { tools = { … } }' end
-  if ROOT_VERBS[group] then
-    return ('ask for grants = { %s = "%s" }'):format(group, CHANGES[method] and "write" or "read")
-  end
-  if verbs.SERVICES[group] or OWN[group] then
-    return ('ask for grants = { services = { "%s" } }'):format(group)
-  end
-  return "there is no such verb"
-end
-
 --- The verbs of one phase.
 ---@param ctx table the run's context
 ---@param grants table of the phase
@@ -442,6 +409,17 @@ function verbs.granted(ctx, grants)
   helping(add, ctx)
   table.sort(names)
   return all, names
+end
+
+--- The names of the verbs that grants give.
+---@param grants table of a phase
+---@return table<string, boolean> by verb
+function verbs.names(grants)
+  local given = verbs.granted({ source = "/", target = "/", project = "/", target_name = "" },
+    grants)
+  local names = {}
+  for name in pairs(given) do names[name] = true end
+  return names
 end
 
 return verbs

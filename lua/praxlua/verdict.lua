@@ -11,6 +11,20 @@ local KINDS = {
   ["evidence"] = { schema = true, checkpoint = true, receipt = true },
 }
 
+--- All verdicts, "crash:SIGNAL" for those by a signal.
+---@return string[] sorted
+function verdict.names()
+  local names = { "crash:SIGNAL" }
+  for kind, details in pairs(KINDS) do
+    if details == true then names[#names + 1] = kind end
+    for detail in pairs(details == true and {} or details) do
+      names[#names + 1] = kind .. ":" .. detail
+    end
+  end
+  table.sort(names)
+  return names
+end
+
 -- Signals by which a process ends; others are "crash:SIGNAL-n".
 local SIGNALS = {
   [1] = "SIGHUP", [2] = "SIGINT", [3] = "SIGQUIT", [4] = "SIGILL", [6] = "SIGABRT", [7] = "SIGBUS",

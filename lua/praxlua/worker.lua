@@ -32,6 +32,11 @@ end
 array_of, map_of = wrapper("array"), wrapper("map")
 optional, nullable = wrapper("optional"), wrapper("nullable")
 
+-- What the host fills in by itself: how often it did a verb for this phase, and what it answered
+-- to it last.
+function receipts_of(verb) return { kind = "receipts", verb = verb } end
+function answer_of(verb, field) return { kind = "answer", verb = verb, field = field } end
+
 function object(fields) return { kind = "object", fields = fields } end
 
 -- What a host call returned, or the end of the phase with the host's message as it is (assert would

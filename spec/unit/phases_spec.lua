@@ -149,9 +149,14 @@ describe("phases", function()
 
     it("are told by name", function()
       refused("^x.lua: say where it belongs, with after = ", { ["x.lua"] = "" })
-      refused("^x.lua: no phase 'none' to be placed by", { ["x.lua"] = "after = 'none'" })
-      refused("^y.lua: no phase 'none'", { ["x.lua"] = "after = 'content-upgrade'",
-        ["y.lua"] = "before = 'none'" })
+      refused("^x.lua: there is no phase 'contnet%-upgrade' to be placed by; did you mean "
+        .. "'content%-upgrade'%?$", { ["x.lua"] = "after = 'contnet-upgrade'" })
+      refused("^y.lua: there is no phase 'rename'.*did you mean 'renames'%?", {
+        ["x.lua"] = "after = 'content-upgrade'",
+        ["renames.lua"] = "after = 'content-upgrade'",
+        ["y.lua"] = "before = 'rename'" })
+      refused("^y.lua: there is no phase 'none'", { ["a.lua"] = "after = 'y'",
+        ["y.lua"] = "after = 'content-upgrade', before = 'none'" })
       refused("^x.lua: 'mcp%-server%-upgrade' does not come before 'content%-upgrade'",
         { ["x.lua"] = "after = 'mcp-server-upgrade', before = 'content-upgrade'" })
       refused("'content%-upgrade' does not come before 'content%-upgrade'",
@@ -159,8 +164,12 @@ describe("phases", function()
     end)
 
     it("because they wait for each other", function()
-      refused("a circle of phases", { ["a.lua"] = "after = 'b'", ["b.lua"] = "after = 'a'" })
-      refused("a circle of phases", { ["a.lua"] = "after = 'a'" })
+      refused("^a.lua: a circle of phases, each placed by the next: a, b, a;",
+        { ["a.lua"] = "after = 'b'", ["b.lua"] = "after = 'a'" })
+      refused("each placed by the next: a, a;", { ["a.lua"] = "after = 'a'" })
+      refused("each placed by the next: d, c, b, d;", { ["a.lua"] = "after = 'd'",
+        ["b.lua"] = "after = 'content-upgrade', before = 'd'", ["c.lua"] = "after = 'b'",
+        ["d.lua"] = "before = 'c'" })
     end)
 
     it("because there are two of that id", function()

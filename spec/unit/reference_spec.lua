@@ -7,10 +7,7 @@ local phases = require("praxlua.phases")
 local reference = require("praxlua.verbs.reference")
 local schema = require("praxlua.schema")
 local verbs = require("praxlua.verbs")
-
--- Written down, and not there yet. An entry that is there by now has to go from here.
-local AHEAD = { ["undo"] = true, receipts_of = true, answer_of = true, manual = true,
-  arguments = true }
+local verdict = require("praxlua.verdict")
 
 local CTX = {
   source = "/nowhere", target = "/nowhere/.praxis-os", project = "/nowhere",
@@ -23,14 +20,10 @@ local function granted(grants)
   return set
 end
 
--- The same keys but for those that are ahead, which must not be there.
+-- The same keys.
 local function same(real, told)
   for name in pairs(told) do
-    if AHEAD[name] then
-      assert.is_nil(real[name], name .. " is there now: take it out of AHEAD in this spec")
-    else
-      assert.truthy(real[name], name .. " is written down, and is not there")
-    end
+    assert.truthy(real[name], name .. " is written down, and is not there")
   end
   for name in pairs(real) do assert.truthy(told[name], name .. " is not written down") end
 end
@@ -50,17 +43,15 @@ describe("The reference of verbs", function()
   it("tells the grant that each verb needs", function()
     local none = granted({})
     for name, of in pairs(reference.VERBS) do
-      if not AHEAD[name] then
-        assert.equal(of.grant == nil, none[name] == true, name)
-        if of.grant then
-          local field, value = of.grant[1], of.grant[2]
-          local grants = field == "services" and { services = { value } }
-            or field == "tools" and { tools = { "git" } } or { [field] = value }
-          assert.is_true(granted(grants)[name], name)
-        end
-        if of.grant and of.grant[2] == "write" then
-          assert.is_nil(granted({ [of.grant[1]] = "read" })[name], name)
-        end
+      assert.equal(of.grant == nil, none[name] == true, name)
+      if of.grant then
+        local field, value = of.grant[1], of.grant[2]
+        local grants = field == "services" and { services = { value } }
+          or field == "tools" and { tools = { "git" } } or { [field] = value }
+        assert.is_true(granted(grants)[name], name)
+      end
+      if of.grant and of.grant[2] == "write" then
+        assert.is_nil(granted({ [of.grant[1]] = "read" })[name], name)
       end
     end
   end)
@@ -120,14 +111,22 @@ describe("The reference of the phase table", function()
   end)
 
   it("tells of every type of evidence", function()
-    local told = {}
+    local told = set_of(reference.PRELUDE, "name")
     for _, of in ipairs(reference.PRELUDE) do
-      if of.schema then
-        assert.is_table(schema.PARAMETERS[of.schema], of.name)
-        told[of.name] = true
-      end
+      if of.schema then assert.is_table(schema.PARAMETERS[of.schema], of.name) end
     end
-    for name in pairs(schema.prelude) do assert.truthy(told[name] or AHEAD[name] ~= nil, name) end
+    for name in pairs(schema.prelude) do assert.is_true(told[name], name) end
+  end)
+end)
+
+describe("The reference of verdicts", function()
+  it("has exactly those that there are", function()
+    for _, of in ipairs(reference.VERDICTS) do
+      assert.is_true(verdict.is((of[1]:gsub("SIGNAL", "SIGSEGV"))), of[1])
+    end
+    assert.is_false(verdict.is("limit:patience"))
+    local told = set_of(reference.VERDICTS, 1)
+    for _, name in ipairs(verdict.names()) do assert.is_true(told[name], name) end
   end)
 end)
 

@@ -81,7 +81,7 @@ describe("verbs", function()
       .. "target.read target.remove target.rename target.write time warn",
       names({ target = "write" }))
     assert.equal("ask json.decode json.encode log progress project.exists project.hash "
-      .. "project.list project.read spawn time warn",
+      .. "project.list project.read spawn time undo warn",
       names({ project = "read", tools = { "sh" } }))
     ctx.source = nil
     assert.equal(HELPERS, names({ source = "read" }))

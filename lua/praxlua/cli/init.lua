@@ -47,6 +47,7 @@ local function add_upgrade(parser)
   c:flag("--yes -y", "Take the default of every question. Conflicts are never decided by it.")
   c:option("--on-conflict", "What to do with files changed on both sides "
     .. "(default: ask on a terminal, stop elsewhere)."):choices({ "ask", "stop", "ours", "theirs" })
+  c:flag("--allow-source-phases", "Let the phases run that the source brings along.")
   c:flag("--allow-downgrade", "Accept a source that is older than the installation.")
   c:option("--keep-backups", "How many verified backups to keep.", "3"):argname("N"):convert(count)
   c:flag("--no-restart", "Leave the running server alone.")
@@ -66,6 +67,7 @@ local function add_rehearse(parser)
     :convert(path)
   c:option("--on-conflict", "What to do with files changed on both sides.")
     :choices({ "stop", "ours", "theirs" })
+  c:flag("--allow-source-phases", "Let the phases run that the source brings along.")
   c:flag("--allow-downgrade", "Accept a source that is older than the installation.")
   c:option("--phases", "A folder with further phase scripts; may be given more than once.")
     :argname("DIR"):count("*"):convert(path)
@@ -77,6 +79,8 @@ local function add_sessions(parser)
   local resume = add_common(parser:command("resume", "Go on with an upgrade that was cut short."))
   resume:argument("session_id", "Its session (default: the only unfinished one)."):args("?")
     :argname("SESSION")
+  resume:option("--evidence", "What a manual phase asks for; may be given more than once.")
+    :argname("NAME=VALUE|@FILE"):count("*")
   add_isolation(resume)
   local back = add_common(parser:command("rollback", "Undo an upgrade."))
   back:argument("session_id", "Its session (default: the unfinished one, else the last completed "
@@ -85,6 +89,7 @@ local function add_sessions(parser)
   back:option("--reason", "Noted in the session."):argname("TEXT")
   back:option("--on-conflict", "What to do with files changed since the upgrade.")
     :choices({ "stop", "ours", "theirs" })
+  back:flag("--skip-undo", "Go on without the undo commands of phases that fail.")
   add_common(parser:command("status", "Show the installation, its sessions and its server."))
 end
 
@@ -127,6 +132,16 @@ local function add_phases(parser)
     :argname("DIR"):convert(path)
 end
 
+local function add_run(parser)
+  local c = add_common(parser:command("run", "Run one phase script with explicit grants."))
+  c:argument("file", "The script."):argname("FILE"):convert(path)
+  c:argument("arguments", "What the script finds in host.options.arguments."):args("*")
+    :argname("ARG")
+  c:option("--grant", "What it may do: source=read, target=write, project=read, tools=NAME,..., "
+    .. "services=NAME,..., network; may be given more than once."):argname("GRANT"):count("*")
+  c:option("--source", "What host.source reads."):argname("DIR"):convert(path)
+end
+
 local function make_parser()
   local parser = argparse("praxlua", "Upgrades a copied installation (.praxis-os) from its source, "
     .. "or leaves it exactly as it was.",
@@ -143,13 +158,14 @@ local function make_parser()
   add_sessions(parser)
   add_backups(parser)
   add_phases(parser)
+  add_run(parser)
   add_common(parser:command("doctor", "Check this machine and what praxlua needs."))
   return parser
 end
 
 local MODULES = {
   upgrade = "upgrade", resume = "upgrade", rollback = "upgrade", status = "status",
-  backup = "backup", phase = "phase", doctor = "doctor", rehearse = "rehearse",
+  backup = "backup", phase = "phase", doctor = "doctor", rehearse = "rehearse", run = "run",
 }
 
 -- Tools that asked for events get one of these, too.

@@ -1,5 +1,6 @@
 --- `praxlua phase list`, `phase show ID`, `phase check FILE…` and `phase new NAME`.
 local check = require("praxlua.phases.check")
+local grants = require("praxlua.grants")
 local json = require("praxlua.json")
 local new = require("praxlua.phases.new")
 local phases = require("praxlua.phases")
@@ -13,22 +14,8 @@ local function described(phase)
   return {
     id = phase.id, title = phase.title, number = phase.number, file = phase.file,
     after = phase.after, before = phase.before, from = phase.from or "praxlua",
-    grants = phase.grants, limits = phase.limits,
+    grants = phase.grants, limits = phase.limits, manual = phase.manual,
   }
-end
-
-local function grants_line(grants)
-  local parts = {}
-  for _, name in ipairs({ "source", "target", "project" }) do
-    if grants[name] then parts[#parts + 1] = name .. ": " .. grants[name] end
-  end
-  for _, name in ipairs({ "services", "tools" }) do
-    if grants[name] and #grants[name] > 0 then
-      parts[#parts + 1] = name .. ": " .. table.concat(grants[name], ", ")
-    end
-  end
-  if grants.network then parts[#parts + 1] = "network" end
-  return #parts > 0 and table.concat(parts, "; ") or "nothing"
 end
 
 local function list(all, v)
@@ -54,13 +41,15 @@ local function show(all, v, id)
   data.source = phase.source
   v.result("phase show", data, function(t)
     local limits = phase.limits
-    t.table({
+    local rows = {
       { { "dim", "id" }, phase.id }, { { "dim", "title" }, phase.title },
       { { "dim", "file" }, (phase.from and phase.from .. "/" or "phases/") .. phase.file },
-      { { "dim", "may use" }, grants_line(phase.grants) },
+      { { "dim", "may use" }, grants.describe(phase.grants) },
       { { "dim", "limits" }, string.format("%g s, %d s of CPU, %s, %d instructions", limits.wall,
         limits.cpu, text.bytes(limits.memory), limits.instructions) },
-    })
+    }
+    if phase.manual then rows[#rows + 1] = { { "dim", "a person" }, phase.manual } end
+    t.table(rows)
     t.line("")
     t.paragraph(phase.source)
   end)

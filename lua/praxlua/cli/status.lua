@@ -2,6 +2,7 @@
 local base = require("praxlua.base")
 local core = require("praxlua.core")
 local json = require("praxlua.json")
+local manual = require("praxlua.manual")
 local run = require("praxlua.run")
 local server = require("praxlua.server")
 local state = require("praxlua.state")
@@ -10,6 +11,17 @@ local view = require("praxlua.cli.view")
 local commands = {}
 
 local SHOWN = 5
+
+-- The phase that a session which is not over comes to next: its number, or the id of a custom one.
+local function standing_at(session)
+  if not state.is_active(session) then return nil end
+  local done = {}
+  for _, id in ipairs(session.completed) do done[id] = true end
+  for _, phase in ipairs(session.metadata.order or {}) do
+    if not done[phase.id] then return phase.number or phase.id end
+  end
+  return session.current_phase
+end
 
 local function sessions_of(target)
   local list = json.array()
@@ -23,6 +35,8 @@ local function sessions_of(target)
         started_at = session.started_at,
         updated_at = session.updated_at, current_phase = session.current_phase,
         completed = session.completed, phases = session.metadata.phases,
+        at = standing_at(session),
+        awaits = session.status == "waiting" and session.metadata.awaits or nil,
         running = session.status == "in_progress" and run.is_alive(session), problem = problem,
       }
     elseif code ~= "ESTATENOTFOUND" then -- the server keeps sessions of its own there
@@ -55,6 +69,25 @@ local function server_line(found)
     found.url and " at " .. found.url or "")
 end
 
+local function first_waiting(data)
+  for _, session in ipairs(data.sessions) do
+    if session.awaits then return session end
+  end
+end
+
+local function show_waiting(session, t)
+  local awaits, id = session.awaits, session.session_id
+  t.line({ "bold", "The upgrade " .. id .. " waits for a person: " .. awaits.title })
+  t.paragraph(awaits.text, nil, "  ")
+  local rows = {}
+  for i, field in ipairs(awaits.fields) do
+    rows[i] = { field.name, field.type, field.optional and "(may be left out)" or "" }
+  end
+  t.table(rows, { indent = 2 })
+  t.error({ next = "when it is done: " .. manual.command(id, awaits.fields)
+    .. "\nor undo the upgrade with: praxlua rollback " .. id })
+end
+
 local function show(data, t)
   t.table({
     { { "dim", "installation" }, data.target },
@@ -68,7 +101,7 @@ local function show(data, t)
     local rows = {}
     for i = 1, math.min(SHOWN, #data.sessions) do
       local s = data.sessions[i]
-      local at = s.status == "in_progress" and "phase " .. s.current_phase or ""
+      local at = s.at and "phase " .. s.at or ""
       rows[i] = { s.session_id, s.status, s.kind or at, s.started_at or "", s.problem or "" }
     end
     t.table(rows, { header = { "session", "status", "at", "started", "" } })
@@ -77,7 +110,11 @@ local function show(data, t)
     t.line("")
     t.error({ what = data.problem, next = "run this as the user whom the folder belongs to" })
   end
-  if #data.unfinished > 0 then
+  local waiting = first_waiting(data)
+  if waiting then
+    t.line("")
+    show_waiting(waiting, t)
+  elseif #data.unfinished > 0 then
     local id = data.unfinished[1].session_id
     t.line("")
     t.error({ what = "an earlier upgrade did not finish: " .. id,

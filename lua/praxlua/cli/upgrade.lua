@@ -1,6 +1,7 @@
 --- `praxlua upgrade`, `resume` and `rollback`.
 local core = require("praxlua.core")
 local engine = require("praxlua.engine")
+local json = require("praxlua.json")
 local view = require("praxlua.cli.view")
 
 local commands = {}
@@ -14,6 +15,7 @@ local function ui_for(args, v)
   function ui.ask(question, choices, default)
     return (v.terminal.ask(question, choices, default))
   end
+  function ui.prompt(question) return v.terminal.prompt(question) end
   function ui.unfinished(found)
     return (v.terminal.ask(string.format("The earlier upgrade %s did not finish.",
       found[1].session_id), {
@@ -54,7 +56,33 @@ function commands.upgrade(args)
     run_tests = args.run_tests or nil, git_commit = args.git_commit or nil,
     phases = absolute(args.phases), health_timeout = args.health_timeout,
     min_isolation = args.min_isolation,
+    allow_source_phases = args.allow_source_phases or nil,
   }, ui_for(args, v)).exit_code
+end
+
+local EVIDENCE_LIMIT = 1024 * 1024 -- bytes of a file
+
+-- What `--evidence` gave: NAME=VALUE, or @FILE.json with an object.
+local function evidence_given(words)
+  local given = {}
+  for i, word in ipairs(words) do
+    local path = word:match("^@(.+)$")
+    local name, value = word:match("^([%a_][%w_]*)=(.*)$")
+    if path then
+      local data, message = core.file.read(path, EVIDENCE_LIMIT)
+      local values
+      if data then values, message = json.decode(data) end
+      if type(values) ~= "table" then
+        return nil, string.format("%s holds no evidence: %s", path, message or "not an object")
+      end
+      given[i] = { values = values }
+    elseif name then
+      given[i] = { name = name, word = value }
+    else
+      return nil, "'" .. word .. "' is no evidence; it is NAME=VALUE or @FILE.json"
+    end
+  end
+  return #given > 0 and given or false
 end
 
 --- `praxlua resume`
@@ -62,8 +90,10 @@ end
 ---@return integer exit code
 function commands.resume(args)
   local v = view.new(args)
+  local given, message = evidence_given(args.evidence)
+  if given == nil then return v.finish({ exit_code = 2, status = "usage", message = message }) end
   return engine.resume({ target = args.target, session_id = args.session_id,
-    min_isolation = args.min_isolation }, ui_for(args, v)).exit_code
+    evidence = given or nil, min_isolation = args.min_isolation }, ui_for(args, v)).exit_code
 end
 
 --- `praxlua rollback`
@@ -72,7 +102,8 @@ end
 function commands.rollback(args)
   local v = view.new(args)
   return engine.rollback_upgrade({ target = args.target, session_id = args.session_id,
-    reason = args.reason, backup = args.backup, on_conflict = args.on_conflict },
+    reason = args.reason, backup = args.backup, on_conflict = args.on_conflict,
+    skip_undo = args.skip_undo or nil },
     ui_for(args, v)).exit_code
 end
 

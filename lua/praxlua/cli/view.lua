@@ -8,7 +8,7 @@ local view = {}
 -- The commands that are about an installation: the pattern of their words.
 local COMMANDS = {
   "praxlua upgrade", "praxlua resume", "praxlua rollback", "praxlua status", "praxlua rehearse",
-  "praxlua backup %l+", "praxlua phase %l+",
+  "praxlua backup %l+", "praxlua phase %l+", "praxlua run",
 }
 
 -- What to type next, for the same installation as now, from the same place.
@@ -26,6 +26,9 @@ local function targeted(emit, target)
   if not target then return emit end
   return function(event)
     if event.next then event.next = with_target(event.next, target) end
+    if event.event == "waiting" and event.command then
+      event.command = with_target(event.command, target)
+    end
     return emit(event)
   end
 end

@@ -1,5 +1,6 @@
 --- The events as people read them on a terminal or in a log: one function an event.
 local clock = require("praxlua.clock")
+local grants = require("praxlua.grants")
 local text = require("praxlua.text")
 
 local people = {}
@@ -45,10 +46,42 @@ function show.session_started(view, event)
   t.table(rows, { indent = 2 })
 end
 
+-- Whoever tries an upgrade out wants to know what would run, and with which rights; whoever makes
+-- one, what runs beside the phases of praxlua.
+function show.phases(view, event)
+  local rows = {}
+  for _, phase in ipairs(event.phases) do
+    if view.dry_run or phase.from then
+      rows[#rows + 1] = {
+        phase.number and string.format("%d", phase.number) or "+", phase.id,
+        { "dim", phase.manual and "waits for" or "may use" },
+        phase.manual and "a person" or grants.describe(phase.grants), phase.from or "",
+      }
+    end
+  end
+  if #rows == 0 then return end
+  view.terminal.line({ "bold", view.dry_run and "Phases that would run:"
+    or "Phases that are not praxlua's own:" })
+  view.terminal.table(rows, { indent = 2 })
+end
+
 function show.phase_started(view, event)
   view.titles[event.phase] = event.title
   local of = event.index and event.total and string.format(" (%d of %d)", event.index, event.total)
   view.terminal.progress("  " .. event.title .. (of or "") .. view.terminal.sign("ellipsis"))
+end
+
+function show.waiting(view, event)
+  local t, rows = view.terminal, {}
+  view.waits = true
+  if event.problem then t.line({ "yellow", "not accepted: " }, event.problem) end
+  t.line({ "bold", event.title })
+  t.paragraph(event.text, nil, "  ")
+  for i, field in ipairs(event.fields) do
+    rows[i] = { field.name, field.type, field.optional and "(may be left out)" or "" }
+  end
+  t.line({ "dim", "What is to be told when it is done:" })
+  t.table(rows, { indent = 2 })
 end
 
 function show.phase_progress(view, event)
@@ -137,6 +170,12 @@ function show.rollback_started(view, event)
   view.terminal.progress("  Rolling back" .. view.terminal.sign("ellipsis"))
 end
 
+function show.undo_command(view, event)
+  view.terminal.line({ event.success and "dim" or "red",
+    event.success and "  undone by: " or "  not undone: " }, event.command, "  (phase ",
+    event.phase, ")")
+end
+
 function show.rollback_completed(view, event)
   local t = view.terminal
   local server = ""
@@ -174,6 +213,9 @@ function show.finished(view, event)
   local what = not is_told and event.message or ENDINGS[event.status]
   if people.GOOD[event.status] then
     view.terminal.line({ "green", what })
+  elseif event.status == "waiting" and view.waits then -- a person is asked; nothing went wrong
+    view.terminal.line({ "yellow", what })
+    view.terminal.error({ next = event.next })
   elseif event.where or event.next then
     view.terminal.error({ what = what, where = event.where, next = event.next })
   else

@@ -733,9 +733,9 @@ function host.log(text) end
 function host.progress(text, fraction) end
 
 ---Runs a granted tool and waits for its end. There is no shell; the tool is looked for on `PATH`;
----its working directory is the project, its environment a short list. A tool may write in the
----temporary directory and in caches, and in the installation only after an undo was registered
----with `host.undo`. None outlives its phase.
+---its working directory is the project, its environment a short list. A tool may write in a
+---temporary directory of its own and in caches, and in the installation only after an undo was
+---registered with `host.undo`. None outlives its phase.
 ---Grant: `tools = { "NAME" }`. When: after `backup-preparation` and before the end of
 ---`cleanup-documentation`, not in a dry run.
 ---@param command praxlua.phase.Command the words, and `stdin` and `timeout` by name: `{ "git",
@@ -756,7 +756,7 @@ function host.time() end
 ---command can run twice, and must be written for that.
 ---Grant: `tools = { "NAME" }`. When: after `backup-preparation` and before the end of
 ---`cleanup-documentation`, not in a dry run.
----@param command string[] the words, of a granted tool: `{ "git", "stash", "pop" }`
+---@param command praxlua.phase.Command as of `host.spawn`, but without `stdin`
 ---@return true|nil
 ---@return string? message
 ---@return string? code

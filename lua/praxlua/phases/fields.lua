@@ -113,7 +113,8 @@ function walk(c, s, value, path)
   end
   local ok, message = schema.check(s, value, path)
   local told_later = s == phases.TOOL and type(value) == "string" and value ~= "" -- check_tools
-  if not ok and not told_later then c.list:mistake(outline.line(c.lines, path), message, mend_of(path)) end
+  if ok or told_later then return end
+  c.list:mistake(outline.line(c.lines, path), message, mend_of(path))
 end
 
 -- Each field of the evidence on its own, as evidence.custom sees it.

@@ -216,7 +216,7 @@ type_of("Tested", "How the server's own tests went.", {
 ---@type table<string, praxlua.reference.Verb>
 reference.VERBS = {}
 
-local DENIED = "EDENIED: it was not granted, or may not be called now"
+local DENIED = "EDENIED: it may not be called now, or not with this path"
 local PATH_ERRORS = {
   DENIED, "EINVAL: the path leaves the root, or is not a plain relative one",
   "ELOOP, EXDEV: there is a link on the way",
@@ -286,15 +286,15 @@ local command = { "command", "praxlua.phase.Command",
 
 verb("spawn", "Runs a granted tool and waits for its end. There is no shell; the tool is looked "
   .. "for on `PATH`; its working directory is the project, its environment a short list. A tool "
-  .. "may write in the temporary directory and in caches, and in the installation only after an "
-  .. "undo was registered with `host.undo`. None outlives its phase.", { command },
+  .. "may write in a temporary directory of its own and in caches, and in the installation only "
+  .. "after an undo was registered with `host.undo`. None outlives its phase.", { command },
   { { "praxlua.phase.Ended", "how it ended" } }, { grant = { "tools" }, when = "changing",
     errors = { DENIED, "ENOENT: there is no such program on `PATH`" } })
 verb("undo", "Registers, before a tool changes anything, the command that takes it back. It is "
   .. "kept on disk before the call returns. Registered commands run in reverse order when the "
   .. "upgrade is undone, before the files are brought back, and before a phase that was cut short "
   .. "is repeated. Such a command can run twice, and must be written for that.", {
-  { "command", "string[]", "the words, of a granted tool: `{ \"git\", \"stash\", \"pop\" }`" },
+  { "command", "praxlua.phase.Command", "as of `host.spawn`, but without `stdin`" },
 }, { { "true", "" } }, { grant = { "tools" }, when = "changing" })
 
 local function alone(name, doc, args, returns)
@@ -646,6 +646,19 @@ function reference.names()
   for name in pairs(reference.VERBS) do all[#all + 1] = name end
   table.sort(all)
   return all
+end
+
+--- What a phase has to ask for to get a verb, for messages.
+---@param name any
+---@return string
+function reference.grant_of(name)
+  local of = reference.VERBS[name]
+  if not of then return "there is no such verb" end
+  if not of.grant then return "it needs no grant" end
+  local field, value = of.grant[1], of.grant[2]
+  if field == "tools" then return "name the tool in grants = { tools = { … } }" end
+  return (field == "services" and 'ask for grants = { services = { "%s" } }'
+    or "ask for grants = { " .. field .. ' = "%s" }'):format(value)
 end
 
 --- The groups `host` holds tables of verbs for, and how many verbs each has.
