@@ -28,7 +28,7 @@ describe("The hostile suite", function()
       assert.is_nil(holes[hole], case.id .. ": " .. case.hole)
       assert.is_nil(ids[case.id], case.id)
       assert.matches("^" .. letters[case.group] .. "%d%d$", case.id)
-      assert.is_true(#case.hole >= 20, case.id)
+      assert.is_true(#case.hole >= 15, case.id)
       holes[hole], ids[case.id] = true, true
       -- What differs in two cases with one script is what surrounds it.
       local whole = cases.script(case) .. tostring(case.prepare) .. tostring(case.during)
@@ -52,7 +52,11 @@ describe("The hostile suite", function()
   end)
 
   it("knows every verb there is by name", function()
-    local known = verbs.names()
+    local known = {}
+    for name in pairs(verbs.names({ source = "read", target = "write", project = "write",
+      tools = { "git" }, services = verbs.services() })) do
+      known[#known + 1] = name
+    end
     table.sort(known)
     assert.same(names.verbs(), known)
   end)
