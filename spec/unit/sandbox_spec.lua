@@ -28,7 +28,7 @@ describe("The hostile suite", function()
       assert.is_nil(holes[hole], case.id .. ": " .. case.hole)
       assert.is_nil(ids[case.id], case.id)
       assert.matches("^" .. letters[case.group] .. "%d%d$", case.id)
-      assert.is_true(#case.hole >= 15, case.id)
+      assert.is_true(#case.hole >= 12, case.id)
       holes[hole], ids[case.id] = true, true
       -- What differs in two cases with one script is what surrounds it.
       local whole = cases.script(case) .. tostring(case.prepare) .. tostring(case.during)

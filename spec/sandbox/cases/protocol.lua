@@ -130,7 +130,7 @@ return {
   { id = "V32", hole = "an attested answer is made up", grants = { target = "read" },
     expect = "evidence:receipt", message = "sum",
     evidence = "{ sum = answer_of('target.hash') }",
-    body = "need(host.target.hash('file')) return { sum = ('0'):rep(64) }" },
+    body = "need(host.target.hash('VERSION.txt')) return { sum = ('0'):rep(64) }" },
   { id = "V33", hole = "the log is filled without end", expect = "limit:output",
     body = "local line = ('x'):rep(10000) while true do host.log(line) end" },
   { id = "V34", hole = "warnings are not counted as output", expect = "limit:output",
