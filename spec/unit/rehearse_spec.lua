@@ -14,6 +14,7 @@ local phase = {
   grants = { target = "write", tools = { "sh" } }, evidence = { code = integer{} },
 }
 function phase.run(host)
+  need(host.undo{ "sh", "-c", "true" }) -- which undoes nothing
   return { code = need(host.spawn{ "sh", "-c", %q }).code }
 end
 return phase
@@ -97,9 +98,9 @@ describe("A rehearsal", function()
   end)
 
   it("finds what a rollback does not take back", function()
-    local result = run(with_tool("mkdir -p .praxis-os/specs; echo > .praxis-os/specs/left"))
+    local result = run(with_tool("echo > .praxis-os/standards/left"))
     assert.equal(1, result.code)
-    local what, between = difference(result, "specs/left")
+    local what, between = difference(result, "standards/left")
     assert.equal("new", what)
     assert.truthy(between:find("after the rollback", 1, true))
     assert.same(exact, tiny.exact(s))
@@ -124,9 +125,18 @@ return phase
     assert.truthy(result.last.next)
   end)
 
-  it("finds what a tool changes in the installation itself", function()
-    local result = run(with_tool("echo >> " .. s.target .. "/venv/packages"))
+  it("finds what changes meanwhile in the installation itself", function()
+    local result = tiny.patched(s, ([[
+      local settle = require("praxlua.execution").settle
+      require("praxlua.execution").settle = function(r)
+        assert(core.file.write_atomic(%q, ""))
+        return settle(r)
+      end
+    ]]):format(s.target .. "/venv/packages"), { "rehearse", "--source", s.source, "--json" })
     assert.equal(1, result.code, result.stderr)
+    result.events = command.events(result.stdout)
+    result.data = tiny.event(result, "result").data
+    nothing_is_left()
     local what, between = difference(result, "venv/packages")
     assert.equal("new", what)
     assert.truthy(between:find("before the rehearsal", 1, true))
@@ -134,9 +144,11 @@ return phase
   end)
 
   it("runs on a copy whose scripts do not lead into the installation", function()
-    local result = run(with_tool("head -n 1 .praxis-os/venv/bin/tool >> " .. s.root .. "/header"))
+    local cache = s.home .. "/.cache"
+    assert(core.file.mkdir(cache))
+    local result = run(with_tool("head -n 1 .praxis-os/venv/bin/tool >> " .. cache .. "/header"))
     assert.equal(0, result.code, result.stderr)
-    local header = helper.read(s.root .. "/header"):match("[^\n]*")
+    local header = helper.read(cache .. "/header"):match("[^\n]*")
     assert.truthy(header:find("praxlua-rehearsal-", 1, true), header)
     assert.is_nil(header:find(s.target, 1, true), header)
   end)

@@ -21,10 +21,11 @@ describe("A tool of a phase", function()
 
   it("may write in the installation only once an undo is registered", function()
     local root = helper.tempdir()
-    helper.tree(root, { [".praxis-os/.upgrade/s/x"] = "" })
+    helper.tree(root, { [".praxis-os/.upgrade/s/x"] = "", [".praxis-os/standards/a"] = "",
+      ["src/a"] = "", [".git/HEAD"] = "" })
     local ctx = { target = root .. "/.praxis-os", project = root, target_name = ".praxis-os",
       folder = root .. "/.praxis-os/.upgrade/s", phase = "tags", change = {},
-      session = { completed_phases = { 0, 1 } } }
+      session = { session_id = "s", completed_phases = { 0, 1 } } }
     local function may_write(grants, path)
       assert(verbs.granted(ctx, grants).spawn({ "sh" }))
       for _, one in ipairs(seen.write) do
@@ -32,20 +33,22 @@ describe("A tool of a phase", function()
       end
       return false
     end
-    local tools = { tools = { "sh" } }
-    assert.is_false(may_write(tools, ctx.target))
-    assert.is_false(may_write(tools, root))
-    assert.is_true(may_write(tools, os.getenv("TMPDIR") or "/tmp"))
+    local tools, standards, sources = { tools = { "sh" } }, ctx.target .. "/standards", root .. "/src"
+    assert.is_false(may_write(tools, standards))
+    assert.is_false(may_write(tools, sources))
     assert.is_false(seen.network)
     assert.is_true(verbs.granted(ctx, tools).undo({ "sh", "-c", "true" }))
-    assert.is_true(may_write(tools, ctx.target))
-    assert.is_false(may_write(tools, root))
+    assert.is_true(may_write(tools, standards))
+    assert.is_false(may_write(tools, sources))
     local more = { tools = { "sh" }, project = "write", network = true }
-    assert.is_true(may_write(more, root))
+    assert.is_true(may_write(more, sources))
     assert.is_true(seen.network)
+    for _, never in ipairs({ root, ctx.target, root .. "/.git", ctx.target .. "/.upgrade" }) do
+      assert.is_false(may_write(more, never))
+    end
     ctx.phase = "another" -- whose effects nobody knows how to undo
-    assert.is_false(may_write(more, root))
-    assert.is_false(may_write(more, ctx.target))
+    assert.is_false(may_write(more, sources))
+    assert.is_false(may_write(more, standards))
     assert.equal("tags", undo_commands.list(ctx.folder)[1].phase)
   end)
 end)
