@@ -158,8 +158,8 @@ end
 local function start(p, phase, context)
   local worker, level, code = isolation.start(phase.limits)
   if not worker then
-    return { verdict = code == "EISOLATION" and "denied:isolation" or "error",
-      message = "start a worker: " .. level }
+    local kind = code == "EISOLATION" and "denied:isolation" or code == "EINTR" and "interrupted"
+    return { verdict = kind or "error", message = "start a worker: " .. level }
   end
   p.worker, p.level = worker, level
   local sent, problem

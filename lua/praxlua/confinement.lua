@@ -24,15 +24,6 @@ local function add(paths, path)
   if path and path:sub(1, 1) == "/" then paths[#paths + 1] = path end
 end
 
--- A tool's temporary directory is its own: in the usual one lie other people's files, and now and
--- then the installation itself. The name tells the session, so that a later run finds what a killed
--- one left.
-local PREFIX = "praxlua-tool-"
-
-local function name_of(ctx) return PREFIX .. (ctx.session and ctx.session.session_id or "none") end
-
-local function temporary(environment) return environment.TMPDIR or "/tmp" end
-
 -- What stands in a folder by now, but for some names; a new name at its top is out of reach.
 local function add_inside(write, path, without)
   for _, name in ipairs(folder.names(path) or {}) do
@@ -61,6 +52,13 @@ function confinement.of(ctx, environment, allow)
   return { write = write, network = allow.network or false }
 end
 
+-- A tool's temporary directory is its own: in the usual one lie other people's files, and now and
+-- then the installation itself. It is in the session's folder, and goes with that after a kill.
+local function temporary(ctx, environment)
+  return ("%s/tool-%s"):format(ctx.folder or environment.TMPDIR or "/tmp",
+    core.system.uuid():sub(1, 8))
+end
+
 --- process.run for a tool of a phase: in the project, confined, with a temporary directory of its
 --- own that goes when it has ended.
 ---@param ctx table
@@ -75,7 +73,7 @@ function confinement.run(ctx, options, allow)
   for name, value in pairs(options.environment or process.environment()) do
     environment[name] = value
   end
-  environment.TMPDIR = ("%s/%s-%s"):format(temporary(environment), name_of(ctx), core.system.uuid())
+  environment.TMPDIR = temporary(ctx, environment)
   local made, message, code = core.file.mkdir(environment.TMPDIR, 448) -- 0700
   if not made then return nil, message, code end
   all.directory, all.environment = options.directory or ctx.project, environment
@@ -83,17 +81,6 @@ function confinement.run(ctx, options, allow)
   local results <const> = table.pack(process.run(all))
   core.tree.remove(environment.TMPDIR)
   return table.unpack(results, 1, results.n)
-end
-
---- Removes what tools of a session left in the temporary directory, when praxlua was killed.
----@param ctx table
-function confinement.sweep(ctx)
-  local place = temporary(process.environment())
-  for _, name in ipairs(folder.names(place) or {}) do
-    if name:sub(1, #name_of(ctx) + 1) == name_of(ctx) .. "-" then
-      core.tree.remove(place .. "/" .. name)
-    end
-  end
 end
 
 return confinement

@@ -4,7 +4,6 @@ local core = require("praxlua.core")
 local backup = require("praxlua.backup")
 local change = require("praxlua.change")
 local children = require("praxlua.children")
-local confinement = require("praxlua.confinement")
 local names_of = require("praxlua.folder").names
 local json = require("praxlua.json")
 local lock_text = require("praxlua.lock_text")
@@ -342,7 +341,6 @@ end
 function run.discard(r)
   local rescued, problem, problem_code = rescue(r)
   if not rescued then return nil, problem, problem_code end
-  confinement.sweep(r.ctx)
   if r.transaction then r.transaction:close() end
   r.transaction, r.ctx.change = nil, nil
   record_tools(r)

@@ -47,8 +47,8 @@ local function script_of(s, tool, shape)
   helper.write(here, WRITING)
   return ('venv=%s here=%s PIP_NEMESIS_MARK=%s\nexport venv here PIP_NEMESIS_MARK\n'
     .. 'echo $$ > "%s/started"\n%s\n'):format(
-    command.quote(tool == "pip" and s.target .. "/venv" or s.root), command.quote(here), s.mark,
-    s.root, SHAPES[shape])
+    command.quote(tool == "pip" and s.target .. "/venv" or s.cache), command.quote(here), s.mark,
+    s.cache, SHAPES[shape])
 end
 
 -- Which tool of praxlua it is that does this, and the arguments of the upgrade that runs it.
@@ -175,9 +175,9 @@ function orphans.one(item)
   local before = nemesis.list(s)
   local run = nemesis.start(s, nemesis.upgrade(s, table.unpack(more)))
   command.until_true(function()
-    return helper.read(s.root .. "/started") or helper.read(run.at.code)
+    return helper.read(s.cache .. "/started") or helper.read(run.at.code)
   end, 20)
-  if not helper.read(s.root .. "/started") then
+  if not helper.read(s.cache .. "/started") then
     nemesis.kill(run)
     return { "the tool was not started: " .. nemesis.brief(nemesis.finish(run)) }
   end

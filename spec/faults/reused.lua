@@ -55,11 +55,11 @@ end
 local function at_work()
   local s = nemesis.new()
   nemesis.while_pip_installs(s, ('echo $$ > "%s/tool"; while :; do sleep 0.01; done'):format(
-    s.root))
+    s.cache))
   local run = nemesis.start(s, nemesis.upgrade(s))
-  assert(command.until_true(function() return helper.read(s.root .. "/tool") end, 20), "no tool")
+  assert(command.until_true(function() return helper.read(s.cache .. "/tool") end, 20), "no tool")
   core.system.sleep(0.02)
-  return s, run, tonumber(helper.read(s.root .. "/tool"))
+  return s, run, tonumber(helper.read(s.cache .. "/tool"))
 end
 
 local function is_refused_properly(s, problems, foreign)

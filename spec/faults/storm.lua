@@ -36,15 +36,15 @@ end
 
 -- While pip installs, nobody else may: the folder is a lock of our own.
 local TAKE_TURNS = [[
-touch "$venv/../../pip-was-here"
-mkdir "$venv/../../only-one" || echo "two at once: $$" >> "$venv/../../two-at-once"
+touch "$HOME/.cache/pip-was-here"
+mkdir "$HOME/.cache/only-one" || echo "two at once: $$" >> "$HOME/.cache/two-at-once"
 %s
-rmdir "$venv/../../only-one"
+rmdir "$HOME/.cache/only-one"
 ]]
 
 local function two_at_once(s)
-  local said = helper.read(s.project .. "/two-at-once")
-  local was_here = os.remove(s.project .. "/pip-was-here")
+  local said = helper.read(s.cache .. "/two-at-once")
+  local was_here = os.remove(s.cache .. "/pip-was-here")
   if not was_here then return { "nobody installed anything" } end
   return said and { "two owners at once: " .. said:gsub("%s+", " ") } or {}
 end

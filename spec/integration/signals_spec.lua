@@ -155,7 +155,7 @@ describe("A signal #uncounted in the middle of", function()
   end
 
   local function file_is_there(name)
-    return function() return helper.read(s.root .. "/" .. name) end
+    return function() return helper.read(s.cache .. "/" .. name) end
   end
 
   -- A program that says it runs, and then takes its time; with something of its own beside it.
@@ -167,7 +167,7 @@ describe("A signal #uncounted in the middle of", function()
     sleep 73
   ]])
 
-  local function sleepy(trap) return SLEEPY:format(trap or "", s.root) end
+  local function sleepy(trap) return SLEEPY:format(trap or "", s.cache) end
 
   local function program(path, text)
     helper.write(path, text)
@@ -223,7 +223,7 @@ describe("A signal #uncounted in the middle of", function()
     prepare()
     for i, trap in ipairs({ "", 'trap "" TERM INT HUP' }) do
       program(s.root .. "/bin/git", sleepy(trap))
-      os.remove(s.root .. "/asleep")
+      os.remove(s.cache .. "/asleep")
       interrupt(NAMES[i], file_is_there("asleep"), {
         environment = { PATH = s.root .. "/bin:" .. os.getenv("PATH") },
       })
@@ -235,7 +235,7 @@ describe("A signal #uncounted in the middle of", function()
     local python = tiny.read(s, "venv/bin/python")
     for i, trap in ipairs({ "", 'trap "" TERM INT HUP' }) do
       tiny.reset(s)
-      os.remove(s.root .. "/asleep")
+      os.remove(s.cache .. "/asleep")
       program(s.root .. "/sleepy", sleepy(trap))
       tiny.write(s, "venv/bin/python", (python:gsub('"%-m pip install"%*%)\n', function(line)
         return line .. ("    exec '%s/sleepy'\n"):format(s.root)
@@ -327,11 +327,11 @@ describe("A signal #uncounted to another command", function()
   it("ends a dry run, and nothing was written", function()
     prepare()
     local exact = tiny.exact(s)
-    helper.write(s.root .. "/bin/git", "#!/bin/sh\n: > " .. s.root .. "/asleep\nexec sleep 60\n")
+    helper.write(s.root .. "/bin/git", "#!/bin/sh\n: > " .. s.cache .. "/asleep\nexec sleep 60\n")
     assert(os.execute("chmod 755 " .. s.root .. "/bin/git"))
     s.environment.PATH = s.root .. "/bin:" .. os.getenv("PATH")
     local run = start({ "upgrade", "--source", s.source, "--dry-run" })
-    assert(command.until_true(function() return helper.read(s.root .. "/asleep") end, LONG))
+    assert(command.until_true(function() return helper.read(s.cache .. "/asleep") end, LONG))
     local result = signal(run, "HUP")
     assert.equal(129, result.code, result.stdout)
     assert.same(exact, tiny.exact(s))

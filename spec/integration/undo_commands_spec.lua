@@ -42,7 +42,7 @@ describe("An undo command", function()
   before_each(function()
     s = tiny.new()
     before = tiny.snapshot(s)
-    effects = s.home .. "/.cache/effects" -- where a confined tool may write
+    effects = s.cache .. "/effects"
     assert(core.file.mkdir(effects))
     folder = tiny.phase(s, "makes", MAKES:format(effects, effects))
   end)

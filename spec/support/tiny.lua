@@ -96,7 +96,7 @@ end
 
 --- A source with a new release, and an installation of the old one.
 ---@param options { first: table?, second: table?, version: string? }? further files of the releases
----@return table s root, source, project, target, home, scratch, environment
+---@return table s root, source, project, target, home, cache, scratch, environment
 function tiny.new(options)
   options = options or {}
   local root = helper.tempdir()
@@ -108,7 +108,10 @@ function tiny.new(options)
   s.environment = core.system.environment()
   s.environment.HOME, s.environment.GIT_CONFIG_NOSYSTEM = s.home, "1"
   s.environment.LC_ALL, s.environment.PRAXLUA_HOST = "C.UTF-8", s.executable
+  s.cache = s.home .. "/.cache" -- where a confined tool may write
   lfs.mkdir(s.scratch)
+  lfs.mkdir(s.home)
+  lfs.mkdir(s.cache)
   helper.tree(root .. "/files", FIRST)
   helper.tree(root .. "/files", options.first or {})
   helper.write(root .. "/python", PYTHON)

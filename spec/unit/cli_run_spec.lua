@@ -1,6 +1,5 @@
 --- `praxlua run`: a script gets what is typed for it, and what it did stays or is undone.
 local command = require("spec.support.command")
-local core = require("praxlua.core")
 local helper = require("spec.support.helper")
 local tiny = require("spec.support.tiny")
 
@@ -26,8 +25,7 @@ describe("praxlua run", function()
   before_each(function()
     s = tiny.new()
     before = tiny.snapshot(s)
-    effect = s.home .. "/.cache/effect" -- where a confined tool may write
-    assert(core.file.mkdir(s.home .. "/.cache"))
+    effect = s.cache .. "/effect"
     tiny.phase(s, "writes", (WRITES:gsub("EFFECT", effect)))
     file = s.root .. "/phases/writes.lua"
   end)

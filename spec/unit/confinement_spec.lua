@@ -2,6 +2,7 @@
 -- what it is for a phase's tool. The kernel holds it; where it cannot, there is nothing to test.
 local confinement = require("praxlua.confinement")
 local core = require("praxlua.core")
+local folder = require("praxlua.folder")
 local helper = require("spec.support.helper")
 local process = require("praxlua.process")
 
@@ -132,35 +133,19 @@ describe("the confinement of a phase's tool", function()
     assert.same({}, confinement.of(ctx, {}, {}).write)
   end)
 
-  it("gives it a temporary directory of its own, which goes with it", function()
-    ctx.session = { session_id = core.system.uuid() }
-    environment.TMPDIR, environment.PATH = helper.tempdir(), core.system.environment().PATH
+  it("gives it a temporary directory of its own, in the session's folder, which goes", function()
+    ctx.folder = ctx.target .. "/.upgrade/x"
+    environment.TMPDIR, environment.PATH = nil, core.system.environment().PATH
     local result = assert(confinement.run(ctx, { argv = { "sh", "-c",
-      'echo x > "$TMPDIR/x" && stat -c %a "$TMPDIR" && echo "$TMPDIR"' },
+      'echo x > "$TMPDIR/x" && stat -c %a "$TMPDIR" && echo "$TMPDIR"' }, directory = ctx.target,
       environment = environment }, {}))
-    assert.equal("700\n" .. environment.TMPDIR .. "/praxlua-tool-" .. ctx.session.session_id,
-      (result.stdout:gsub("%-%x+%-%x+%-%x+%-%x+%-%x+\n$", "")))
-    assert.same({}, require("praxlua.folder").names(environment.TMPDIR))
+    assert.equal("700\n" .. ctx.folder .. "/tool-", (result.stdout:gsub("%x+\n$", "")))
+    assert.same({ "journal" }, folder.names(ctx.folder))
     assert.equal("ENOENT", select(3, confinement.run(ctx, { argv = { "no-such-tool" },
-      environment = environment }, {})))
-    assert.same({}, require("praxlua.folder").names(environment.TMPDIR))
-    environment.TMPDIR = environment.TMPDIR .. "/file/x"
-    helper.write(environment.TMPDIR:match("(.*)/"), "")
-    assert.equal("ENOTDIR", select(3, confinement.run(ctx, { argv = { "true" },
-      environment = environment }, {})))
-  end)
-
-  it("finds what the tools of a killed run left there", function()
-    ctx.session = { session_id = core.system.uuid() }
-    local place = helper.tempdir()
-    local of = core.system.environment
-    finally(function() core.system.environment = of end)
-    core.system.environment = function() return { TMPDIR = place } end
-    local own, other = "praxlua-tool-" .. ctx.session.session_id, core.system.uuid()
-    helper.write(place .. "/" .. own .. "-1/a/b", "")
-    helper.write(place .. "/praxlua-tool-" .. other .. "-1/a", "")
-    confinement.sweep(ctx)
-    assert.same({ "praxlua-tool-" .. other .. "-1" }, require("praxlua.folder").names(place))
+      directory = ctx.target, environment = environment }, {})))
+    assert.same({ "journal" }, folder.names(ctx.folder))
+    ctx.folder = ctx.target .. "/VERSION.txt"
+    assert.equal("ENOTDIR", select(3, confinement.run(ctx, { argv = { "true" } }, {})))
   end)
 
   it("and what stands in the installation, but for our own folders", function()

@@ -144,11 +144,9 @@ return phase
   end)
 
   it("runs on a copy whose scripts do not lead into the installation", function()
-    local cache = s.home .. "/.cache"
-    assert(core.file.mkdir(cache))
-    local result = run(with_tool("head -n 1 .praxis-os/venv/bin/tool >> " .. cache .. "/header"))
+    local result = run(with_tool("head -n 1 .praxis-os/venv/bin/tool >> " .. s.cache .. "/header"))
     assert.equal(0, result.code, result.stderr)
-    local header = helper.read(cache .. "/header"):match("[^\n]*")
+    local header = helper.read(s.cache .. "/header"):match("[^\n]*")
     assert.truthy(header:find("praxlua-rehearsal-", 1, true), header)
     assert.is_nil(header:find(s.target, 1, true), header)
   end)

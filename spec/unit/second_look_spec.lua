@@ -89,14 +89,13 @@ local phase = { title = "Late", after = "content-upgrade", grants = { tools = { 
 function phase.run(host) need(host.spawn{ "late" }) return {} end
 return phase
 ]])
-    assert(core.file.mkdir(s.home .. "/.cache")) -- where a confined tool may write
     local place = s.target .. "/" .. tiny.GUIDE
     local writer = assert(io.open(place, "a")) -- an editor that had it open before the upgrade
-    helper.write(s.root .. "/bin/late", "#!/bin/sh\n: > " .. s.home .. "/.cache/reached\n")
+    helper.write(s.root .. "/bin/late", "#!/bin/sh\n: > " .. s.cache .. "/reached\n")
     assert(os.execute("chmod +x " .. s.root .. "/bin/late"))
     local run = tiny.start(s, { "--phases", folder },
       { environment = { PATH = s.root .. "/bin:" .. os.getenv("PATH") } })
-    assert(command.until_true(function() return helper.read(s.home .. "/.cache/reached") end, 30))
+    assert(command.until_true(function() return helper.read(s.cache .. "/reached") end, 30))
     writer:write("typed late\n"):close()
     local result = tiny.finish(run)
     assert.equal(0, result.code, result.stderr)

@@ -116,7 +116,7 @@ describe("state", function()
       session.metadata = { f = { print } }
       ok, message, code = state.save_state(target, session)
       assert.is_nil(ok)
-      assert.equal("EINVAL", code)
+      assert.equal("ESTATECORRUPTED", code)
       assert.truthy(message:find("function", 1, true))
       assert.equal(before, helper.read(path_of(session.session_id)))
     end)

@@ -33,7 +33,8 @@ describe("A tool of a phase", function()
       end
       return false
     end
-    local tools, standards, sources = { tools = { "sh" } }, ctx.target .. "/standards", root .. "/src"
+    local tools = { tools = { "sh" } }
+    local standards, sources = ctx.target .. "/standards", root .. "/src"
     assert.is_false(may_write(tools, standards))
     assert.is_false(may_write(tools, sources))
     assert.is_false(seen.network)

@@ -568,7 +568,8 @@ function targets.broker(input)
       seconds = 0 }
   end
   local phase = { grants = GRANTS[mode & 3], file = "x.lua", source = "",
-    limits = { wall = 5, cpu = 5, memory = 1 << 20, instructions = 1000 } }
+    limits = { wall = 5, cpu = 5, memory = 1 << 20, instructions = 1000, output = 1000,
+      messages = 1000 } }
   local fine, outcome = xpcall(broker.run, debug.traceback, phase, run_context(mode & 4 ~= 0))
   core.worker.start, core.system.host, process.run = start, host, run
   if not fine then error(outcome, 0) end
