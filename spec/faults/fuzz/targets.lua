@@ -23,6 +23,7 @@ local records = require("praxlua.records")
 local schema = require("praxlua.schema")
 local state = require("praxlua.state")
 local state_file = require("praxlua.server.state_file")
+local verdict = require("praxlua.verdict")
 
 local targets = {}
 
@@ -544,9 +545,6 @@ local function run_context(changing)
   }
 end
 
-local VERDICTS = "ok error limit:instructions limit:memory limit:cpu limit:wall protocol:no-result "
-  .. "protocol:bad-frame interrupted"
-
 local GRANTS = {
   [0] = {}, { source = "read", target = "read", project = "read" },
   { source = "read", target = "write", project = "write" },
@@ -573,7 +571,7 @@ function targets.broker(input)
   local fine, outcome = xpcall(broker.run, debug.traceback, phase, run_context(mode & 4 ~= 0))
   core.worker.start, core.system.host, process.run = start, host, run
   if not fine then error(outcome, 0) end
-  one_of(outcome.verdict, VERDICTS)
+  assert(verdict.is(outcome.verdict), "no verdict: " .. tostring(outcome.verdict))
   assert(outcome.verdict == "ok" or type(outcome.message) == "string", "a verdict without words")
 end
 
