@@ -4,8 +4,12 @@ local json = require("praxlua.json")
 local receipts = require("praxlua.receipts")
 local run = require("praxlua.run")
 local state = require("praxlua.state")
+local text = require("praxlua.text")
 
 local checkpoint = {}
+
+--- Bytes that the evidence of a phase may take as JSON: it is in the session's file and journal.
+checkpoint.MAX_BYTES = 256 * 1024
 
 --- Notes in the session how a phase ended; a repeated phase replaces its earlier entry.
 ---@param r table run
@@ -54,7 +58,13 @@ function checkpoint.check(phase, outcome)
     ok, message = receipts.check(phase.number, found, outcome.receipts)
     if not ok then return nil, message, "evidence:receipt" end
   end
-  return evidence.to_dict(phase.model, found)
+  local dict
+  dict, message = evidence.to_dict(phase.model, found)
+  if not dict then return nil, message, "evidence:schema" end
+  local size = #json.encode(dict)
+  if size <= checkpoint.MAX_BYTES then return dict end
+  return nil, ("evidence: it takes %s, more than %s; write what is long into a file"):format(
+    text.bytes(size), text.bytes(checkpoint.MAX_BYTES)), "evidence:schema"
 end
 
 --- Records a passed checkpoint in the transaction's journal and in the session's file. The session
