@@ -24,6 +24,7 @@ external_dependencies = {
   LIBUV = { header = "uv.h" },
   LIBARCHIVE = { header = "archive.h" },
   CRYPTO = { header = "openssl/evp.h" },
+  SECCOMP = { header = "seccomp.h" },
 }
 build = {
   type = "make",
