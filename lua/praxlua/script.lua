@@ -11,6 +11,8 @@ local evidence = require("praxlua.evidence")
 local grants = require("praxlua.grants")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
+local lock_text = require("praxlua.lock_text")
+local originals = require("praxlua.originals")
 local phases = require("praxlua.phases")
 local rollback = require("praxlua.rollback")
 local run = require("praxlua.run")
@@ -186,6 +188,8 @@ end
 function script.settle(r)
   r.done = success({ file = tostring(r.session.metadata.script) })
   core.system.ignore_signals() -- there is no way back, only clearing up
+  lock_text.remove(r.ctx)
+  originals.drop(r.target, r.session.session_id)
   r.session.status = "completed"
   local ok, message = run.end_session(r)
   if not ok then
