@@ -58,6 +58,18 @@ local function ask_conflicts(r, planned)
   return content.plan(r.ctx)
 end
 
+-- Time passes between the two where a phase or a person comes first, and the checks say nothing
+-- about another commit.
+local function moved_source(r, planned)
+  local checked = r.session.phase_artifacts["0"].source_commit
+  if planned.source_commit == checked then return nil end
+  run.forget(r)
+  return { exit_code = 3, status = "refused",
+    message = string.format("the source %s is at commit %s now, and what was checked before is %s; "
+      .. "nothing was changed", r.ctx.source, planned.source_commit:sub(1, 12), checked:sub(1, 12)),
+    next = "run the upgrade again, or check out " .. checked .. " in the source before" }
+end
+
 --- What pre-flight leads to.
 ---@param r table run
 ---@return table|nil result that ends the run here; nil to go on
@@ -69,6 +81,8 @@ function gate.pass(r)
     return { exit_code = 3, status = "refused", message = message,
       next = "mend what the message names and run the command again" }
   end
+  local moved = moved_source(r, planned)
+  if moved then return moved end
   emit_plan(r, planned)
   if r.options.plan_hash and r.options.plan_hash ~= planned.hash then
     run.forget(r)

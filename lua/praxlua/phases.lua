@@ -158,6 +158,9 @@ function phases.read(file, source, number)
     return nil, string.format("%s: its id is '%s', but the file name says '%s'", file,
       text.visible(found.id), stem(file)), "EPHASE"
   end
+  if stem(file):find("^%d*$") then -- what the built-in ones left is kept under their numbers
+    return nil, file .. ": its name has nothing but a number: rename it to NAME.lua", "EPHASE"
+  end
   local model = number
   if not number then
     model, message = evidence.custom(found.evidence)

@@ -11,6 +11,8 @@ local evidence = require("praxlua.evidence")
 local grants = require("praxlua.grants")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
+local lock_text = require("praxlua.lock_text")
+local originals = require("praxlua.originals")
 local phases = require("praxlua.phases")
 local rollback = require("praxlua.rollback")
 local run = require("praxlua.run")
@@ -40,9 +42,12 @@ function script.read(options)
     return nil, { exit_code = 2, status = "usage", message = message,
       next = "name a file with a phase script" }
   end
-  local phase
-  phase, message = phases.read(options.file:match("[^/]+$"), data)
-  if not phase then return refused(message, "mend the script") end
+  local phase, code
+  phase, message, code = phases.read(options.file:match("[^/]+$"), data)
+  if not phase then
+    return refused(message, code == "EISOLATION" and "see what holds with: praxlua doctor"
+      or "mend the script")
+  end
   if phase.manual then
     return refused(phase.file .. " is a manual phase: there is nothing in it to run")
   end
@@ -186,6 +191,8 @@ end
 function script.settle(r)
   r.done = success({ file = tostring(r.session.metadata.script) })
   core.system.ignore_signals() -- there is no way back, only clearing up
+  lock_text.remove(r.ctx)
+  originals.drop(r.target, r.session.session_id)
   r.session.status = "completed"
   local ok, message = run.end_session(r)
   if not ok then

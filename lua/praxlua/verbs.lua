@@ -344,6 +344,7 @@ local OWN = {
   },
   report = {
     generate_upgrade_summary = function(ctx)
+      if not ctx.report then return denied("there is no upgrade to report on") end
       return require("praxlua.report").generate_upgrade_summary(ctx, ctx.report())
     end,
   },

@@ -36,6 +36,20 @@ describe("An upgrade with a manual phase", function()
     assert.is_true(tiny.is_settled(s))
   end
 
+  it("before the backup goes on only from the commit that was checked", function()
+    for _, moved in ipairs({ false, true }) do
+      waiting("pre-flight-checks")
+      if moved then tiny.commit(s, { ["VERSION.txt"] = "3.0.0\n" }) end
+      local result = tiny.json(s, { "resume", "--evidence", "approved=true" })
+      assert.equal(moved and 3 or 0, result.code, result.stderr)
+      if moved then
+        assert.truthy(result.last.message:find("is at commit %x+ now"), result.last.message)
+        is_as_before()
+        assert.same({}, tiny.sessions(s))
+      end
+    end
+  end)
+
   it("waits with 4, tells what for, and goes on with the evidence", function()
     local result = waiting()
     local id = result.last.session_id

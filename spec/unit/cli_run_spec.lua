@@ -136,6 +136,31 @@ describe("praxlua run", function()
     assert.is_true(tiny.is_settled(s))
   end)
 
+  it("leaves nothing behind but what it did, also after a kill", function()
+    helper.write(s.project .. "/notes.txt", "old\n")
+    tiny.phase(s, "notes", [[
+      local phase = { title = "x", grants = { project = "write", services = { "lock", "report" } } }
+      function phase.run(host)
+        need(host.lock.acquire())
+        local made, message = host.report.generate_upgrade_summary()
+        if made or not message:find("no upgrade") then error(message) end
+        need(host.project.write("notes.txt", "new\n"))
+      end
+      return phase
+    ]])
+    local words = { "run", s.root .. "/phases/notes.lua", "--grant", "project=write", "--grant",
+      "services=lock,report" }
+    for _, patch in ipairs({ "", 'require("praxlua.script").settle = die' }) do
+      helper.write(s.project .. "/notes.txt", "old\n")
+      local result = tiny.patched(s, patch, words)
+      assert.equal(patch == "" and 0 or 137, result.code, result.stderr)
+      if patch ~= "" then assert.equal(0, tiny.json(s, { "resume" }).code) end
+      assert.equal("new\n", helper.read(s.project .. "/notes.txt"))
+      assert.is_true(tiny.is_settled(s))
+      assert.same({ "state" }, tiny.names(s, ".cache"))
+    end
+  end)
+
   it("only looks without a lock, and without an installation where it needs none", function()
     tiny.phase(s, "looks", [[
       local phase = { title = "Look", grants = { target = "read", source = "read" },

@@ -82,6 +82,17 @@ describe("isolation", function()
       assert.equal(0, doctor.code)
       assert.truthy(doctor.stdout:find("process: seccomp does not hold: this build is one for "
         .. "tests", 1, true), doctor.stdout)
+      helper.write(s.root .. "/looks.lua",
+        "local p = { title = 'x' } function p.run() end return p")
+      for _, words in ipairs({ { "rehearse", "--source", s.source },
+        { "run", s.root .. "/looks.lua" } }) do
+        assert.equal(0, tiny.json(s, words).code)
+        words[#words + 1], words[#words + 2] = "--min-isolation", "landlock"
+        local other = tiny.json(s, words)
+        assert.truthy(other.code ~= 0, other.stdout)
+        assert.matches("confined only as far as 'process' here", other.last.message)
+        assert.matches("praxlua doctor", other.last.next)
+      end
       assert.equal(2, tiny.upgrade(s, { "--min-isolation", "some" }).code)
       assert.equal(0, tiny.upgrade(s, {}).code)
     end)

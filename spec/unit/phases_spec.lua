@@ -207,6 +207,17 @@ describe("phases", function()
       wrong("array takes the type it is made of", "return { evidence = { array_of(5) } }")
     end)
 
+    it("by a name that is a number, under which a built-in phase is recorded", function()
+      for _, name in ipairs({ "1.lua", "7-1.lua", "1-.lua" }) do
+        local at = folder("own", { [name] = "after = 'content-upgrade'" })
+        local list, message, code = phases.all(nil, { at })
+        assert.is_nil(list)
+        assert.equal(name .. ": its name has nothing but a number: rename it to NAME.lua", message)
+        assert.equal("EPHASE", code)
+        os.remove(at .. "/" .. name)
+      end
+    end)
+
     it("because of what they ask for", function()
       for fields, pattern in pairs({
         ["grants = { target = 'all' }"] = "grants.target",

@@ -73,6 +73,7 @@ local function add_rehearse(parser)
     :argname("DIR"):count("*"):convert(path)
   c:option("--health-timeout", "Seconds the server has to answer.", "30"):argname("SECONDS")
     :convert(seconds)
+  add_isolation(c)
 end
 
 local function add_sessions(parser)
@@ -140,6 +141,7 @@ local function add_run(parser)
   c:option("--grant", "What it may do: source=read, target=write, project=read, tools=NAME,..., "
     .. "services=NAME,..., network; may be given more than once."):argname("GRANT"):count("*")
   c:option("--source", "What host.source reads."):argname("DIR"):convert(path)
+  add_isolation(c)
 end
 
 local function make_parser()

@@ -116,7 +116,7 @@ local function check_name(list, name)
   if not name:find("%.lua$") then
     list:mistake(1, "its name does not end in .lua, so an upgrade would not find it",
       "rename it to NAME.lua")
-  elseif phases.stem(name) == "" then
+  elseif phases.stem(name):find("^%d*$") then
     list:mistake(1, "its name has nothing but a number", "rename it to NAME.lua")
   end
 end
