@@ -28,6 +28,23 @@ function checkpoint.note(r, phase, outcome)
   }
 end
 
+--- Tells how a phase ended.
+---@param r table run
+---@param phase table
+---@param outcome table from broker.run
+---@param dict table|nil its evidence, when the checkpoint passed
+function checkpoint.tell(r, phase, outcome, dict)
+  local event = { event = dict and "phase_completed" or "phase_failed", phase = phase.id,
+    number = phase.number, seconds = outcome.seconds, isolation = outcome.isolation,
+    used = outcome.used, peak = outcome.peak }
+  if dict then
+    event.evidence, event.summary = dict, evidence.summary(phase.number or phase.model, dict)
+  else
+    event.verdict, event.message, event.limit = outcome.verdict, outcome.message, outcome.limit
+  end
+  r.ctx.emit(event)
+end
+
 --- Whether what a phase returned lets the run go on: of the right form, with the values the
 --- checkpoint demands, and with the host's receipt for every claim.
 ---@param phase table

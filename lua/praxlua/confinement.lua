@@ -7,10 +7,11 @@ local process = require("praxlua.process")
 
 local confinement = {}
 
---- Our own names in an installation. They are nobody's to write in, or an undo would not find what
---- it needs.
+--- Names in an installation that no phase and no tool writes: our own, or an undo would not find
+--- what it needs; and those that say which phases run, with what grants.
 confinement.OURS = {
   [".upgrade"] = true, [".upgrade-lock"] = true, [".backups"] = true, [".cache"] = true,
+  phases = true, ["upgrade.lua"] = true,
 }
 
 -- Where tools keep what they need not download again: a variable, and where it is not set, a place
@@ -59,6 +60,8 @@ local function temporary(ctx, environment)
     core.system.uuid():sub(1, 8))
 end
 
+local FULL = { ENOSPC = true, EDQUOT = true }
+
 --- process.run for a tool of a phase: in the project, confined, with a temporary directory of its
 --- own that goes when it has ended.
 ---@param ctx table
@@ -75,7 +78,8 @@ function confinement.run(ctx, options, allow)
   end
   environment.TMPDIR = temporary(ctx, environment)
   local made, message, code = core.file.mkdir(environment.TMPDIR, 448) -- 0700
-  if not made then return nil, message, code end
+  -- On a full disk a tool has none: what takes an effect back has to run all the same.
+  if not made and not FULL[code] then return nil, message, code end
   all.directory, all.environment = options.directory or ctx.project, environment
   all.confine = confinement.of(ctx, environment, allow)
   local results <const> = table.pack(process.run(all))

@@ -4,7 +4,6 @@ local checkpoint = require("praxlua.checkpoint")
 local core = require("praxlua.core")
 local environment = require("praxlua.environment")
 local originals = require("praxlua.originals")
-local evidence = require("praxlua.evidence")
 local gate = require("praxlua.gate")
 local json = require("praxlua.json")
 local manual = require("praxlua.manual")
@@ -54,17 +53,8 @@ local function end_phase(r, phase, outcome)
       outcome.message = "recording the checkpoint: " .. tostring(message)
     end
   end
-  if dict then
-    r.ctx.emit({ event = "phase_completed", phase = phase.id, number = phase.number,
-      seconds = outcome.seconds, evidence = dict, isolation = outcome.isolation,
-      used = outcome.used, peak = outcome.peak,
-      summary = evidence.summary(phase.number or phase.model, dict) })
-    return true
-  end
-  r.ctx.emit({ event = "phase_failed", phase = phase.id, number = phase.number,
-    seconds = outcome.seconds, verdict = outcome.verdict, message = outcome.message,
-    isolation = outcome.isolation, limit = outcome.limit, used = outcome.used,
-    peak = outcome.peak })
+  checkpoint.tell(r, phase, outcome, dict)
+  if dict then return true end
   return nil, outcome
 end
 

@@ -7,7 +7,6 @@ local broker = require("praxlua.broker")
 local checkpoint = require("praxlua.checkpoint")
 local clock = require("praxlua.clock")
 local core = require("praxlua.core")
-local evidence = require("praxlua.evidence")
 local grants = require("praxlua.grants")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
@@ -16,6 +15,7 @@ local originals = require("praxlua.originals")
 local phases = require("praxlua.phases")
 local rollback = require("praxlua.rollback")
 local run = require("praxlua.run")
+local server = require("praxlua.server")
 local state = require("praxlua.state")
 
 local script = {}
@@ -80,13 +80,8 @@ local function perform(r, phase)
     if not dict then outcome.verdict, outcome.message = verdict, message end
   end
   if r.session then checkpoint.note(r, phase, outcome) end
-  if dict then
-    r.ctx.emit({ event = "phase_completed", phase = phase.id, seconds = outcome.seconds,
-      evidence = dict, summary = evidence.summary(nil, dict) })
-    return dict
-  end
-  r.ctx.emit({ event = "phase_failed", phase = phase.id, seconds = outcome.seconds,
-    verdict = outcome.verdict, message = outcome.message })
+  checkpoint.tell(r, phase, outcome, dict)
+  if dict then return dict end
   return nil, outcome
 end
 
@@ -149,6 +144,7 @@ local function begin(r, phase, options)
   } })
   run.attach(r, session)
   r.ctx.script, r.ctx.layout = true, layout.recognise_target(r.target) or nil
+  session.metadata.server = server.remember(r.ctx) -- what a rollback brings back
   local ok, message = state.save_state(r.target, session)
   if ok then ok, message = run.open_transaction(r, true) end
   if ok then ok, message = run.checkpoint(r, session) end

@@ -67,11 +67,15 @@ local function denied(message) return nil, message, "EDENIED" end
 -- ---------------------------------------------------------------------------------------------
 -- Files: host.source, host.target, host.project
 
+-- What lies in .git is run by git itself (hooks), with nobody's grant; and some file systems know
+-- the name in other letters, too. The environment is run by the phases that try the server.
 local function is_ours(ctx, path)
+  for part in path:lower():gmatch("[^/]+") do
+    if part == ".git" then return true end
+  end
   local prefix = ctx.target_name .. "/"
-  -- What lies in .git is run by git itself (hooks), with nobody's grant.
-  return path == ctx.target_name or path == ".git" or path:sub(1, 5) == ".git/"
-    or path:sub(1, #prefix) == prefix and confinement.OURS[path:match("^[^/]+", #prefix + 1)]
+  local top = path:sub(1, #prefix) == prefix and path:match("^[^/]+", #prefix + 1)
+  return path == ctx.target_name or top and (confinement.OURS[top] or top == "venv")
 end
 
 local function reading(add, root_name, root_path)

@@ -88,7 +88,10 @@ local list = {
   { "our folders are not for phases", VERBS, "if is_ours(ctx, paths[i]) then", "if false then",
     "F24" },
   { "the folder of git is not for phases", VERBS,
-    'or path == ".git" or path:sub(1, 5) == ".git/"', "", "F22" },
+    'if part == ".git" then return true end', "", "F22", "F48" },
+  { "the phases of the next upgrade are not for phases", "lua/praxlua/confinement.lua",
+    'phases = true, ["upgrade.lua"] = true,', "", "F46" },
+  { "the environment is not for phases", VERBS, 'or top == "venv")', ")", "F47" },
   { "no rights beyond read, write and execute", VERBS, "mode >= 0 and mode <= 0x1ff", "mode >= 0",
     "F33" },
   -- tools

@@ -173,12 +173,12 @@ local CALLING = [[
 ## Calling the host
 
 A call of the host that fails returns nil, a message and a code; `need(…)` ends the phase with
-that message. A call with wrong arguments raises an error. A verb that was not granted is there, and
-answers nil, `host.X was not granted to this phase: …`, `EDENIED`; a name that is no verb raises.
+that message. A call with wrong arguments raises an error, and so does a name that is no verb. A verb
+that was not granted is there; calling it ends the phase at once (`denied:grant`).
 
 Paths are relative to the root they belong to: no `..`, no absolute path, no link on the way. In
-the installation `.cache`, `.backups`, `.upgrade` and `.upgrade-lock`, and in the project `.git`,
-cannot be changed.
+the installation `.cache`, `.backups`, `.upgrade`, `.upgrade-lock`, `phases`, `upgrade.lua` and
+`venv`, and a `.git` anywhere, cannot be changed.
 
 What crosses to the host and back is plain data: texts, integers, finite numbers, booleans and
 tables of them with texts or integers as keys; at most 64 MiB, a million values, 32 levels. A JSON

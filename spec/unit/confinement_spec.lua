@@ -116,7 +116,7 @@ describe("the confinement of a phase's tool", function()
   before_each(function()
     ctx = { target = helper.tempdir() .. "/project/.praxis-os" }
     for _, path in ipairs({ "standards/a.md", "VERSION.txt", ".cache/state/x", ".upgrade/x/journal",
-      ".backups/x/MANIFEST.json", ".upgrade-lock" }) do
+      ".backups/x/MANIFEST.json", ".upgrade-lock", "phases/x.lua", "upgrade.lua" }) do
       helper.write(ctx.target .. "/" .. path, "")
     end
     environment = { HOME = "/home/x", TMPDIR = "/tmp/y" }
