@@ -232,6 +232,16 @@ describe("phase check", function()
     fine(script({ head = "after = 'broken'," }))
   end)
 
+  it("tells of one that cannot be read beside a right one", function()
+    fine(script({}))
+    helper.write(s.root .. "/broken.lua", "= =")
+    for _, other in ipairs({ "/broken.lua", "/not-there.lua", "" }) do
+      local list = findings(nil, "a-phase.lua", { s.root .. other })
+      assert.equal(1, #list, table.concat(list, "\n"))
+      assert.matches("^1 mistake: ", list[1])
+    end
+  end)
+
   it("hints that a built-in phase is replaced", function()
     local list = findings(script({ head = "" }), "2-content-upgrade.lua")
     assert.equal(1, #list)

@@ -115,7 +115,7 @@ end
 local function check_order(item, built_in, others)
   local added = { phase_of(item) }
   for _, other in ipairs(others) do
-    if other.id ~= item.id and usable(other) then added[#added + 1] = phase_of(other) end
+    if other.id ~= item.id and other.found and usable(other) then added[#added + 1] = phase_of(other) end
   end
   local list = table.move(built_in, 1, #built_in, 1, {})
   local order, message = phases.place_all(list, added)
