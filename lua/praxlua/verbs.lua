@@ -233,6 +233,14 @@ local function check_command(verb, options)
   return { argv = argv, timeout = math.min(timeout, 3600), stdin = options.stdin }
 end
 
+-- How a tool ended, for a script. One that was ended has no exit code, so that nobody takes it for
+-- one that went well.
+local function ended(result)
+  if result.signal ~= 0 or result.timed_out then result.code = nil end
+  if result.signal == 0 then result.signal = nil end
+  return result
+end
+
 local function spawning(add, ctx, grants)
   local may_write_project = grants.project == "write"
   local function add_tool_verb(verb, act)
@@ -251,8 +259,11 @@ local function spawning(add, ctx, grants)
     end)
   end
   add_tool_verb("spawn", function(command)
-    return confinement.run(ctx, command, { target = undo_commands.has(ctx),
-      project = may_write_project and undo_commands.has(ctx), network = grants.network })
+    local result, message, code = confinement.run(ctx, command, {
+      target = undo_commands.has(ctx), project = may_write_project and undo_commands.has(ctx),
+      network = grants.network })
+    if not result then return nil, message, code end
+    return ended(result)
   end)
   add_tool_verb("undo", function(command)
     if command.stdin then misuse("undo", "an undo command has no stdin") end
