@@ -278,6 +278,18 @@ local function text_for_people(verb, message)
   return tostring(message)
 end
 
+-- The answers a question may have.
+local function choices_of(choices)
+  if choices == nil then return { "yes", "no" } end
+  expect("ask", 2, choices, "table")
+  if #choices == 0 then misuse("ask", "argument 2 must hold at least one choice") end
+  for i, choice in ipairs(choices) do
+    expect("ask", "choice " .. i, choice, "string")
+    if choice == "" then misuse("ask", "choice " .. i .. " is empty") end
+  end
+  return choices
+end
+
 local function helping(add, ctx)
   add("log", function(message)
     ctx.emit({ event = "log", level = "info", message = text_for_people("log", message) })
@@ -303,7 +315,10 @@ local function helping(add, ctx)
   end)
   add("ask", function(question, choices, default)
     expect("ask", 1, question, "string")
-    if choices ~= nil then expect("ask", 2, choices, "table") end
+    choices = choices_of(choices)
+    if default ~= nil and not has(choices, default) then
+      misuse("ask", "argument 3 must be one of the choices")
+    end
     return ctx.ask(question, choices, default)
   end)
 end
