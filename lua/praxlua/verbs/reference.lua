@@ -352,7 +352,8 @@ service("validation", {
     "always", args = { optional("need", "{ bytes: integer?, inodes: integer? }",
       "what will be staged, when the caller knows better") } },
   { "verify_checksums", "Compares the installation's files of one component with the source's.",
-    one("praxlua.phase.Verified"), "always",
+    one("praxlua.phase.Verified"), "always", { errors = { DENIED, "EINVAL: there is no such "
+      .. "component" } },
     args = { { "component", "string", "its name in the layout: `standards`, `mcp_server`" } } },
   { "check_server_health", "Asks the server of this installation whether it is well.",
     one("praxlua.phase.Health"), "always" },
@@ -378,7 +379,7 @@ service("content", {
   { "upgrade", "Applies the plan to the content and reads it back.", one("praxlua.phase.Applied"),
     "acting", { errors = { DENIED, "ECONFLICT: a conflict is open",
       "ECHANGED: a file changed since the plan was made",
-      "EVERIFY: what was written is not right" } },
+      "EVERIFY: what was written is not right", "EINVAL: there is no such component" } },
     args = { optional("options", "{ components: string[]? }",
       "which; all but the server's code") } },
   { "upgrade_server_code", "The same for the server's code and the scripts beside it.",
