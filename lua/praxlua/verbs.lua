@@ -10,6 +10,7 @@ local json = require("praxlua.json")
 local lock_text = require("praxlua.lock_text")
 local originals = require("praxlua.originals")
 local reference = require("praxlua.verbs.reference")
+local text = require("praxlua.text")
 local undo_commands = require("praxlua.undo_commands")
 
 local verbs = {}
@@ -225,6 +226,12 @@ local function check_command(verb, options)
     end
   end
   if not argv[1] then misuse(verb, "there is no command") end
+  for key in pairs(options) do -- a misspelt limit is none
+    if not argv[key] and key ~= "stdin" and key ~= "timeout" then
+      misuse(verb, string.format("a command has no field '%s'; it has words, stdin and timeout",
+        text.visible(tostring(key))))
+    end
+  end
   if options.stdin ~= nil then expect(verb, "stdin", options.stdin, "string") end
   local timeout = options.timeout or 60
   if type(timeout) ~= "number" or timeout <= 0 then

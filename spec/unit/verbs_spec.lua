@@ -353,6 +353,8 @@ describe("verbs", function()
       misuses("there is no command", spawn, {})
       misuses("word 2 of the command", spawn, { "sh", {} })
       misuses("word 2 of the command", spawn, { "sh", "a\0b" })
+      misuses("a command has no field 'timeot'", spawn, { "sh", "-c", "true", timeot = 1 })
+      misuses("a command has no field '3'", spawn, { "sh", [3] = "x" })
       misuses("stdin must be a string, not number", spawn, { "sh", stdin = 5 })
       for _, timeout in ipairs({ "x", 0, -1, {} }) do
         misuses("timeout must be a number of seconds", spawn, { "sh", timeout = timeout })
