@@ -108,10 +108,10 @@ function commands.phase(args)
   if AUTHORING[args.action] then
     result = AUTHORING[args.action](v, target, args)
   else
-    local all, message = phases.all(target, args.phases)
+    local all, message, _, next_step = phases.all(target, args.phases)
     if not all then
       return v.finish({ exit_code = 1, message = message,
-        next = "see everything that is wrong with it: praxlua phase check FILE" })
+        next = next_step or "see all that is wrong with it: praxlua phase check FILE" })
     end
     result = args.action == "list" and list(all, v) or show(all, v, args.id)
   end

@@ -49,7 +49,8 @@ local function read(list, path)
     source, message, code = core.file.read(path, MOST_BYTES)
   end
   if not source then
-    list:mistake(1, READING[code] or message, "name the script itself: NAME.lua")
+    list:mistake(1, READING[code] or message, code ~= "EACCES" and "name the script itself: NAME.lua"
+      or "make it readable: chmod u+r, or run this as its owner")
   end
   return source
 end

@@ -97,9 +97,9 @@ end
 
 -- Whether there is a phase to be placed by.
 local function check_place(place, target)
-  local all, message = phases.all(target)
+  local all, message, _, next_step = phases.all(target)
   if not all then
-    return failed(message, "mend that script first: praxlua phase check FILE")
+    return failed(message, next_step or "mend that script first: praxlua phase check FILE")
   end
   if phases.find(all, place) then return true end
   local ids = {}
@@ -145,16 +145,11 @@ local function place_of(options)
   return "."
 end
 
--- A path as a shell takes it.
-local function quoted(path)
-  return path:find("[^%w_@%+=:,./-]") and "'" .. path:gsub("'", "'\\''") .. "'" or path
-end
-
 -- What to type next.
 local function advice(path, folder)
-  local own = folder and " --phases " .. quoted(folder) or ""
+  local own = folder and " --phases " .. text.quoted(folder) or ""
   return {
-    path = path, check = "praxlua phase check " .. quoted(path), list = "praxlua phase list" .. own,
+    path = path, check = "praxlua phase check " .. text.quoted(path), list = "praxlua phase list" .. own,
     try = "praxlua rehearse --source DIR" .. own .. "   (on a private copy)",
   }
 end
