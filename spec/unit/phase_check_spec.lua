@@ -213,6 +213,11 @@ describe("phase check", function()
     fine(script({ head = "before = 'backup-preparation'," }))
   end)
 
+  it("does not advise to place a phase by itself", function()
+    finds(script({ head = "after = 'b-phase'," }),
+      { { '1 mistake: after = "b-phase": there is no such phase', "beside this one" } })
+  end)
+
   it("knows the neighbours in the target's folder, and the other scripts it is given", function()
     tiny.write(s, "phases/b.lua", script({ head = "after = 'c'," }))
     tiny.write(s, "phases/c.lua", script({ head = "after = 'a-phase'," }))

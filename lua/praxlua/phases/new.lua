@@ -96,8 +96,10 @@ local function check_name(name)
 end
 
 -- Whether there is a phase to be placed by.
-local function check_place(place, target)
-  local all, message, _, next_step = phases.all(target)
+local function check_place(place, target, directory)
+  local is_there = directory and core.file.exists(directory)
+    and core.file.realpath(directory) ~= core.file.realpath((target or "") .. "/phases")
+  local all, message, _, next_step = phases.all(target, is_there and { directory } or nil)
   if not all then
     return failed(message, next_step or "mend that script first: praxlua phase check FILE")
   end
@@ -149,7 +151,8 @@ end
 local function advice(path, folder)
   local own = folder and " --phases " .. text.quoted(folder) or ""
   return {
-    path = path, check = "praxlua phase check " .. text.quoted(path), list = "praxlua phase list" .. own,
+    path = path, check = "praxlua phase check " .. text.quoted(path),
+    list = "praxlua phase list" .. own,
     try = "praxlua rehearse --source DIR" .. own .. "   (on a private copy)",
   }
 end
@@ -167,7 +170,7 @@ function new.write(name, options)
   local place = options.before or options.after
   if place then
     local there
-    there, refusal = check_place(place, options.target)
+    there, refusal = check_place(place, options.target, options.directory)
     if not there then return nil, refusal end
   end
   local directory, folder = place_of(options)
