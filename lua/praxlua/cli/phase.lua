@@ -45,8 +45,8 @@ local function show(all, v, id)
       { { "dim", "id" }, phase.id }, { { "dim", "title" }, phase.title },
       { { "dim", "file" }, (phase.from and phase.from .. "/" or "phases/") .. phase.file },
       { { "dim", "may use" }, grants.describe(phase.grants) },
-      { { "dim", "limits" }, string.format("%g s, %d s of CPU, %s, %d instructions", limits.wall,
-        limits.cpu, text.bytes(limits.memory), limits.instructions) },
+      { { "dim", "limits" }, string.format("%g s, %d s of CPU, %.4g MiB, %d instructions",
+        limits.wall, limits.cpu, limits.memory / (1 << 20), limits.instructions) },
     }
     if phase.manual then rows[#rows + 1] = { { "dim", "a person" }, phase.manual } end
     t.table(rows)
