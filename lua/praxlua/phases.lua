@@ -313,14 +313,14 @@ end
 ---@return string? code
 ---@return string? next what to do
 function phases.all(target, directories, sourced)
-  local list, message, code, next_step = read_built_in()
+  local list, message, code = read_built_in()
   if not list then return nil, message, code end
   local folders = {}
   if target and core.file.exists(target .. "/phases") then folders[1] = target .. "/phases" end
   for _, directory in ipairs(directories or {}) do folders[#folders + 1] = directory end
   local added = {}
   for _, folder in ipairs(folders) do
-    local more
+    local more, next_step
     more, message, code, next_step = read_directory(folder)
     if not more then return nil, message, code, next_step end
     table.move(more, 1, #more, #added + 1, added)
