@@ -570,11 +570,12 @@ end
 
 --- Runs a script that is no part of an upgrade.
 ---@param options { file: string, arguments: string[], grants: table, target: string?,
----  source: string? }
+---  source: string?, min_isolation: string? }
 ---@param ui { emit: function, ask: function?, show: fun(evidence: table)? }
 ---@return table result
 function engine.run_script(options, ui)
   core.system.catch_signals()
+  isolation.demand(options.min_isolation)
   local phase, result = script.read(options)
   if not phase then return finish({ emit = ui.emit }, result) end
   if not script.acts(phase) then

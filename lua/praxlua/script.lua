@@ -40,9 +40,12 @@ function script.read(options)
     return nil, { exit_code = 2, status = "usage", message = message,
       next = "name a file with a phase script" }
   end
-  local phase
-  phase, message = phases.read(options.file:match("[^/]+$"), data)
-  if not phase then return refused(message, "mend the script") end
+  local phase, code
+  phase, message, code = phases.read(options.file:match("[^/]+$"), data)
+  if not phase then
+    return refused(message, code == "EISOLATION" and "see what holds with: praxlua doctor"
+      or "mend the script")
+  end
   if phase.manual then
     return refused(phase.file .. " is a manual phase: there is nothing in it to run")
   end

@@ -140,6 +140,7 @@ local function add_run(parser)
   c:option("--grant", "What it may do: source=read, target=write, project=read, tools=NAME,..., "
     .. "services=NAME,..., network; may be given more than once."):argname("GRANT"):count("*")
   c:option("--source", "What host.source reads."):argname("DIR"):convert(path)
+  add_isolation(c)
 end
 
 local function make_parser()

@@ -40,6 +40,7 @@ function commands.run(args)
   return engine.run_script({
     file = args.file, arguments = args.arguments, grants = given, target = args.target,
     source = args.source and (core.file.realpath(args.source) or args.source),
+    min_isolation = args.min_isolation,
   }, ui).exit_code
 end
 
