@@ -328,7 +328,10 @@ function phases.all(target, directories, sourced)
   for _, script in ipairs(sourced and sourced.scripts or {}) do
     local phase
     phase, message, code = phases.read(script.file, script.data)
-    if not phase then return nil, message, code end
+    if not phase then
+      return nil, message, code, "the source brings this script, in " .. text.visible(sourced.from)
+        .. "; take another commit of it, or tell those who ship it"
+    end
     phase.from, phase.of_source = sourced.from, true
     added[#added + 1] = phase
   end
