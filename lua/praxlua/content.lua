@@ -263,8 +263,8 @@ end
 local function refuse_conflicts(planned)
   for _, entry in ipairs(planned.entries) do
     if entry.action == "conflict" then
-      return nil, ("%d in conflict, the first is %s (%s); decide with --on-conflict or `praxlua "
-        .. "conflicts`"):format(planned.counts.conflicts, entry.path, entry.reason), "ECONFLICT"
+      return nil, ("%d in conflict, the first is %s (%s); decide with "
+        .. "--on-conflict"):format(planned.counts.conflicts, entry.path, entry.reason), "ECONFLICT"
     end
   end
   return true
@@ -302,6 +302,11 @@ end
 function content.upgrade(ctx, options)
   local planned, message, code = content.plan(ctx)
   if not planned then return nil, message, code end
+  for _, name in ipairs(options and options.components or {}) do
+    local known
+    known, message, code = layout.check_component(ctx.layout, name)
+    if not known then return nil, message, code end
+  end
   return upgrade(ctx, set_of(options and options.components or of_scope(ctx, "content")), true)
 end
 

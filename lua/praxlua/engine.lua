@@ -97,10 +97,11 @@ local function metadata_of(options)
 end
 
 -- A script that is wrong, or a machine that confines none as far as the user demands.
-local function cannot_read_phases(message, code)
+local function cannot_read_phases(message, code, next_step)
   return { exit_code = 3, status = "refused", message = message,
     next = code == "EISOLATION" and "see what holds with: praxlua doctor; and what would do, say "
-      .. "with --min-isolation LEVEL" or "mend the script, or move it out of the folder" }
+      .. "with --min-isolation LEVEL" or next_step
+      or "mend the script, or move it out of the folder" }
 end
 
 local function overview_of(list)
@@ -121,10 +122,12 @@ end
 function engine.start_workflow(r, workflow_type, target_file, options)
   r.dry_run = options.dry_run or false
   isolation.demand(options.min_isolation)
-  local list
+  local list, next_step
   local sourced, message, code = source_phases.read(options.source)
-  if sourced ~= nil then list, message, code = phases.all(r.target, options.phases, sourced) end
-  if not list then return nil, cannot_read_phases(message, code) end
+  if sourced ~= nil then
+    list, message, code, next_step = phases.all(r.target, options.phases, sourced)
+  end
+  if not list then return nil, cannot_read_phases(message, code, next_step) end
   r.phases, r.source_phases = list, sourced or nil
   local recognised
   recognised, message = layout.recognise_target(r.target)
@@ -326,7 +329,7 @@ end
 -- The phases of a session that goes on: those of the source are the ones it began with, or none.
 local function find_phases(r)
   local known = r.session.metadata.source_phases
-  local sourced, message, code
+  local sourced, message, code, next_step
   isolation.demand(r.options.min_isolation)
   if known then
     sourced, message, code = source_phases.read(r.session.metadata.source_path)
@@ -339,9 +342,9 @@ local function find_phases(r)
     if sourced then sourced.allowed = r.transaction ~= nil end
   end
   if sourced ~= nil or not known then
-    r.phases, message, code = phases.all(r.target, r.options.phases, sourced)
+    r.phases, message, code, next_step = phases.all(r.target, r.options.phases, sourced)
   end
-  if not r.phases then return cannot_read_phases(message, code) end
+  if not r.phases then return cannot_read_phases(message, code, next_step) end
   r.source_phases = sourced
   local awaits = r.session.status == "waiting" and r.session.metadata.awaits
   if awaits and not phases.find(r.phases, awaits.phase) then

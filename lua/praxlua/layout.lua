@@ -280,6 +280,22 @@ function layout.is_ephemeral(recognised, path)
   return false
 end
 
+--- Whether there is a component of that name; a wrong one must not pass for an empty one.
+---@param recognised table a layout
+---@param name any
+---@return true|nil
+---@return string|nil message
+---@return string|nil code "EINVAL"
+function layout.check_component(recognised, name)
+  local names = {}
+  for i, component in ipairs(recognised.components) do
+    if component.name == name then return true end
+    names[i] = component.name
+  end
+  return nil, string.format("there is no component '%s'; there are %s", tostring(name),
+    table.concat(names, ", ")), "EINVAL"
+end
+
 --- The components an upgrade of this target has to do with.
 ---@param recognised table layout
 ---@param target string

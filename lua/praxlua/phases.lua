@@ -189,18 +189,24 @@ local function read_built_in()
   return list
 end
 
+local MAKE_READABLE = "make it readable, or name another folder"
+
 local function read_directory(directory)
   local list = {}
   local entries, message, code = core.tree.list(directory)
-  if not entries then return nil, message, code end
+  if not entries then return nil, message, code, MAKE_READABLE end
   for _, entry in ipairs(entries) do
     if entry.type == "file" and entry.path:find("^[^/]+%.lua$") then
+      local path = directory .. "/" .. entry.path
       local source
-      source, message, code = core.file.read(directory .. "/" .. entry.path, 1024 * 1024)
-      if not source then return nil, message, code end
+      source, message, code = core.file.read(path, 1024 * 1024)
+      if not source then return nil, message, code, MAKE_READABLE end
       local phase
       phase, message, code = phases.read(entry.path, source)
-      if not phase then return nil, message, code end
+      if not phase then
+        return nil, message, code, "see all that is wrong with it: praxlua phase check "
+          .. text.quoted(path)
+      end
       phase.from = directory
       list[#list + 1] = phase
     end
@@ -308,6 +314,7 @@ end
 ---@return table[]|nil phases
 ---@return string? message
 ---@return string? code
+---@return string? next what to do
 function phases.all(target, directories, sourced)
   local list, message, code = read_built_in()
   if not list then return nil, message, code end
@@ -316,15 +323,18 @@ function phases.all(target, directories, sourced)
   for _, directory in ipairs(directories or {}) do folders[#folders + 1] = directory end
   local added = {}
   for _, folder in ipairs(folders) do
-    local more
-    more, message, code = read_directory(folder)
-    if not more then return nil, message, code end
+    local more, next_step
+    more, message, code, next_step = read_directory(folder)
+    if not more then return nil, message, code, next_step end
     table.move(more, 1, #more, #added + 1, added)
   end
   for _, script in ipairs(sourced and sourced.scripts or {}) do
     local phase
     phase, message, code = phases.read(script.file, script.data)
-    if not phase then return nil, message, code end
+    if not phase then
+      return nil, message, code, "the source brings this script, in " .. text.visible(sourced.from)
+        .. "; take another commit of it, or tell those who ship it"
+    end
     phase.from, phase.of_source = sourced.from, true
     added[#added + 1] = phase
   end

@@ -210,11 +210,11 @@ end
 ---@param t table
 ---@param question string
 ---@param choices (string|{ key: string, label: string? })[]
----@param default string the key of one of the choices
----@return string key
+---@param default string|nil the key of one of the choices; nil: an empty answer is none either
+---@return string|nil key
 ---@return "answered"|"default"|"eof" how
 local function ask(t, question, choices, default)
-  local known = false
+  local known = default == nil
   for _, choice in ipairs(choices) do known = known or key_of(choice) == default end
   assert(known, "terminal.ask: the default is not one of the choices")
   line(t, { "bold", question })
@@ -227,10 +227,11 @@ local function ask(t, question, choices, default)
       return default, "eof"
     end
     answer = answer:match("^%s*(.-)%s*$")
-    if answer == "" then return default, "default" end
-    local key = chosen(answer, choices)
+    if answer == "" and default then return default, "default" end
+    local key = answer ~= "" and chosen(answer, choices)
     if key then return key, "answered" end
-    line(t, "Please answer with one of the words or numbers above; nothing means: ", default)
+    line(t, "Please answer with one of the words or numbers above",
+      default and "; nothing means: " .. default or "")
   end
   return default, "default"
 end

@@ -64,6 +64,19 @@ function text.visible(s)
   return table.concat(out)
 end
 
+--- A path as a person can type it into a shell.
+---@param path string
+---@return string
+function text.quoted(path)
+  if not path:find("[^%w_@%+=:,./-]") then return path end
+  if text.visible(path) ~= path then
+    return "$'" .. path:gsub("[%c'\\\128-\255]", function(c)
+      return string.format("\\x%02X", c:byte())
+    end) .. "'"
+  end
+  return "'" .. path:gsub("'", "'\\''") .. "'"
+end
+
 --- A string without white space at its end. (A pattern like "%s+$" would take time by the square of
 --- a long run of blanks in the middle.)
 ---@param s string

@@ -422,6 +422,9 @@ end
 function validation.verify_checksums(ctx, component)
   local planned, message, code = require("praxlua.content").plan(ctx)
   if not planned then return nil, message, code end
+  local known
+  known, message, code = layout.check_component(ctx.layout, component)
+  if not known then return nil, message, code end
   local result = { checked = 0, kept = 0, mismatches = json.array({}) }
   for _, entry in ipairs(planned.entries) do
     if entry.component == component then check_entry(ctx, entry, result) end

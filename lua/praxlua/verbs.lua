@@ -10,6 +10,7 @@ local json = require("praxlua.json")
 local lock_text = require("praxlua.lock_text")
 local originals = require("praxlua.originals")
 local reference = require("praxlua.verbs.reference")
+local text = require("praxlua.text")
 local undo_commands = require("praxlua.undo_commands")
 
 local verbs = {}
@@ -229,12 +230,26 @@ local function check_command(verb, options)
     end
   end
   if not argv[1] then misuse(verb, "there is no command") end
+  for key in pairs(options) do -- a misspelt limit is none
+    if not argv[key] and key ~= "stdin" and key ~= "timeout" then
+      misuse(verb, string.format("a command has no field '%s'; it has words, stdin and timeout",
+        text.visible(tostring(key))))
+    end
+  end
   if options.stdin ~= nil then expect(verb, "stdin", options.stdin, "string") end
   local timeout = options.timeout or 60
   if type(timeout) ~= "number" or timeout <= 0 then
     misuse(verb, "timeout must be a number of seconds")
   end
   return { argv = argv, timeout = math.min(timeout, 3600), stdin = options.stdin }
+end
+
+-- How a tool ended, for a script. One that was ended has no exit code, so that nobody takes it for
+-- one that went well.
+local function ended(result)
+  if result.signal ~= 0 or result.timed_out then result.code = nil end
+  if result.signal == 0 then result.signal = nil end
+  return result
 end
 
 local function spawning(add, ctx, grants)
@@ -255,8 +270,11 @@ local function spawning(add, ctx, grants)
     end)
   end
   add_tool_verb("spawn", function(command)
-    return confinement.run(ctx, command, { target = undo_commands.has(ctx),
-      project = may_write_project and undo_commands.has(ctx), network = grants.network })
+    local result, message, code = confinement.run(ctx, command, {
+      target = undo_commands.has(ctx), project = may_write_project and undo_commands.has(ctx),
+      network = grants.network })
+    if not result then return nil, message, code end
+    return ended(result)
   end)
   add_tool_verb("undo", function(command)
     if command.stdin then misuse("undo", "an undo command has no stdin") end
@@ -269,6 +287,18 @@ end
 local function text_for_people(verb, message)
   if type(message) == "table" then misuse(verb, "argument 1 must be a text, not a table") end
   return tostring(message)
+end
+
+-- The answers a question may have.
+local function choices_of(choices)
+  if choices == nil then return { "yes", "no" } end
+  expect("ask", 2, choices, "table")
+  if #choices == 0 then misuse("ask", "argument 2 must hold at least one choice") end
+  for i, choice in ipairs(choices) do
+    expect("ask", "choice " .. i, choice, "string")
+    if choice == "" then misuse("ask", "choice " .. i .. " is empty") end
+  end
+  return choices
 end
 
 local function helping(add, ctx)
@@ -296,7 +326,10 @@ local function helping(add, ctx)
   end)
   add("ask", function(question, choices, default)
     expect("ask", 1, question, "string")
-    if choices ~= nil then expect("ask", 2, choices, "table") end
+    choices = choices_of(choices)
+    if default ~= nil and not has(choices, default) then
+      misuse("ask", "argument 3 must be one of the choices")
+    end
     return ctx.ask(question, choices, default)
   end)
 end

@@ -117,6 +117,14 @@ describe("Phases of a source", function()
     assert.equal("nothing_to_do", result.last.status)
   end)
 
+  it("that are wrong are told to be the source's", function()
+    tiny.commit(s, { [".praxlua/phases/wrong.lua"] = "= =" })
+    local result = tiny.upgrade(s, { "--allow-source-phases" })
+    assert.equal(3, result.code)
+    assert.truthy(result.last.next:find("the source brings this script, in " .. s.source, 1, true),
+      result.last.next)
+  end)
+
   it("cannot take the place of another phase", function()
     tiny.commit(s, { [".praxlua/phases/backup-preparation.lua"] = MARKS })
     local result = tiny.upgrade(s, { "--allow-source-phases" })

@@ -173,8 +173,8 @@ local CALLING = [[
 ## Calling the host
 
 A call of the host that fails returns nil, a message and a code; `need(…)` ends the phase with
-that message. A call with wrong arguments raises an error, and so does a name that is no verb. A
-verb that was not granted is there; calling it ends the phase at once (`denied:grant`).
+that message. A call with wrong arguments raises an error. A verb that was not granted ends the
+phase, whatever the script would make of it: `denied:grant`. A name that is no verb raises.
 
 Paths are relative to the root they belong to: no `..`, no absolute path, no link on the way. In
 the installation `.cache`, `.backups`, `.upgrade`, `.upgrade-lock`, `phases`, `upgrade.lua` and

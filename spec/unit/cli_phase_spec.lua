@@ -54,7 +54,7 @@ describe("praxlua phase", function()
     local text = tiny.run(s, { "phase", "show", "house-keeping" }).stdout
     local grants = "source: read; target: write; tools: git, make; network"
     assert.truthy(text:find(grants, 1, true), text)
-    assert.truthy(text:find("5 s, 10 s of CPU, 67.1 MB", 1, true), text)
+    assert.truthy(text:find("5 s, 10 s of CPU, 64 MiB", 1, true), text)
     assert.truthy(text:find("return { title", 1, true), text)
     assert.is_nil(text:find("\27", 1, true))
     text = tiny.run(s, { "phase", "show", "1" }).stdout

@@ -262,6 +262,14 @@ describe("content", function()
     transaction:close()
   end)
 
+  it("refuses a component that is not there", function()
+    local ctx, transaction = start()
+    local result, message, code = content.upgrade(ctx, { components = { "standard" } })
+    assert.same({ nil, "EINVAL" }, { result, code })
+    assert.matches("there is no component 'standard'", message)
+    finish(ctx, transaction)
+  end)
+
   it("keeps the record of components it did not upgrade", function()
     upgrade()
     local second = repository.commit(source, { ["mcp_server/__main__.py"] = "print(2)\n",

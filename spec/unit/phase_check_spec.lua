@@ -213,6 +213,11 @@ describe("phase check", function()
     fine(script({ head = "before = 'backup-preparation'," }))
   end)
 
+  it("does not advise to place a phase by itself", function()
+    finds(script({ head = "after = 'b-phase'," }),
+      { { '1 mistake: after = "b-phase": there is no such phase', "beside this one" } })
+  end)
+
   it("knows the neighbours in the target's folder, and the other scripts it is given", function()
     tiny.write(s, "phases/b.lua", script({ head = "after = 'c'," }))
     tiny.write(s, "phases/c.lua", script({ head = "after = 'a-phase'," }))
@@ -230,6 +235,16 @@ describe("phase check", function()
     assert.equal(1, #findings(nil, "a-phase.lua"))
     tiny.write(s, "phases/broken.lua", "= =")
     fine(script({ head = "after = 'broken'," }))
+  end)
+
+  it("tells of one that cannot be read beside a right one", function()
+    fine(script({}))
+    helper.write(s.root .. "/broken.lua", "= =")
+    for _, other in ipairs({ "/broken.lua", "/not-there.lua", "" }) do
+      local list = findings(nil, "a-phase.lua", { s.root .. other })
+      assert.equal(1, #list, table.concat(list, "\n"))
+      assert.matches("^1 mistake: ", list[1])
+    end
   end)
 
   it("hints that a built-in phase is replaced", function()

@@ -52,6 +52,15 @@ describe("phase new", function()
     assert.is_nil(phase.after)
   end)
 
+  it("places it by one that is in the same folder elsewhere", function()
+    local folder = s.root .. "/elsewhere"
+    assert.equal(2, (new({ "b", "--dir", folder, "--after", "a" })).code)
+    assert.equal(0, (new({ "a", "--dir", folder })).code)
+    assert.equal(0, (new({ "b", "--dir", folder, "--after", "a" })).code)
+    assert.equal(0, (new({ "c", "--dir", s.target .. "/phases" })).code)
+    assert.equal(0, (new({ "d", "--dir", s.target .. "/phases", "--after", "c" })).code)
+  end)
+
   it("writes where --dir says, and into the working directory without an installation", function()
     local result, made = new({ "one", "--dir", s.root .. "/of mine/deep" })
     assert.equal(0, result.code)

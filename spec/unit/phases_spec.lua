@@ -105,6 +105,14 @@ describe("phases", function()
       fails("ENOENT", phases.all(nil, { directory .. "/none" }))
     end)
 
+    it("say what to do about a folder that is not there, and about a wrong script", function()
+      assert.equal("make it readable, or name another folder",
+        (select(4, phases.all(nil, { directory .. "/none" }))))
+      local bad = folder("bad ones", { ["wrong.lua"] = "titel = 'x'" })
+      assert.equal("see all that is wrong with it: praxlua phase check '" .. bad .. "/wrong.lua'",
+        (select(4, phases.all(nil, { bad }))))
+    end)
+
     it("replace a built-in one by its name only", function()
       local list = assert(phases.all(nil, { folder("phases", {
         ["2-content-upgrade.lua"] = "id = 'content-upgrade', evidence = { mine = any() }",

@@ -20,6 +20,21 @@ describe("text.plural", function()
   end)
 end)
 
+describe("text.quoted", function()
+  it("is read by a shell as what it was", function()
+    assert.equal("/a/b-c.lua", text.quoted("/a/b-c.lua"))
+    assert.equal("'a b'", text.quoted("a b"))
+    for _, path in ipairs({ "a b", "it's", "a\nb", "'\\\n\255A", "$HOME\27[0m", "ä \xff" }) do
+      local pipe = assert(io.popen("exec bash -c 'printf %s '\"$(cat <<'END'\n"
+        .. text.quoted(path) .. "\nEND\n)\""))
+      local read = pipe:read("a")
+      pipe:close()
+      assert.equal(path, read)
+      assert.is_nil(text.quoted(path):find("%c"))
+    end
+  end)
+end)
+
 describe("text.visible", function()
   it("leaves nothing a terminal would obey", function()
     assert.equal([[a\nb\e[31m\r\t\0\x07\x7F]], text.visible("a\nb\27[31m\r\t\0\a\127"))

@@ -310,6 +310,14 @@ describe("validation", function()
       assert.is_true(validation.verify_checksums(ctx, "workflows").verified)
     end)
 
+    it("does not take a component that is not there for an equal one", function()
+      for _, name in ipairs({ "mcp-server", "", false }) do
+        local result, message, code = validation.verify_checksums(check(), name)
+        assert.same({ nil, "EINVAL" }, { result, code })
+        assert.matches("there is no component '.*'; there are .*mcp_server", message)
+      end
+    end)
+
     it("does not take a link to the source for a copy", function()
       local ctx = check()
       os.remove(target .. "/mcp_server/__main__.py")

@@ -45,8 +45,8 @@ local function show(all, v, id)
       { { "dim", "id" }, phase.id }, { { "dim", "title" }, phase.title },
       { { "dim", "file" }, (phase.from and phase.from .. "/" or "phases/") .. phase.file },
       { { "dim", "may use" }, grants.describe(phase.grants) },
-      { { "dim", "limits" }, string.format("%g s, %d s of CPU, %s, %d instructions", limits.wall,
-        limits.cpu, text.bytes(limits.memory), limits.instructions) },
+      { { "dim", "limits" }, string.format("%g s, %d s of CPU, %.4g MiB, %d instructions",
+        limits.wall, limits.cpu, limits.memory / (1 << 20), limits.instructions) },
     }
     if phase.manual then rows[#rows + 1] = { { "dim", "a person" }, phase.manual } end
     t.table(rows)
@@ -108,10 +108,10 @@ function commands.phase(args)
   if AUTHORING[args.action] then
     result = AUTHORING[args.action](v, target, args)
   else
-    local all, message = phases.all(target, args.phases)
+    local all, message, _, next_step = phases.all(target, args.phases)
     if not all then
       return v.finish({ exit_code = 1, message = message,
-        next = "see everything that is wrong with it: praxlua phase check FILE" })
+        next = next_step or "see all that is wrong with it: praxlua phase check FILE" })
     end
     result = args.action == "list" and list(all, v) or show(all, v, args.id)
   end

@@ -29,7 +29,10 @@ end
 function commands.run(args)
   local v = view.new(args)
   local given, message = grants.parse(args.grant)
-  if not given then return v.finish({ exit_code = 2, status = "usage", message = message }) end
+  if not given then
+    return v.finish({ exit_code = 2, status = "usage", message = message,
+      next = "see praxlua run --help" })
+  end
   local ui = { emit = v.emit }
   ui.show = function(found) v.result("run", found, show(found)) end
   if not args.json and core.system.isatty(0) and core.system.isatty(1) then

@@ -91,7 +91,10 @@ end
 function commands.resume(args)
   local v = view.new(args)
   local given, message = evidence_given(args.evidence)
-  if given == nil then return v.finish({ exit_code = 2, status = "usage", message = message }) end
+  if given == nil then
+    return v.finish({ exit_code = 2, status = "usage", message = message,
+      next = "see praxlua resume --help" })
+  end
   return engine.resume({ target = args.target, session_id = args.session_id,
     evidence = given or nil, min_isolation = args.min_isolation }, ui_for(args, v)).exit_code
 end

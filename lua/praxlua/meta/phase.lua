@@ -92,7 +92,7 @@
 
 ---How a tool ended. A code that is not 0 is no error of the call.
 ---@class praxlua.phase.Ended
----@field code? integer its exit code; nil when a signal ended it
+---@field code? integer its exit code; nil when a signal ended it, or its time was over
 ---@field signal? integer the signal that ended it
 ---@field stdout string what it wrote, cut after the first MiB
 ---@field stderr string likewise
@@ -712,22 +712,20 @@ local host = {}
 ---it takes is not counted.
 ---Grant: none. When: at any time.
 ---@param question string one line
----@param choices? string[] the possible answers
+---@param choices? string[] the possible answers; `yes` and `no` when nil
 ---@param default? string one of them
----@return string|nil the answer: one of the choices
----@return string? message
----@return string? code
+---@return string? the answer: one of the choices; nil when nobody answers and there is no default
 function host.ask(question, choices, default) end
 
 ---Notes something. It appears in the JSON events only.
 ---Grant: none. When: at any time.
----@param text any what to note
+---@param text any what to note; no table
 ---@return true
 function host.log(text) end
 
 ---Says what is being done, and how far it is.
 ---Grant: none. When: at any time.
----@param text any what is done
+---@param text any what is done; no table
 ---@param fraction? number done so far, 0 to 1
 ---@return true
 function host.progress(text, fraction) end
@@ -764,7 +762,7 @@ function host.undo(command) end
 
 ---Tells a person something that does not stop the upgrade.
 ---Grant: none. When: at any time.
----@param text any what to tell
+---@param text any what to tell; no table
 ---@return true
 function host.warn(text) end
 

@@ -49,7 +49,9 @@ local function read(list, path)
     source, message, code = core.file.read(path, MOST_BYTES)
   end
   if not source then
-    list:mistake(1, READING[code] or message, "name the script itself: NAME.lua")
+    list:mistake(1, READING[code] or message, code == "EACCES"
+      and "make it readable with chmod u+r, or run this as its owner"
+      or "name the script itself: NAME.lua")
   end
   return source
 end

@@ -96,10 +96,12 @@ local function check_name(name)
 end
 
 -- Whether there is a phase to be placed by.
-local function check_place(place, target)
-  local all, message = phases.all(target)
+local function check_place(place, target, directory)
+  local is_there = directory and core.file.exists(directory)
+    and core.file.realpath(directory) ~= core.file.realpath((target or "") .. "/phases")
+  local all, message, _, next_step = phases.all(target, is_there and { directory } or nil)
   if not all then
-    return failed(message, "mend that script first: praxlua phase check FILE")
+    return failed(message, next_step or "mend that script first: praxlua phase check FILE")
   end
   if phases.find(all, place) then return true end
   local ids = {}
@@ -145,16 +147,12 @@ local function place_of(options)
   return "."
 end
 
--- A path as a shell takes it.
-local function quoted(path)
-  return path:find("[^%w_@%+=:,./-]") and "'" .. path:gsub("'", "'\\''") .. "'" or path
-end
-
 -- What to type next.
 local function advice(path, folder)
-  local own = folder and " --phases " .. quoted(folder) or ""
+  local own = folder and " --phases " .. text.quoted(folder) or ""
   return {
-    path = path, check = "praxlua phase check " .. quoted(path), list = "praxlua phase list" .. own,
+    path = path, check = "praxlua phase check " .. text.quoted(path),
+    list = "praxlua phase list" .. own,
     try = "praxlua rehearse --source DIR" .. own .. "   (on a private copy)",
   }
 end
@@ -172,7 +170,7 @@ function new.write(name, options)
   local place = options.before or options.after
   if place then
     local there
-    there, refusal = check_place(place, options.target)
+    there, refusal = check_place(place, options.target, options.directory)
     if not there then return nil, refusal end
   end
   local directory, folder = place_of(options)

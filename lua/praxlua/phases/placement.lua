@@ -54,11 +54,13 @@ local function check_references(item, ids)
     local id = item.found[field]
     if id and not ids[id] then
       good = false
-      local near = text.nearest(id, sorted(ids))
+      local others = {}
+      for name in pairs(ids) do others[name] = name ~= item.id or nil end
+      local near = text.nearest(id, sorted(others))
       item.list:mistake(outline.line(item.lines, field), string.format(
         "%s = \"%s\": there is no such phase", field, shown(id)),
         near and string.format('did you mean "%s"?', near)
-          or "praxlua phase list shows those there are")
+          or "take one that praxlua phase list shows, or name its script beside this one")
     end
   end
   return good
@@ -115,7 +117,9 @@ end
 local function check_order(item, built_in, others)
   local added = { phase_of(item) }
   for _, other in ipairs(others) do
-    if other.id ~= item.id and usable(other) then added[#added + 1] = phase_of(other) end
+    if other.id ~= item.id and other.found and usable(other) then
+      added[#added + 1] = phase_of(other)
+    end
   end
   local list = table.move(built_in, 1, #built_in, 1, {})
   local order, message = phases.place_all(list, added)

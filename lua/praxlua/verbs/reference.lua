@@ -69,7 +69,7 @@ type_of("Command", "A command: its words, one after the other, and how it runs."
   optional("timeout", "number", "seconds after which it is ended; 60 when nil, at most 3600"),
 })
 type_of("Ended", "How a tool ended. A code that is not 0 is no error of the call.", {
-  optional("code", "integer", "its exit code; nil when a signal ended it"),
+  optional("code", "integer", "its exit code; nil when a signal ended it, or its time was over"),
   optional("signal", "integer", "the signal that ended it"),
   { "stdout", "string", "what it wrote, cut after the first MiB" },
   { "stderr", "string", "likewise" },
@@ -302,19 +302,21 @@ local function alone(name, doc, args, returns)
 end
 
 alone("log", "Notes something. It appears in the JSON events only.", {
-  { "text", "any", "what to note" } }, { { "true", "" } })
+  { "text", "any", "what to note; no table" } }, { { "true", "" } })
 alone("warn", "Tells a person something that does not stop the upgrade.", {
-  { "text", "any", "what to tell" } }, { { "true", "" } })
+  { "text", "any", "what to tell; no table" } }, { { "true", "" } })
 alone("progress", "Says what is being done, and how far it is.", {
-  { "text", "any", "what is done" }, optional("fraction", "number", "done so far, 0 to 1"),
+  { "text", "any", "what is done; no table" },
+  optional("fraction", "number", "done so far, 0 to 1"),
 }, { { "true", "" } })
 alone("time", "The present time.", {}, { { "string", "ISO 8601, UTC" } })
-verb("ask", "Asks a person. Where nobody can be asked, and with `--yes`, the answer is the "
+alone("ask", "Asks a person. Where nobody can be asked, and with `--yes`, the answer is the "
   .. "default. The time it takes is not counted.", {
   { "question", "string", "one line" },
-  optional("choices", "string[]", "the possible answers"),
+  optional("choices", "string[]", "the possible answers; `yes` and `no` when nil"),
   optional("default", "string", "one of them"),
-}, { { "string", "the answer: one of the choices" } }, { errors = {} })
+}, { { "string?", "the answer: one of the choices; nil when nobody answers and there is no "
+  .. "default" } })
 alone("json.encode", "The JSON text of a value, its keys sorted. A table without any key is "
   .. "written as an object. Raises for what has no JSON form.", {
   { "value", "any", "" },
@@ -350,7 +352,8 @@ service("validation", {
     "always", args = { optional("need", "{ bytes: integer?, inodes: integer? }",
       "what will be staged, when the caller knows better") } },
   { "verify_checksums", "Compares the installation's files of one component with the source's.",
-    one("praxlua.phase.Verified"), "always",
+    one("praxlua.phase.Verified"), "always", { errors = { DENIED, "EINVAL: there is no such "
+      .. "component" } },
     args = { { "component", "string", "its name in the layout: `standards`, `mcp_server`" } } },
   { "check_server_health", "Asks the server of this installation whether it is well.",
     one("praxlua.phase.Health"), "always" },
@@ -376,7 +379,7 @@ service("content", {
   { "upgrade", "Applies the plan to the content and reads it back.", one("praxlua.phase.Applied"),
     "acting", { errors = { DENIED, "ECONFLICT: a conflict is open",
       "ECHANGED: a file changed since the plan was made",
-      "EVERIFY: what was written is not right" } },
+      "EVERIFY: what was written is not right", "EINVAL: there is no such component" } },
     args = { optional("options", "{ components: string[]? }",
       "which; all but the server's code") } },
   { "upgrade_server_code", "The same for the server's code and the scripts beside it.",
