@@ -21,7 +21,7 @@
 typedef struct encoder {
     frame_buffer *out;
     lua_State *L;
-    size_t values;
+    size_t values, sparse;
     const char *problem;
 } encoder;
 
@@ -88,6 +88,11 @@ static void encode_string(encoder *e, int index) {
         memcpy(to, text, size);
 }
 
+/* Whether a key is an integer that is none of a sequence of that length. */
+static int is_sparse(lua_State *L, int key, uint64_t length) {
+    return lua_isinteger(L, key) && (uint64_t)lua_tointeger(L, key) - 1 >= length;
+}
+
 static void encode_value(encoder *e, int index, int depth);
 
 static void encode_table(encoder *e, int index, int depth) {
@@ -97,12 +102,15 @@ static void encode_table(encoder *e, int index, int depth) {
         return;
     }
     size_t at = e->out->size + 1; /* the count is filled in at the end */
+    lua_Unsigned length = lua_rawlen(e->L, index);
     put(e, 'T', 0, 4);
     lua_pushnil(e->L);
     while (!e->problem && lua_next(e->L, index)) {
         int key = lua_absindex(e->L, -2);
         if (lua_type(e->L, key) != LUA_TSTRING && !lua_isinteger(e->L, key))
             e->problem = "has a key that is neither a string nor an integer";
+        else if (is_sparse(e->L, key, length) && ++e->sparse > FRAME_SPARSE)
+            e->problem = "has too many integer keys that are in no sequence";
         encode_value(e, key, depth + 1);
         encode_value(e, key + 1, depth + 1);
         lua_pop(e->L, 1);
@@ -140,8 +148,10 @@ static void encode_value(encoder *e, int index, int depth) {
 }
 
 const char *frame_encode(frame_buffer *b, lua_State *L, int first) {
-    encoder e = {b, L, 0, NULL};
+    encoder e = {b, L, 0, 0, NULL};
     int top = lua_gettop(L);
+    if (top - first >= FRAME_TOP)
+        return "is one of too many";
     for (int i = first; i <= top && !e.problem; i++)
         encode_value(&e, i, 0);
     lua_settop(L, top);
@@ -158,7 +168,7 @@ void frame_free(frame_buffer *b) {
 typedef struct decoder {
     lua_State *L;
     const unsigned char *at, *end;
-    size_t values;
+    size_t values, sparse;
 } decoder;
 
 static int take(decoder *d, int bytes, uint64_t *value) {
@@ -183,6 +193,8 @@ static int decode_table(decoder *d, int depth) {
         if (!decode_value(d, depth + 1))
             return 0;
         if (lua_type(d->L, -1) != LUA_TSTRING && !lua_isinteger(d->L, -1))
+            return 0;
+        if (is_sparse(d->L, -1, count) && ++d->sparse > FRAME_SPARSE)
             return 0;
         if (!decode_value(d, depth + 1))
             return 0;
@@ -235,9 +247,9 @@ const char *frame_decode(lua_State *L, const unsigned char *data, size_t size, i
     *count = 0;
     if (size == 0) /* no values; `data` may be NULL, to which nothing can be added */
         return NULL;
-    decoder d = {L, data, data + size, 0};
+    decoder d = {L, data, data + size, 0, 0};
     while (d.at < d.end) {
-        if (!decode_value(&d, 0)) {
+        if (*count == FRAME_TOP || !decode_value(&d, 0)) {
             lua_settop(L, top);
             *count = 0;
             return "is not a well-formed frame";
@@ -249,65 +261,79 @@ const char *frame_decode(lua_State *L, const unsigned char *data, size_t size, i
 
 /* ---- the socket ---- */
 
-static int send_all(int fd, const unsigned char *data, size_t size) {
-    while (size > 0) {
-        ssize_t n = send(fd, data, size, MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -1;
-        data += n;
-        size -= (size_t)n;
-    }
-    return 0;
-}
-
-int frame_send(int fd, frame_kind kind, const void *data, size_t size) {
-    unsigned char header[5];
-    if (size > FRAME_SIZE) {
-        errno = EMSGSIZE;
-        return -1;
-    }
-    little(header, size, 4);
-    header[4] = (unsigned char)kind;
-    if (send_all(fd, header, sizeof header) != 0)
-        return -1;
-    return send_all(fd, data, size);
-}
-
 static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* Waits until there is something to read: 0, or -1 with ETIMEDOUT or EINTR. A signal that comes
-** just before poll does not end it, so the wait goes on in pieces. */
-static int wait_readable(int fd, double deadline) {
+static double deadline_in(double seconds) {
+    return seconds < 0 ? -1 : now() + seconds;
+}
+
+/* Whether time or patience is over: -1 with ETIMEDOUT or EINTR. */
+static int check_time(double deadline) {
+    if (system_interrupted())
+        errno = EINTR;
+    else if (deadline >= 0 && now() >= deadline)
+        errno = ETIMEDOUT;
+    else
+        return 0;
+    return -1;
+}
+
+/* Waits until there is something to read, or room to write: 0, or -1 with ETIMEDOUT or EINTR. A
+** signal that comes just before poll does not end it, so the wait goes on in pieces. */
+static int wait_for(int fd, short events, double deadline) {
     for (;;) {
-        struct pollfd p = {fd, POLLIN, 0};
+        struct pollfd p = {fd, events, 0};
         double left = deadline < 0 ? 1 : deadline - now();
         int n = poll(&p, 1, left <= 0 ? 0 : left > 0.2 ? 200 : (int)(left * 1000) + 1);
         if (n > 0)
             return 0;
         if (n < 0 && errno != EINTR)
             return -1;
-        if (system_interrupted()) {
-            errno = EINTR;
+        if (check_time(deadline) != 0)
             return -1;
-        }
-        if (n == 0 && left <= 0) {
-            errno = ETIMEDOUT;
-            return -1;
-        }
     }
 }
 
-/* Reads exactly `size` bytes. The number read (less only at the end of the stream), or -1. */
+static int send_all(int fd, const unsigned char *data, size_t size, double deadline) {
+    while (size > 0) {
+        ssize_t n = send(fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n >= 0) {
+            data += n;
+            size -= (size_t)n;
+        } else if (errno == EAGAIN) {
+            if (wait_for(fd, POLLOUT, deadline) != 0)
+                return -1;
+        } else if (errno != EINTR) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int frame_send(int fd, double seconds, frame_kind kind, const void *data, size_t size) {
+    unsigned char header[5];
+    double deadline = deadline_in(seconds);
+    if (size > FRAME_SIZE) {
+        errno = EMSGSIZE;
+        return -1;
+    }
+    little(header, size, 4);
+    header[4] = (unsigned char)kind;
+    if (send_all(fd, header, sizeof header, deadline) != 0)
+        return -1;
+    return send_all(fd, data, size, deadline);
+}
+
+/* Reads exactly `size` bytes. The number read (less only at the end of the stream), or -1. Whoever
+** sends them one by one has no more time than others. */
 static ssize_t receive_all(int fd, unsigned char *data, size_t size, double deadline) {
     size_t have = 0;
     while (have < size) {
-        if (wait_readable(fd, deadline) != 0)
+        if ((have > 0 && check_time(deadline) != 0) || wait_for(fd, POLLIN, deadline) != 0)
             return -1;
         ssize_t n = recv(fd, data + have, size - have, 0);
         if (n < 0 && (errno == EINTR || errno == EAGAIN))
@@ -323,7 +349,7 @@ static ssize_t receive_all(int fd, unsigned char *data, size_t size, double dead
 
 int frame_receive(int fd, double seconds, frame_kind *kind, frame_buffer *b) {
     unsigned char header[5];
-    double deadline = seconds < 0 ? -1 : now() + seconds;
+    double deadline = deadline_in(seconds);
     ssize_t n = receive_all(fd, header, sizeof header, deadline);
     if (n <= 0)
         return (int)n;

@@ -19,6 +19,9 @@
 enum {
     FRAME_DEPTH = 32,
     FRAME_VALUES = 1000000,
+    FRAME_TOP = 250,      /* values that are in no table: each is an argument of some function */
+    FRAME_SPARSE = 10000, /* integer keys that are in no sequence: they can be chosen so that each
+                          ** costs Lua as much as there are */
     FRAME_SIZE = 64 * 1024 * 1024 /* bytes of one payload */
 };
 
@@ -47,8 +50,10 @@ const char *frame_decode(lua_State *L, const unsigned char *data, size_t size, i
 
 void frame_free(frame_buffer *b);
 
-/* Writes one frame to the socket, all of it. 0, or -1 with errno. */
-int frame_send(int fd, frame_kind kind, const void *data, size_t size);
+/* Writes one frame to the socket, all of it. `seconds` < 0 waits for ever where the other side does
+** not read. 0, or -1 with errno: ETIMEDOUT or EINTR (a signal was noted) leave half a frame there.
+** Safe in a handler of signals. */
+int frame_send(int fd, double seconds, frame_kind kind, const void *data, size_t size);
 
 /* Reads one frame. `seconds` < 0 waits for ever. 1 for a frame, 0 at the end of the stream between
 ** frames, -1 with errno: ETIMEDOUT, EINTR (a signal was noted), EMSGSIZE (too long), EBADMSG (cut

@@ -94,16 +94,17 @@ int landlock_worker(void) {
     return fd < 0 && errno == EACCES ? 0 : ENOSYS;
 }
 
-/* Lets everything beneath a path be written; one that is not there is no matter. */
+/* Lets everything beneath a path be written; one that is not there is no matter, and neither is a
+** link: where that leads was not meant. */
 static int allow(int ruleset, const char *path, uint64_t rights) {
     struct stat st;
-    struct path_rule rule = {.allowed = rights, .fd = open(path, O_PATH | O_CLOEXEC)};
+    struct path_rule rule = {.allowed = rights, .fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC)};
     if (rule.fd < 0)
         return errno == ENOENT || errno == ENOTDIR || errno == EACCES ? 0 : -1;
     int rc = fstat(rule.fd, &st);
     if (rc == 0 && !S_ISDIR(st.st_mode))
         rule.allowed &= OF_FILES;
-    if (rc == 0)
+    if (rc == 0 && !S_ISLNK(st.st_mode))
         rc = (int)syscall(ADD_RULE, ruleset, RULE_PATH_BENEATH, &rule, 0u);
     int saved = errno;
     close(rule.fd);

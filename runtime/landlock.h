@@ -20,8 +20,8 @@ int landlock_version(void);
 int landlock_worker(void);
 
 /* A ruleset for a program that may read and execute anything but write only beneath the paths of
-** the NULL-terminated `write` (files or directories, absolute; those that are missing count
-** nothing) and to the harmless devices; that sends no signals to processes outside; and that
+** the NULL-terminated `write` (files or directories, absolute; those that are missing, or links,
+** count nothing) and to the harmless devices; that sends no signals to processes outside; and that
 ** reaches the network only with `network`. Returns its descriptor, or -1 with errno: ENOTSUP where
 ** the kernel cannot let a program rename between directories it may write in (ABI 1). */
 int landlock_writing(const char *const *write, bool network);

@@ -70,7 +70,8 @@ _Noreturn static void verdict(const char *name, long long limit, long long used)
     unsigned char payload[128];
     coverage_flush(); /* who has read the last frame ends us at once */
     box.sending = 1;
-    frame_send(SANDBOX_CHANNEL, FRAME_VERDICT, payload, make_verdict(payload, name, limit, used));
+    frame_send(SANDBOX_CHANNEL, -1, FRAME_VERDICT, payload,
+               make_verdict(payload, name, limit, used));
     leave();
 }
 
@@ -84,7 +85,7 @@ static void on_cpu_limit(int signal) {
         box.late = 1;
         return;
     }
-    frame_send(SANDBOX_CHANNEL, FRAME_VERDICT, box.late_verdict, box.late_size);
+    frame_send(SANDBOX_CHANNEL, -1, FRAME_VERDICT, box.late_verdict, box.late_size);
     _exit(0);
 }
 
@@ -99,7 +100,7 @@ static void send_values(lua_State *L, frame_kind kind, int first) {
         luaL_error(L, "the value %s", problem);
     }
     box.sending = 1;
-    int rc = frame_send(SANDBOX_CHANNEL, kind, b.data, b.size);
+    int rc = frame_send(SANDBOX_CHANNEL, -1, kind, b.data, b.size);
     box.sending = 0;
     frame_free(&b);
     if (rc != 0)
@@ -209,7 +210,7 @@ static void isolate(void) {
     unsigned char payload[2 * INTEGER_SIZE];
     size_t size = put_integer(payload, calls);
     size += put_integer(payload + size, files);
-    if (frame_send(SANDBOX_CHANNEL, FRAME_READY, payload, size) != 0)
+    if (frame_send(SANDBOX_CHANNEL, -1, FRAME_READY, payload, size) != 0)
         leave();
 }
 
@@ -302,7 +303,7 @@ _Noreturn void sandbox_main(int argc, char **argv) {
         coverage_flush();
         if (!frame_encode(&b, L, lua_gettop(L))) {
             box.sending = 1;
-            frame_send(SANDBOX_CHANNEL, FRAME_ERROR, b.data, b.size);
+            frame_send(SANDBOX_CHANNEL, -1, FRAME_ERROR, b.data, b.size);
         }
     }
     leave(); /* the state is never closed: nothing of the script runs again */

@@ -6,6 +6,7 @@
 ** what it runs comes over the channel. See sandbox.h for its side.
 */
 #define _GNU_SOURCE
+#include "cancel.h"
 #include "core.h"
 #include "frame.h"
 #include "sandbox.h"
@@ -19,6 +20,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define TYPE "praxlua.worker"
@@ -177,7 +179,20 @@ static int l_start(lua_State *L) {
     return core_errno(L, error, "start", host);
 }
 
-/* w:send(kind, ...) -> true | nil, message, code. kind: "start" or "answer". */
+/* The seconds until what is under way is to end (cancel.h), -1: it need not. */
+static double patience(void) {
+    struct timespec t;
+    int64_t deadline = cancel_deadline();
+    if (deadline == INT64_MAX)
+        return -1;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    int64_t left = deadline - ((int64_t)t.tv_sec * 1000000000 + t.tv_nsec);
+    return left > 0 ? (double)left / 1e9 : 0;
+}
+
+/* w:send(kind, ...) -> true | nil, message, code. kind: "start" or "answer".
+**   codes: "ETIMEDOUT" (the worker does not read, and the time of core.cancel.within is over),
+**   "EINTR" (a signal was noted meanwhile), "EPIPE", "EVALUE" (values that cannot cross). */
 static int l_send(lua_State *L) {
     worker *w = check_open(L);
     static const char *const names[] = {"start", "answer", NULL};
@@ -185,7 +200,7 @@ static int l_send(lua_State *L) {
     frame_buffer b = {0};
     int kind = luaL_checkoption(L, 2, NULL, names);
     const char *problem = frame_encode(&b, L, 3);
-    int rc = problem ? -1 : frame_send(w->fd, kinds[kind], b.data, b.size);
+    int rc = problem ? -1 : frame_send(w->fd, patience(), kinds[kind], b.data, b.size);
     int error = errno;
     frame_free(&b);
     if (problem)
@@ -239,7 +254,20 @@ static int l_receive(lua_State *L) {
     return 1 + count;
 }
 
-/* w:wait() -> { code = n, signal = n }: waits for the end. w:stop() kills it first. */
+/* Waits until it has ended, and was not waited for, or the time is over. */
+static void await_end(worker *w, double seconds) {
+    const struct timespec step = {.tv_nsec = 1000000};
+    for (double left = seconds; w->pid > 0 && left > 0; left -= 0.001) {
+        pid_t pid = waitpid(w->pid, &w->status, WNOHANG);
+        if (pid == w->pid || (pid < 0 && errno != EINTR))
+            w->pid = 0;
+        else
+            nanosleep(&step, NULL);
+    }
+}
+
+/* w:wait(seconds?) -> { code = n, signal = n }: waits for the end, and ends it when the time is
+** over. w:stop() kills it first. */
 static int finish(lua_State *L, worker *w) {
     reap(w);
     close_channel(w);
@@ -252,7 +280,12 @@ static int finish(lua_State *L, worker *w) {
 }
 
 static int l_wait(lua_State *L) {
-    return finish(L, check(L));
+    worker *w = check(L);
+    if (!lua_isnoneornil(L, 2)) {
+        await_end(w, luaL_checknumber(L, 2));
+        kill_worker(w);
+    }
+    return finish(L, w);
 }
 
 static int l_stop(lua_State *L) {

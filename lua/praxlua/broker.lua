@@ -15,8 +15,21 @@ local broker = {}
 -- The verbs whose text people are to read; it counts as output.
 local OUTPUT = { ask = true, log = true, progress = true, warn = true }
 
+-- Seconds for a process to end whose channel has come to its end.
+local PATIENCE = 1
+
 -- The verb that waits for a person, whose time is not the phase's.
 local WAITING = "ask"
+
+-- Notes a receipt. Only the last answer of a verb is ever asked for; all of them would fill memory.
+local function note(p, verb, ok, seconds, answer)
+  local receipt = { verb = verb, ok = ok, seconds = seconds }
+  if ok then
+    if p.last[verb] then p.last[verb].answer = nil end
+    p.last[verb], receipt.answer = receipt, answer
+  end
+  p.receipts[#p.receipts + 1] = receipt
+end
 
 -- Runs a verb. The first result tells the worker whether the rest are results or an error.
 local function serve(p, verb, ...)
@@ -28,9 +41,7 @@ local function serve(p, verb, ...)
     return debug.traceback(tostring(problem), 2)
   end, ...))
   local ok = results[1] and (results[2] ~= nil or results[3] == nil)
-  p.receipts[#p.receipts + 1] = {
-    verb = verb, ok = ok, seconds = core.system.monotonic() - began, answer = results[2],
-  }
+  note(p, verb, ok, core.system.monotonic() - began, results[2])
   if not results[1] then
     local problem = results[2]
     if type(problem) == "table" then return false, problem.misuse, "EMISUSE" end
@@ -49,12 +60,19 @@ local function crossing(value)
   return copy
 end
 
-local function answer(worker, ...)
+-- Sends something: a worker that does not read has no longer for it than for all else.
+local function in_time(p, send, ...)
+  return core.cancel.within(math.max(0, p.deadline - core.system.monotonic()), send, ...)
+end
+
+local function answer(p, ...)
   local values = table.pack(...)
   for i = 1, values.n do values[i] = crossing(values[i]) end
-  local ok, message, code = worker:send("answer", table.unpack(values, 1, values.n))
+  local worker <const> = p.worker
+  local ok, message, code = in_time(p, worker.send, worker, "answer",
+    table.unpack(values, 1, values.n))
   if ok or code ~= "EVALUE" then return ok, message end
-  return worker:send("answer", false, "the answer " .. message, code)
+  return in_time(p, worker.send, worker, "answer", false, "the answer " .. message, code)
 end
 
 -- The answer goes to the worker; a call that goes beyond the phase's grants ends the phase.
@@ -63,11 +81,11 @@ local function reply(p, ok, message, code, ...)
     p.denied = { verdict = "denied:grant", message = message }
     return true
   end
-  return answer(p.worker, ok, message, code, ...)
+  return answer(p, ok, message, code, ...)
 end
 
 local function failed_receive(p, message, code)
-  if code == "EPIPE" then return verdict.ended(p.worker:wait(), p.limits.cpu) end
+  if code == "EPIPE" then return verdict.ended(p.worker:wait(PATIENCE), p.limits.cpu) end
   if code == "ETIMEDOUT" then return verdict.limit("wall", p.limits.wall) end
   if code == "EINTR" then return { verdict = "interrupted", message = "it was interrupted" } end
   local kind = code == "EMSGSIZE" and "protocol:oversize" or "protocol:bad-frame"
@@ -81,17 +99,23 @@ local function shortened(message)
   return message:sub(1, LONGEST) .. (" … (%d bytes)"):format(#message)
 end
 
+-- What a worker says of its use, when it is a number of things.
+local function counted(value)
+  return math.type(value) == "integer" and value >= 0 and value or nil
+end
+
 -- The outcome that a frame of the worker tells, or nil when it is a call.
 local function told(frame)
   local kind = frame[1]
   if kind == "result" then
-    return { verdict = "ok", evidence = frame[2], used = frame[3], peak = frame[4] }
+    return { verdict = "ok", evidence = frame[2], used = counted(frame[3]),
+      peak = counted(frame[4]) }
   elseif kind == "error" then
     return { verdict = "error", message = shortened(tostring(frame[2])) }
   elseif kind == "verdict" then
     local name = type(frame[2]) == "string" and frame[2]:match("^limit:(.*)$")
     return name and math.type(frame[3]) == "integer"
-      and verdict.limit(name, frame[3], frame[4], frame[5])
+      and verdict.limit(name, frame[3], counted(frame[4]), counted(frame[5]))
       or { verdict = "protocol:bad-frame", message = "the worker sent a verdict that is none" }
   elseif kind ~= "call" then
     return { verdict = "protocol:bad-frame", message = "the worker sent a frame out of turn" }
@@ -101,7 +125,7 @@ end
 -- A worker that no longer takes an answer: a limit may have ended it while it waited for one.
 local function last_words(p)
   local frame = table.pack(p.worker:receive(0))
-  return frame[1] and told(frame) or verdict.ended(p.worker:wait(), p.limits.cpu)
+  return frame[1] and told(frame) or verdict.ended(p.worker:wait(PATIENCE), p.limits.cpu)
 end
 
 -- The bytes of all texts in a value.
@@ -133,14 +157,16 @@ local function serve_one(p, frame)
   local outcome = check_grant(p, frame[2]) or charge(p, table.unpack(frame, 2, frame.n))
   if outcome then return outcome end
   local began = core.system.monotonic()
-  local taken = reply(p, serve(p, table.unpack(frame, 2, frame.n)))
-  local now = core.system.monotonic()
-  if frame[2] == WAITING then p.deadline = p.deadline + (now - began) end
+  local results = table.pack(serve(p, table.unpack(frame, 2, frame.n)))
+  if frame[2] == WAITING then
+    p.deadline = p.deadline + (core.system.monotonic() - began)
+  end
+  local taken = reply(p, table.unpack(results, 1, results.n))
   if core.system.interrupted() then
     return { verdict = "interrupted", message = "it was interrupted" }
   end
   if p.denied then return p.denied end
-  if now >= p.deadline then return verdict.limit("wall", p.limits.wall) end
+  if core.system.monotonic() >= p.deadline then return verdict.limit("wall", p.limits.wall) end
   if not taken then return last_words(p) end
 end
 
@@ -163,7 +189,8 @@ local function start(p, phase, context)
   end
   p.worker, p.level = worker, level
   local sent, problem
-  sent, problem, code = isolation.tell(worker, "run", phase.file, phase.source, crossing(context))
+  sent, problem, code = in_time(p, isolation.tell, worker, "run", phase.file, phase.source,
+    crossing(context))
   if not sent and code == "EVALUE" then
     return { verdict = "error", message = "start a worker: " .. problem }
   end
@@ -177,8 +204,8 @@ end
 function broker.run(phase, ctx)
   local began = core.system.monotonic()
   local granted = verbs.granted(ctx, phase.grants)
-  local p = { granted = granted, receipts = {}, limits = phase.limits, messages = 0, output = 0,
-    deadline = began + phase.limits.wall }
+  local p = { granted = granted, receipts = {}, last = {}, limits = phase.limits, messages = 0,
+    output = 0, deadline = began + phase.limits.wall }
   local outcome = start(p, phase, { known = reference.names(), artifacts = ctx.artifacts,
     options = ctx.options }) or serve_until_end(p)
   if p.worker then p.worker:stop() end

@@ -25,6 +25,26 @@ local function add(paths, path)
   if path and path:sub(1, 1) == "/" then paths[#paths + 1] = path end
 end
 
+-- A place that the user chose may be a link to where it is; anywhere else a link counts nothing.
+local function resolved(path)
+  return path and path:sub(1, 1) == "/" and core.file.realpath(path) or path
+end
+
+-- Whether a path is another one or something in it. Neither ends in a '/'.
+local function is_within(path, outer)
+  return outer == "/" or path == outer or path:sub(1, #outer + 1) == outer .. "/"
+end
+
+-- Whether who may write in a cache can take away our own folders: the installation may lie in it.
+local function endangers(ctx, cache)
+  local target = resolved(ctx.target)
+  if is_within(target, cache) then return true end
+  for name in pairs(confinement.OURS) do
+    if is_within(cache, target .. "/" .. name) then return true end
+  end
+  return false
+end
+
 -- What stands in a folder by now, but for some names; a new name at its top is out of reach.
 local function add_inside(write, path, without)
   for _, name in ipairs(folder.names(path) or {}) do
@@ -44,7 +64,8 @@ function confinement.of(ctx, environment, allow)
   add(write, environment.TMPDIR)
   for _, cache in ipairs(CACHES) do
     local home = cache[2] and environment.HOME
-    add(write, environment[cache[1]] or home and home .. cache[2])
+    local path = resolved(environment[cache[1]] or home and home .. cache[2])
+    if path and not endangers(ctx, path) then add(write, path) end
   end
   if allow.target then add_inside(write, ctx.target, confinement.OURS) end
   if allow.project then

@@ -181,8 +181,9 @@ the installation `.cache`, `.backups`, `.upgrade`, `.upgrade-lock`, `phases`, `u
 `venv`, and a `.git` anywhere, cannot be changed.
 
 What crosses to the host and back is plain data: texts, integers, finite numbers, booleans and
-tables of them with texts or integers as keys; at most 64 MiB, a million values, 32 levels. A JSON
-`null` does not cross; an empty table is an empty object.
+tables of them with texts or integers as keys; at most 64 MiB, a million values, 250 arguments,
+10 000 integer keys outside of sequences, 32 levels. A JSON `null` does not cross; an empty table is
+an empty object.
 ]]
 
 local function add_phase_table(out)

@@ -87,6 +87,14 @@ describe("broker", function()
     for _, receipt in ipairs(outcome.receipts) do assert.is_true(receipt.seconds >= 0) end
   end)
 
+  it("keeps the last answer of a verb, and no more of what a phase has read", function()
+    local outcome = run("for _ = 1, 3 do host.target.read('file') end host.target.read('none')",
+      { target = "read" })
+    local kept = {}
+    for i, receipt in ipairs(outcome.receipts) do kept[i] = receipt.answer or false end
+    assert.same({ false, false, "content", false }, kept)
+  end)
+
   it("refuses what was not granted, and says what to ask for", function()
     for body, grant in pairs({
       ["host.target.read('file')"] = 'grants = { target = "read" }',

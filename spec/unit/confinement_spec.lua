@@ -95,6 +95,16 @@ for family in ("AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK", "AF_PACKET", "AF_
       "/proc/self/status" } })).stdout)
   end)
 
+  if_writing("is led nowhere by a link that is named to it", function()
+    os.execute(("cd '%s' && ln -s outside link && ln -s outside/old file && ln -s circle circle")
+      :format(root))
+    local options = { write = { root .. "/link", root .. "/file", root .. "/circle" } }
+    for line, may in pairs(tries({ "echo x > link/new", "echo x > outside/new", "echo x > file" },
+      options)) do
+      assert.is_false(may, line)
+    end
+  end)
+
   it("is a matter of tools alone, and its options are checked", function()
     for what, options in pairs({
       ["option 'confine' must be a table"] = { confine = true },
@@ -153,7 +163,24 @@ describe("the confinement of a phase's tool", function()
     assert.same({ "/t", ctx.target .. "/VERSION.txt", ctx.target .. "/standards" }, write)
   end)
 
-  if_writing("keeps a tool off the undo data", function()
+  it("and no cache that holds the installation, or lies in what is ours", function()
+    local project = ctx.target:match("^(.*)/")
+    local elsewhere = helper.tempdir()
+    os.execute(("ln -s '%s' '%s/link' && mkdir '%s/cache'"):format(project, elsewhere, elsewhere))
+    for _, cache in ipairs({ "/", project, ctx.target, ctx.target .. "/.cache/state",
+      elsewhere .. "/link" }) do
+      environment = { PIP_CACHE_DIR = cache }
+      assert.same({}, confinement.of(ctx, environment, {}).write, cache)
+    end
+    os.execute(("ln -s cache '%s/other'"):format(elsewhere))
+    environment = { PIP_CACHE_DIR = elsewhere .. "/other" }
+    assert.same({ core.file.realpath(elsewhere) .. "/cache" },
+      confinement.of(ctx, environment, {}).write)
+  end)
+
+  if_writing("keeps a tool off the undo data, by whatever link", function()
+    os.execute(("cd '%s' && ln -s .upgrade a && ln -s . b"):format(ctx.target))
+    environment.HOME = nil
     local result = assert(process.run({ argv = { "sh", "-c", "rm -rf standards .upgrade .backups; "
       .. "echo x > VERSION.txt; echo x > .cache/state/x; true" }, directory = ctx.target,
       confine = confinement.of(ctx, environment, { target = true }) }))

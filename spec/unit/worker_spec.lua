@@ -99,6 +99,9 @@ describe("core.worker", function()
       local wide, wider = { {}, {} }, {}
       for _ = 1, 20 do wide = { wide, wide } end
       for i = 1, 500001 do wider[i] = i end
+      local sparse, sequence, many = {}, {}, {}
+      for i = 1, 10001 do sparse[-i], sequence[i] = true, { i } end
+      for i = 1, 250 do many[i] = i end
       local worker <close> = assert(core.worker.start(the_host()))
       for what, value in pairs({
         ["holds a function"] = print, ["a function, thread"] = coroutine.create(print),
@@ -107,12 +110,14 @@ describe("core.worker", function()
         ["too many values"] = wide, ["many values"] = wider, ["is too large"] = ("x"):rep(1 << 26),
         ["neither a string nor an integer"] = { [1.5] = 1 },
         ["key that is neither"] = { [true] = 1 }, ["has a key"] = { [{}] = 1 },
-        ["holds"] = { a = { print } },
+        ["holds"] = { a = { print } }, ["in no sequence"] = { sparse },
       }) do
         local message = fails("EVALUE", worker:send("start", ECHO, value))
         assert.truthy(message:find(what, 1, true), message)
       end
-      assert(worker:send("start", ECHO, "still well"))
+      assert.truthy(fails("EVALUE", worker:send("start", ECHO, table.unpack(many)))
+        :find("one of too many", 1, true))
+      assert(worker:send("start", ECHO, "still well", sequence, table.unpack(many, 1, 247)))
       assert.same({ "result", "still well" }, { table.unpack({ worker:receive(LONG) }, 1, 2) })
     end)
 
@@ -121,6 +126,7 @@ describe("core.worker", function()
         ["holds a function"] = "return print or function() end",
         ["not finite"] = "return 1/0",
         ["in a circle"] = "local t = {}; t[1] = t; return t",
+        ["in no sequence"] = "local t = {}; for i = 1, 10001 do t[i << 10] = i end; return t",
         ["value holds a function"] = "local call = ...; call('verb', function() end)",
         ["too large"] = "return { ('x'):rep(1 << 25), ('x'):rep(1 << 25) }",
       }) do
@@ -522,6 +528,13 @@ xpcall function]], names_in("_G"))
       assert(worker:send("start", "while true do end"))
       fails("ETIMEDOUT", worker:receive(0.01))
       assert.same({ code = 0, signal = 9 }, worker:stop())
+    end)
+
+    it("comes with a wait that has a limit, when that is over", function()
+      local worker <close> = assert(core.worker.start(the_host(), { instructions = 1 << 50 }))
+      assert(worker:send("start", "while true do end"))
+      assert.same({ code = 0, signal = 9 }, worker:wait(0.05))
+      assert.equal(0, worker:pid())
     end)
 
     it("comes with collection", function()

@@ -214,4 +214,33 @@ return {
   { id = "V58", hole = "an error message forges lines of the report and of the terminal",
     expect = "error",
     body = [[error("oh\27[2J\nFORGED: all is well\n{\"event\":\"FORGED\"}\rFORGED", 0)]] },
+  { id = "V59", hole = "answers that are not read hold the host up", host = "raw",
+    needs = machine.lacks_x86, limits = { wall = 2 }, expect = "limit:wall",
+    body = [[
+      local bytes = "\9\0\0\0Cs\4\0\0\0time"
+      for _ = 1, 3000 do raw(44, 3, bytes, #bytes, 0x4040, 0, 0) end
+      while true do raw(7, 0, 0, 1000) end]] },
+  { id = "V60", hole = "keys of a table that all fall on one another hold the host up",
+    host = "raw", needs = machine.lacks_x86, limits = { wall = 2 },
+    expect = "protocol:bad-frame",
+    body = [[
+      local parts = { "s\4\0\0\0timeT" .. string.pack("<I4", 60000) }
+      for i = 1, 60000 do parts[#parts + 1] = "i" .. string.pack("<i8", i * 65535) .. "t" end
+      local bytes = table.concat(parts)
+      bytes = string.pack("<I4", #bytes) .. "C" .. bytes
+      raw(44, 3, bytes, #bytes, 0x4000, 0, 0)
+      while true do raw(7, 0, 0, 1000) end]] },
+  { id = "V61", hole = "more arguments than the stack of the host can hold", expect = "error",
+    message = "one of too many", limits = { memory = 64 << 20 },
+    body = [[
+      local t = {}
+      for i = 1, 400000 do t[i] = true end
+      host.log(table.unpack(t))]] },
+  { id = "V62", hole = "what the worker says it used is text, and gets into the report",
+    host = "raw", needs = machine.lacks_x86, expect = "ok",
+    body = [[
+      local bytes = "\19\0\0\0RT\0\0\0\0s\4\0\0\0\27[2Js\0\0\0\0"
+      raw(44, 3, bytes, #bytes, 0x4000, 0, 0)
+      raw(231, 0)]],
+    check = function(t) return t.outcome.used or t.outcome.peak end },
 }
