@@ -118,7 +118,7 @@ local list = {
   { "an evidence's claims need receipts", CHECKPOINT,
     "ok, message = receipts.check(phase.number, found, outcome.receipts)", "ok = true", "V24" },
   { "evidence has a size", CHECKPOINT, "if size <= checkpoint.MAX_BYTES then", "if size then",
-    "V59" },
+    "V63" },
   { "a receipt is of what was done", RECEIPTS, "if receipt.ok then done[receipt.verb] = true end",
     "done[receipt.verb] = true", "V29" },
   { "evidence is closed", SCHEMA, "if not is_declared(s.fields, key) then", "if false then",

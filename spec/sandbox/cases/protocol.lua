@@ -208,7 +208,7 @@ return {
   { id = "V57", hole = "the name of a field carries a sequence into the message about it",
     expect = "evidence:schema", body = "return { ['\\27[2J\\nFORGED'] = 1 }",
     check = function(t) return t.message:find("[%c]") and "it is told as it is" or nil end },
-  { id = "V59", hole = "evidence as long as a frame fills the session's file and journal",
+  { id = "V63", hole = "evidence as long as a frame fills the session's file and journal",
     expect = "evidence:schema", message = "write what is long into a file",
     evidence = "{ s = string_of() }", body = "return { s = ('x'):rep(300000) }" },
   { id = "V58", hole = "an error message forges lines of the report and of the terminal",
