@@ -565,7 +565,7 @@ reference.VERDICTS = {
   { "protocol:bad-frame", "What came from its process was no message.", "Report it with the "
     .. "script." },
   { "protocol:oversize", "A value was too large to cross to the host (64 MiB, a million values, 32 "
-    .. "levels).", "Hand over less at once." },
+    .. "levels, 250 values side by side).", "Hand over less at once." },
   { "evidence:schema", "The evidence is not what `evidence` declares.", "The message names the "
     .. "field; return exactly the declared ones." },
   { "evidence:checkpoint", "A built-in phase's evidence says that the upgrade must not go on.",
