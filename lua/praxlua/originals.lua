@@ -1,4 +1,4 @@
---- What phases changed and no backup holds, as it was before: files of the project around the
+--- What phases change and no backup holds, as it was before: files of the project around the
 -- installation, what is ephemeral within it, and what a person made or changed in it since the
 -- session's backup.
 --
@@ -68,17 +68,14 @@ end
 
 -- What the backup of this session holds, by path; false when it made none, as a script does.
 local function held(ctx)
-  local known = ctx.memory.backed_up
-  if known ~= nil then return known end
-  local made = (ctx.session.phase_artifacts or {})["1"]
-  local contents = false
-  if made and made.backup_path then
+  local made = (ctx.session and ctx.session.phase_artifacts or {})["1"]
+  if not made or not made.backup_path then return false end
+  if not ctx.memory.backed_up then
     local m, message, code = store.peek(ctx, store.name_in(made.backup_path))
     if not m then return nil, message, code end
-    contents = manifest.contents(m)
+    ctx.memory.backed_up = manifest.contents(m)
   end
-  ctx.memory.backed_up = contents
-  return contents
+  return ctx.memory.backed_up
 end
 
 -- Whether this session itself left what stands at a path, so that it is nobody else's.

@@ -185,7 +185,7 @@ describe("What a person writes in the installation after the backup", function()
     assert.equal(0, result.code, result.stdout)
     for path, data in pairs(files) do
       assert.equal(data, tiny.read(s, path), path)
-      path = tiny.NAME .. "/" .. path
+      path = (tiny.NAME .. "/" .. path):gsub("^.*/%.%./", "")
       before[path] = ("file 644 %s"):format(core.hash.sha256(data))
     end
     assert.same(before, tiny.snapshot(s))
@@ -250,6 +250,23 @@ describe("What a person writes in the installation after the backup", function()
     phases(WRITES, WRITES:gsub("phase\\n", "again\\n"))
     upgrade()
     leads_back_to({})
+  end)
+
+  it("comes back where the upgrade itself wrote into the same file", function()
+    helper.write(s.project .. "/.gitignore", "build\n")
+    tiny.write(s, "UPDATE_LOG.txt", "log\n")
+    before = tiny.snapshot(s)
+    folder = tiny.phase(s, "early", WAIT:format("backup-preparation"))
+    assert.equal(4, tiny.upgrade(s, { "--phases", folder }).code)
+    helper.write(s.project .. "/.gitignore", "build\nmine\n")
+    local version = tiny.read(s, "VERSION.txt") .. "my note\n"
+    tiny.write(s, "VERSION.txt", version)
+    tiny.write(s, "UPDATE_LOG.txt", "log\nmine\n")
+    tiny.write(s, "INSTALLATION_SUMMARY.md", "my summary\n")
+    assert.equal(0, resume("done=true").code)
+    assert.truthy(tiny.read(s, "UPDATE_LOG.txt"):find("^log\nmine\n%d"))
+    leads_back_to({ ["UPDATE_LOG.txt"] = "log\nmine\n", ["VERSION.txt"] = version,
+      ["INSTALLATION_SUMMARY.md"] = "my summary\n", ["../.gitignore"] = "build\nmine\n" })
   end)
 
   it("comes back over nothing that was written after the upgrade, unless that is said", function()
