@@ -21,9 +21,9 @@ end
 ---@return table changes with the functions below
 function change.new(transaction, project, folder)
   local self = {}
-  local queued, known = {}, {}
+  local queued, known, left = {}, {}, nil
 
-  local function forget() queued, known = {}, {} end
+  local function forget() queued, known, left = {}, {}, nil end
 
   local function failed(message, code)
     transaction:clear()
@@ -127,6 +127,17 @@ function change.new(transaction, project, folder)
   --- yet, whatever a tool makes there is removed by a rollback.
   ---@param path string
   function self.detach(path) return self.replace(path, project .. "/" .. path) end
+
+  --- The last change of a path that is in force, without what is only queued; nil for none.
+  ---@param path string
+  ---@return { path: string, kind: string, after: string|false }|nil
+  function self.last(path)
+    if not left then
+      left = {}
+      for _, done in ipairs(transaction:changes()) do left[done.path] = done end
+    end
+    return left[path]
+  end
 
   --- The present content of a file.
   ---@return string|nil data

@@ -3,6 +3,7 @@
 local core = require("praxlua.core")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
+local originals = require("praxlua.originals")
 local trim_end = require("praxlua.text").trim_end
 
 local gitignore = {}
@@ -151,6 +152,8 @@ function gitignore.update(ctx)
   report.added, report.created = json.array(missing), text == nil
   if not ctx.change then return report end
   local done
+  done, message, code = originals.note(ctx, ".gitignore")
+  if not done then return nil, message, code end
   done, message, code = ctx.change.put(".gitignore", { data = with_section(text or "", missing) },
     { old = text and core.hash.sha256(text) or false })
   if not done then return nil, message, code end

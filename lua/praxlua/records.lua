@@ -5,6 +5,7 @@ local clock = require("praxlua.clock")
 local git = require("praxlua.git")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
+local originals = require("praxlua.originals")
 local seal = require("praxlua.seal")
 local text = require("praxlua.text")
 
@@ -142,6 +143,19 @@ function records.is_current(ctx, planned)
   return next_manifest ~= nil and same_record(manifest, next_manifest)
 end
 
+local function queue_version(ctx, planned)
+  local path = ctx.target_name .. "/VERSION.txt"
+  local noted, old, code = originals.note(ctx, path)
+  if not noted then return nil, old, code end
+  local now = base.read_version(ctx.target)
+  if now.version == planned.source_version and now.commit == planned.source_commit then
+    return true
+  end
+  local lines = records.version_text(now.text, { version = planned.source_version,
+    commit = planned.source_commit, previous = planned.installed_version })
+  return ctx.change.put(path, { data = lines }, { old = old })
+end
+
 --- Queues what has changed in the records.
 ---@param ctx table with an open ctx.change
 ---@param planned table
@@ -162,13 +176,7 @@ function records.queue(ctx, planned, components, with_version)
     if not queued then return nil, message, code end
   end
   if not with_version then return true end
-  local now = base.read_version(ctx.target)
-  if now.version == planned.source_version and now.commit == planned.source_commit then
-    return true
-  end
-  local lines = records.version_text(now.text, { version = planned.source_version,
-    commit = planned.source_commit, previous = planned.installed_version })
-  return ctx.change.put(ctx.target_name .. "/VERSION.txt", { data = lines }, {})
+  return queue_version(ctx, planned)
 end
 
 return records

@@ -11,6 +11,7 @@ local clock = require("praxlua.clock")
 local json = require("praxlua.json")
 local markdown = require("praxlua.report.markdown")
 local model = require("praxlua.report.model")
+local originals = require("praxlua.originals")
 local text = require("praxlua.text")
 
 local plain, code = markdown.plain, markdown.code
@@ -104,7 +105,8 @@ local function present(ctx, path)
 end
 
 local function replace(ctx, path, data, old)
-  local ok, message, errno = ctx.change.put(path, { data = data }, { old = old })
+  local ok, message, errno = originals.note(ctx, path)
+  if ok then ok, message, errno = ctx.change.put(path, { data = data }, { old = old }) end
   if ok or not message then ok, message, errno = ctx.change.apply() end
   if not ok then return nil, "writing " .. path .. ": " .. tostring(message), errno end
   return true

@@ -103,8 +103,10 @@ local function select_files(r, metadata)
   core.tree.remove(ctx.scratch)
   local ok, message, code = core.file.mkdir(ctx.scratch, 448) -- 0700
   if not ok then return nil, message, code end
-  local items
-  items, message, code = backup.restore_plan(ctx, metadata.backup)
+  local items, others
+  others, message, code = originals.instead_of_backup(ctx, metadata)
+  if not others then return nil, message, code end
+  items, message, code = backup.restore_plan(ctx, metadata.backup, others)
   if not items then return nil, message, code end
   local choice = r.options.on_conflict
   if choice ~= "ours" and choice ~= "theirs" then choice = nil end

@@ -140,8 +140,9 @@ local function to_be_moved(ctx, from, to)
 end
 
 local function move_one(ctx, entry, from, to)
-  local ok, message, code = originals.note(ctx, from)
-  if not ok then return nil, message, code end
+  local ok, old, code = originals.note(ctx, from)
+  if not ok then return nil, old, code end
+  local message
   if entry.type == "directory" then
     return ctx.change.mkdir(to, { mode = entry.mode })
   elseif entry.type == "file" then
@@ -153,7 +154,7 @@ local function move_one(ctx, entry, from, to)
     ok, message, code = nil, from .. " is neither a file nor a link nor a folder", "ENOTREG"
   end
   if not ok then return nil, message, code end
-  return ctx.change.remove(from)
+  return ctx.change.remove(from, { old = old })
 end
 
 -- Moves a file, or a folder with everything in it, inside one batch.
@@ -197,14 +198,14 @@ local function writing(add, ctx, root_name, prefix)
     if not normal then
       misuse(root_name .. ".write", "argument 3 must be permission bits, at most octal 777")
     end
-    local ok, message, code = originals.note(ctx, path)
-    if not ok then return nil, message, code end
-    return apply(ctx, ctx.change.put(path, { data = data }, { mode = mode }))
+    local ok, old, code = originals.note(ctx, path)
+    if not ok then return nil, old, code end
+    return apply(ctx, ctx.change.put(path, { data = data }, { mode = mode, old = old }))
   end)
   guarded("remove", 1, function(path)
-    local ok, message, code = originals.note(ctx, path)
-    if not ok then return nil, message, code end
-    return apply(ctx, ctx.change.remove(path))
+    local ok, old, code = originals.note(ctx, path)
+    if not ok then return nil, old, code end
+    return apply(ctx, ctx.change.remove(path, { old = old }))
   end)
   guarded("rename", 2, function(from, to) return rename(ctx, from, to) end)
 end

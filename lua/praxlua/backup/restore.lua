@@ -44,8 +44,8 @@ local function leaf_change(path, wanted, live, from)
     kind = "mode"
   end
   return {
-    path = path, kind = kind, type = "file", from = from .. "/" .. path, mode = wanted_mode(wanted),
-    sha256 = wanted.sha256, old = old,
+    path = path, kind = kind, type = "file", from = wanted.from or from .. "/" .. path,
+    mode = wanted_mode(wanted), sha256 = wanted.sha256, old = old,
   }
 end
 
@@ -131,7 +131,7 @@ local function unpack_into(ctx, opened)
 end
 
 -- The plan and what it leads to.
-local function prepare(ctx, name)
+local function prepare(ctx, name, others)
   assert(type(ctx.scratch) == "string", "restore_plan: ctx.scratch must name an empty directory")
   local opened, ok, message, code
   opened, message, code = store.open(ctx, name)
@@ -139,6 +139,7 @@ local function prepare(ctx, name)
   ok, message, code = unpack_into(ctx, opened)
   if not ok then return nil, message, code end
   local wanted = manifest.contents(opened.manifest)
+  for path, entry in pairs(others or {}) do wanted[path] = entry end
   local live
   live, message, code = live_contents(ctx, wanted)
   if not live then return nil, message, code end
@@ -149,6 +150,8 @@ end
 --- ctx.scratch, where the new contents lie until the caller removes it.
 ---@param ctx table with scratch = absolute path of an empty private directory
 ---@param name string
+---@param others table<string, table>? what is wanted at a path instead of what the backup holds, as
+---  entries of manifest.contents; a file's has the path of its content in `from`
 ---@return { path: string, kind: string, type: string, from: string?, mode: integer?,
 ---  target: string?, sha256: string?, old: string|integer|boolean|nil, extra: boolean? }[]|nil
 ---  In an order in which they can be made. kind: "remove", "rmdir", "mkdir", "put", "symlink" or
@@ -157,8 +160,8 @@ end
 ---  there now and was not when the backup was made.
 ---@return string? message
 ---@return string? code "EBADBACKUP", "ENOENT", "EINVAL", "ENOTREG", an errno
-function restore.restore_plan(ctx, name)
-  local plan, message, code = prepare(ctx, name)
+function restore.restore_plan(ctx, name, others)
+  local plan, message, code = prepare(ctx, name, others)
   if not plan then return nil, message, code end
   return plan
 end
