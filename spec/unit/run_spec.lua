@@ -406,7 +406,7 @@ describe("run", function()
       again()
       local journal = r.target .. "/.upgrade/" .. session.session_id .. "/journal"
       local data = helper.read(journal)
-      local damaged = data:sub(1, 20) .. "\255" .. data:sub(22)
+      local damaged = data:sub(1, 20) .. string.char(data:byte(21) ~ 255) .. data:sub(22)
       helper.write(journal, damaged)
       helper.write(journal .. ".copy", damaged)
       local ok, message, code = run.load(r, session.session_id)
