@@ -183,8 +183,8 @@ return {
     grants = { target = "write" },
     body = "return { a = pcall(host.target.write, 'tool', 'x', 2541) }", -- octal 4755
     check = function(t) return t.evidence.a ~= false and "set-user-id was taken" or nil end },
-  harmless({ id = "F34", hole = "a phase planted for the next upgrade stays after the undo",
-    body = "return { a = need(host.target.write('phases/evil.lua', 'return {}')) }" }),
+  harmless({ id = "F34", hole = "a script planted in a new folder stays after the undo",
+    body = "return { a = need(host.target.write('planted/evil.lua', 'return {}')) }" }),
   harmless({ id = "F35", hole = "names with line ends and controls stay after the undo",
     body = [[
       for _, name in ipairs({ "new\nline", "\27[2J", "-rf", "\255\254", " ", "a\\b" }) do

@@ -91,8 +91,12 @@ return {
       return (t.evidence.a > 2 << 20 or not t.evidence.b or t.evidence.c ~= 0)
         and ("%d bytes"):format(t.evidence.a) or nil
     end }),
-  script({ id = "P11", hole = "a tool that fills one stream while the other is read stalls",
-    script = "head -c 3000000 /dev/zero >&2; echo out; head -c 3000000 /dev/zero >&2; echo end",
+  spawning({ id = "P11", hole = "a tool that fills one stream while the other is read stalls",
+    body = [[
+      local result = need(host.spawn({ "sh", "-c", "head -c 3000000 /dev/zero >&2; echo out; "
+        .. "head -c 3000000 /dev/zero >&2; echo end", timeout = 15 }))
+      return { b = result.stdout }
+    ]],
     check = function(t) return t.evidence.b ~= "out\nend\n" and "the output is cut off"
       or nil end }),
   spawning({ id = "P12", hole = "a tool that reads waits for a person",
