@@ -60,6 +60,7 @@ static int l_count(lua_State *L) {
 /* ---- texts without addresses ---- */
 
 static const char ordinals; /* its address is a key of the registry */
+static lua_Integer last_ordinal;
 
 /* The number of a table, function, thread or userdata: it counts those that were asked for. The
 ** table of numbers is weak, so it keeps nothing alive. */
@@ -78,14 +79,10 @@ static lua_Integer ordinal(lua_State *L, int index) {
     lua_pushvalue(L, index);
     if (lua_rawget(L, -2) == LUA_TNIL) {
         lua_pop(L, 1);
-        lua_rawgeti(L, -1, 0); /* no integer is looked up otherwise */
-        lua_pushinteger(L, lua_tointeger(L, -1) + 1);
-        lua_pushvalue(L, -1);
-        lua_rawseti(L, -4, 0);
         lua_pushvalue(L, index);
-        lua_pushvalue(L, -2);
-        lua_rawset(L, -5);
-        lua_remove(L, -2);
+        lua_pushinteger(L, ++last_ordinal);
+        lua_rawset(L, -3);
+        lua_pushinteger(L, last_ordinal);
     }
     lua_Integer number = lua_tointeger(L, -1);
     lua_pop(L, 2);
