@@ -1,4 +1,6 @@
 --- Grants as people read and type them: "target: write; tools: git" and `--grant target=write`.
+local lists = require("praxlua.lists")
+
 local grants = {}
 
 local ROOTS = { "source", "target", "project" }
@@ -68,13 +70,6 @@ function grants.parse(texts)
   return given
 end
 
-local function has(list, wanted)
-  for _, name in ipairs(list or {}) do
-    if name == wanted then return true end
-  end
-  return false
-end
-
 --- What a phase asks for beyond what it is given, as the flags that would give it.
 ---@param asked table
 ---@param given table
@@ -90,7 +85,7 @@ function grants.missing(asked, given)
   for _, list in ipairs(LISTS) do
     local names = {}
     for _, name in ipairs(asked[list] or {}) do
-      if not has(given[list], name) then names[#names + 1] = name end
+      if not lists.has(given[list], name) then names[#names + 1] = name end
     end
     if #names > 0 then lacks(list .. "=" .. table.concat(names, ",")) end
   end

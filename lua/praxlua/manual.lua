@@ -4,19 +4,13 @@
 -- what has to be told afterwards. The upgrade waits there until `praxlua resume --evidence` brings
 -- that, or somebody at a terminal types it.
 local json = require("praxlua.json")
+local lists = require("praxlua.lists")
 local schema = require("praxlua.schema")
 local text = require("praxlua.text")
 
 local manual = {}
 
 local TRIES = 5 -- how often a field is asked for again
-
-local function sorted_names(fields)
-  local names = {}
-  for name in pairs(fields) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
 
 -- The type that is asked for, and whether it may be left out, and be null.
 local function inner(of)
@@ -47,7 +41,7 @@ end
 ---@return { name: string, type: string, optional: boolean }[] fields sorted by name
 function manual.fields(model)
   local list = json.array()
-  for i, name in ipairs(sorted_names(model.fields)) do
+  for i, name in ipairs(lists.sorted_keys(model.fields)) do
     local of, is_optional, is_nullable = inner(model.fields[name])
     list[i] = {
       name = name, optional = is_optional,

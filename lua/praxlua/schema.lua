@@ -4,6 +4,7 @@
 -- crosses the channel to the worker and comes from a phase script as data. Objects are closed: a
 -- field that is not declared is refused, with its name.
 local json = require("praxlua.json")
+local lists = require("praxlua.lists")
 
 local schema = {}
 
@@ -209,16 +210,9 @@ function checks.array(s, value, path)
   return true
 end
 
-local function sorted_keys(t)
-  local keys = {}
-  for key in next, t do keys[#keys + 1] = key end
-  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
-  return keys
-end
-
 function checks.map(s, value, path)
   if type(value) ~= "table" then return expected(path, "map", value) end
-  local keys = sorted_keys(value)
+  local keys = lists.sorted_keys(value)
   if s.max and #keys > s.max then
     return refuse(path, string.format("more than %d keys", s.max))
   end
@@ -271,12 +265,12 @@ end
 
 function checks.object(s, value, path)
   if type(value) ~= "table" then return expected(path, "object", value) end
-  for _, key in ipairs(sorted_keys(value)) do
+  for _, key in ipairs(lists.sorted_keys(value)) do
     if not is_declared(s.fields, key) then
       return refuse(joined(path, key), "not a field of this object")
     end
   end
-  for _, field in ipairs(sorted_keys(s.fields)) do
+  for _, field in ipairs(lists.sorted_keys(s.fields)) do
     local ok, message, code = check_field(s.fields[field], value, field, path)
     if not ok then return nil, message, code end
   end
@@ -336,7 +330,7 @@ local function valid_parameter(s, name, wanted, path, depth)
   if wanted == "schema" then return valid(value, joined(path, "of"), depth) end
   if wanted == "fields" then
     if type(value) ~= "table" then return expected(path, "a table of fields", value) end
-    for _, key in ipairs(sorted_keys(value)) do
+    for _, key in ipairs(lists.sorted_keys(value)) do
       if type(key) ~= "string" or not key:find("^[%a_][%w_]*$") or #key > 64 then
         return refuse(joined(path, key), "not a field name (letters, digits and _)")
       end
@@ -363,7 +357,7 @@ function valid(s, path, depth)
   if type(s.kind) ~= "string" or not parameters then
     return refuse(path, "not a schema: no known kind")
   end
-  for _, key in ipairs(sorted_keys(s)) do
+  for _, key in ipairs(lists.sorted_keys(s)) do
     if key ~= "kind" and parameters[key] == nil then
       return refuse(joined(path, key), "not a parameter of " .. s.kind)
     end
@@ -438,7 +432,7 @@ end
 
 function translate.object(s)
   local required, properties = json.array(), {}
-  for _, field in ipairs(sorted_keys(s.fields)) do
+  for _, field in ipairs(lists.sorted_keys(s.fields)) do
     local of = s.fields[field]
     local is_optional = of.kind == "optional"
     if is_optional then of = of.of end

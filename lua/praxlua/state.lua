@@ -12,6 +12,7 @@ local clock = require("praxlua.clock")
 local core = require("praxlua.core")
 local folder = require("praxlua.folder")
 local json = require("praxlua.json")
+local lists = require("praxlua.lists")
 local schema = require("praxlua.schema")
 local seal = require("praxlua.seal")
 local text = require("praxlua.text")
@@ -382,13 +383,6 @@ function state.remove_state(target, session_id)
   return true
 end
 
-local function contains(list, wanted)
-  for _, value in ipairs(list) do
-    if value == wanted then return true end
-  end
-  return false
-end
-
 --- The session with a phase complete and what it left; the one given stays as it is, and nothing is
 --- written.
 ---@param session table
@@ -402,7 +396,7 @@ function state.with_phase(session, phase, artifacts, id)
   local updated = copied(session)
   if type(phase) == "number" then
     id = id or assert(state.PHASES[phase], "with_phase: no such built-in phase")
-    if not contains(updated.completed_phases, phase) then
+    if not lists.has(updated.completed_phases, phase) then
       if phase ~= #updated.completed_phases then
         return nil, string.format("phase %d cannot be complete before phase %d", phase,
           #updated.completed_phases), "EORDER"
@@ -413,7 +407,7 @@ function state.with_phase(session, phase, artifacts, id)
   else
     id = phase
   end
-  if not contains(updated.completed, id) then table.insert(updated.completed, id) end
+  if not lists.has(updated.completed, id) then table.insert(updated.completed, id) end
   updated.phase_artifacts[tostring(phase)] = copied(artifacts or {})
   return updated
 end

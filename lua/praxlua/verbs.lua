@@ -7,6 +7,7 @@ local core = require("praxlua.core")
 local clock = require("praxlua.clock")
 local confinement = require("praxlua.confinement")
 local json = require("praxlua.json")
+local lists = require("praxlua.lists")
 local lock_text = require("praxlua.lock_text")
 local originals = require("praxlua.originals")
 local reference = require("praxlua.verbs.reference")
@@ -213,13 +214,6 @@ end
 -- ---------------------------------------------------------------------------------------------
 -- Tools, questions, helpers
 
-local function has(list, wanted)
-  for _, name in ipairs(list or {}) do
-    if name == wanted then return true end
-  end
-  return false
-end
-
 -- The words of a command as strings without NUL, and its options as far as they are right.
 local function check_command(verb, options)
   expect(verb, 1, options, "table")
@@ -259,7 +253,7 @@ local function spawning(add, ctx, grants)
     add(verb, function(options)
       local command = check_command(verb, options)
       local tool = command.argv[1]
-      if not has(grants.tools, tool) then
+      if not lists.has(grants.tools, tool) then
         return nil, ("host.%s: the tool '%s' was not granted to this phase: %s"):format(verb, tool,
           reference.grant_of(verb)), "EGRANT"
       end
@@ -328,7 +322,7 @@ local function helping(add, ctx)
   add("ask", function(question, choices, default)
     expect("ask", 1, question, "string")
     choices = choices_of(choices)
-    if default ~= nil and not has(choices, default) then
+    if default ~= nil and not lists.has(choices, default) then
       misuse("ask", "argument 3 must be one of the choices")
     end
     return ctx.ask(question, choices, default)

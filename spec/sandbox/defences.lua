@@ -95,7 +95,7 @@ local list = {
   { "no rights beyond read, write and execute", VERBS, "mode >= 0 and mode <= 0x1ff", "mode >= 0",
     "F33" },
   -- tools
-  { "a tool needs its grant", VERBS, "if not has(grants.tools, tool) then", "if false then",
+  { "a tool needs its grant", VERBS, "if not lists.has(grants.tools, tool) then", "if false then",
     "P02" },
   { "a tool is found by absolute parts of PATH alone", PROCESS,
     'if directory:sub(1, 1) == "/" and core.spawn', "if core.spawn", "P05" },

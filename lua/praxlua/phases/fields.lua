@@ -4,6 +4,7 @@
 -- field stands and how to mend it.
 local evidence = require("praxlua.evidence")
 local findings = require("praxlua.phases.findings")
+local lists = require("praxlua.lists")
 local outline = require("praxlua.phases.outline")
 local phases = require("praxlua.phases")
 local schema = require("praxlua.schema")
@@ -41,13 +42,6 @@ local LIMITS_HINT = {
   wall = { 0.05, "less than a single call of the host may take; it is in seconds" },
 }
 
-local function sorted_keys(of)
-  local keys = {}
-  for key in pairs(of) do keys[#keys + 1] = key end
-  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
-  return keys
-end
-
 local function joined(path, key)
   if math.type(key) == "integer" then return string.format("%s[%d]", path, key) end
   return path == "" and tostring(key) or path .. "." .. tostring(key)
@@ -67,7 +61,7 @@ local walk
 
 -- The fields as they are written; a worker tells of `run` only whether it is there.
 local function names_of(s)
-  local names = sorted_keys(s.fields)
+  local names = lists.sorted_keys(s.fields)
   for i, name in ipairs(names) do
     if name == "runs" then names[i] = "run" end
   end
@@ -86,10 +80,10 @@ local function unknown_field(c, s, key, path)
 end
 
 local function walk_object(c, s, value, path)
-  for _, key in ipairs(sorted_keys(value)) do
+  for _, key in ipairs(lists.sorted_keys(value)) do
     if not s.fields[key] then unknown_field(c, s, key, path) end
   end
-  for _, key in ipairs(sorted_keys(s.fields)) do
+  for _, key in ipairs(lists.sorted_keys(s.fields)) do
     local of, at = s.fields[key], joined(path, key)
     if value[key] ~= nil then
       walk(c, of, value[key], at)
@@ -120,7 +114,7 @@ end
 -- Each field of the evidence on its own, as evidence.custom sees it.
 local function check_evidence(c, of)
   if type(of) ~= "table" then return end
-  for _, key in ipairs(sorted_keys(of)) do
+  for _, key in ipairs(lists.sorted_keys(of)) do
     local ok, message = evidence.custom({ [key] = of[key] })
     if not ok then
       c.list:mistake(outline.line(c.lines, joined("evidence", key)), message,

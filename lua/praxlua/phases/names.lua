@@ -2,19 +2,13 @@
 local calls = require("praxlua.phases.calls")
 local findings = require("praxlua.phases.findings")
 local globals = require("praxlua.phases.globals")
+local lists = require("praxlua.lists")
 local reference = require("praxlua.verbs.reference")
 local text = require("praxlua.text")
 
 local names = {}
 
 local shown = findings.shown
-
-local function sorted(set)
-  local list = {}
-  for name in pairs(set) do list[#list + 1] = name end
-  table.sort(list)
-  return list
-end
 
 local function mend_read(name, known)
   if reference.ABSENT[name] then return reference.ABSENT[name] end
@@ -82,7 +76,7 @@ function names.check(list, chunk, words)
     return {}
   end
   local known, unknown, read_at = reference.globals(), {}, {}
-  local candidates = sorted(known)
+  local candidates = lists.sorted_keys(known)
   for _, access in ipairs(wrong_accesses(found, known)) do
     local name = access.name
     if access.sets then

@@ -1,5 +1,6 @@
 --- Checks where phases want to be, among the built-in ones and their neighbours.
 local findings = require("praxlua.phases.findings")
+local lists = require("praxlua.lists")
 local outline = require("praxlua.phases.outline")
 local phases = require("praxlua.phases")
 local reference = require("praxlua.verbs.reference")
@@ -15,13 +16,6 @@ local function ids_of(built_in, all)
   for _, phase in ipairs(built_in) do ids[phase.id] = true end
   for _, phase in ipairs(all) do ids[phase.id] = true end
   return ids
-end
-
-local function sorted(set)
-  local list = {}
-  for name in pairs(set) do list[#list + 1] = name end
-  table.sort(list)
-  return list
 end
 
 local function references(phase)
@@ -56,7 +50,7 @@ local function check_references(item, ids)
       good = false
       local others = {}
       for name in pairs(ids) do others[name] = name ~= item.id or nil end
-      local near = text.nearest(id, sorted(others))
+      local near = text.nearest(id, lists.sorted_keys(others))
       item.list:mistake(outline.line(item.lines, field), string.format(
         "%s = \"%s\": there is no such phase", field, shown(id)),
         near and string.format('did you mean "%s"?', near)
