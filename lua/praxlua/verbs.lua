@@ -265,9 +265,9 @@ local function spawning(add, ctx, grants)
     end)
   end
   add_tool_verb("spawn", function(command)
-    local result, message, code = confinement.run(ctx, command, {
-      target = undo_commands.has(ctx), project = may_write_project and undo_commands.has(ctx),
-      network = grants.network })
+    local undoable = undo_commands.has(ctx)
+    local result, message, code = confinement.run(ctx, command, { target = undoable,
+      project = may_write_project and undoable, network = grants.network })
     if not result then return nil, message, code end
     return ended(result)
   end)
