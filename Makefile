@@ -287,9 +287,9 @@ $(B)/sandbox/praxlua-%: spec/sandbox/%.c $(HOST_OBJECTS) $(OBJECTS)
 # What things cost, beside something that is run in turns with it; and $(B)/bench.json.
 .PHONY: bench
 bench:
-	$(MAKE) -j$(JOBS) all $(B)/bench/bare
+	$(MAKE) -j$(JOBS) all $(B)/bench/bare $(B)/bench/round
 	$(with_build) $(LUA) spec/bench/main.lua
-$(B)/bench/bare: spec/bench/bare.c $(B)/generated/flags
+$(B)/bench/%: spec/bench/%.c $(B)/generated/flags
 	mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(FLAGS) $(LDFLAGS) -o $@ $<
 

@@ -25,7 +25,7 @@ static const int plain[] = {
     SCMP_SYS(madvise),    SCMP_SYS(clock_gettime),   SCMP_SYS(poll),
     SCMP_SYS(ppoll),      SCMP_SYS(rt_sigreturn),    SCMP_SYS(rt_sigprocmask),
     SCMP_SYS(getpid),     SCMP_SYS(gettid),          SCMP_SYS(exit),
-    SCMP_SYS(exit_group), SCMP_SYS(restart_syscall),
+    SCMP_SYS(exit_group), SCMP_SYS(restart_syscall), SCMP_SYS(sched_yield),
 };
 
 /* Allows `call` where its argument `at`, under `mask`, is `value`. */

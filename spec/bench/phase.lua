@@ -30,19 +30,19 @@ local function run(phase)
   return (core.system.monotonic() - began) * 1e6
 end
 
--- Microseconds of so many bare starts of the interpreter.
-local function bare(times)
-  local lua = assert(process.find("lua5.4"))
-  local result = assert(process.run({ argv = { (os.getenv("B") or "build") .. "/bench/bare",
-    tostring(RUNS), lua, "-e", "" }, environment = process.environment() }))
+-- Adds the times, in microseconds, that a program of ours beside this file prints.
+local function add_times(times, program, ...)
+  local result = assert(process.run({ argv = { (os.getenv("B") or "build") .. "/bench/" .. program,
+    ... }, environment = process.environment() }))
   assert(result.code == 0, result.stderr)
   for line in result.stdout:gmatch("[^\n]+") do times[#times + 1] = tonumber(line) end
 end
 
 local function cost_of_a_phase()
+  local lua = assert(process.find("lua5.4"))
   local phase, own, others = phase_of(""), {}, {}
   for _ = 1, ROUNDS do
-    bare(others)
+    add_times(others, "bare", tostring(RUNS), lua, "-e", "")
     for _ = 1, RUNS do own[#own + 1] = run(phase) end
   end
   local mine, theirs = median(own) / 1e3, median(others) / 1e3
@@ -53,18 +53,25 @@ end
 
 -- The time between two calls is one whole round: the script's, the channel's twice, the broker's.
 local function cost_of_a_call()
-  local times, last = {}, nil
+  local phase = phase_of(("for _ = 1, %d do host.time() end"):format(CALLS // ROUNDS))
+  local own, others, last = {}, {}, nil
   local iso = clock.iso
   clock.iso = function()
     local now = core.system.monotonic()
-    if last then times[#times + 1] = (now - last) * 1e6 end
+    if last then own[#own + 1] = (now - last) * 1e6 end
     last = now
     return "now"
   end
-  run(phase_of(("for _ = 1, %d do host.time() end"):format(CALLS)))
+  for _ = 1, ROUNDS do
+    last = nil
+    run(phase)
+    add_times(others, "round", tostring(CALLS // ROUNDS))
+  end
   clock.iso = iso
-  return { name = "a call of the host", measured = ("%.1f µs"):format(median(times)), beside = "",
-    value = median(times), unit = "µs", bar = 50, runs = #times }
+  local mine, theirs = median(own), median(others)
+  return { name = "a call of the host, beside a bare round of a message over a socket pair",
+    measured = ("%.1f µs"):format(mine), beside = ("%.1f µs"):format(theirs),
+    value = mine, unit = "µs", bar = 50, ratio = mine / theirs, runs = #own }
 end
 
 return function() return { cost_of_a_phase(), cost_of_a_call() } end
