@@ -20,15 +20,18 @@ function phase.run(host)
   -- The preview's counts are of everything; those of the server's code are applied in phase 3.
   local logged = need(host.report.append_to_update_log(done.version, {
     commit = done.commit, added = preview.new_files, updated = preview.updated_files,
-    removed = preview.removed_files, kept = preview.local_only, conflicts = preview.conflicts,
+    merged = preview.merged_files, removed = preview.removed_files, kept = preview.local_only,
+    conflicts = preview.conflicts,
   }))
   return {
     safe_upgrade_executed = done.verified,
     dry_run_preview = counts(preview, {
-      "new_files", "updated_files", "unchanged_files", "removed_files", "conflicts", "local_only",
+      "new_files", "updated_files", "merged_files", "unchanged_files", "removed_files",
+      "conflicts", "local_only",
     }),
     actual_upgrade = counts(done, {
-      "new_files", "updated_files", "removed_files", "conflicts_resolved", "user_prompts",
+      "new_files", "updated_files", "merged_files", "removed_files", "conflicts_resolved",
+      "user_prompts",
     }),
     version_updated = done.version,
     update_log_appended = logged,

@@ -17,7 +17,8 @@ function phase.run(host)
   local preview = content.dry_run_preview
   local changes = {
     commit = pre_flight.source_commit, added = preview.new_files, updated = preview.updated_files,
-    removed = preview.removed_files, kept = preview.local_only, conflicts = preview.conflicts,
+    merged = preview.merged_files, removed = preview.removed_files, kept = preview.local_only,
+    conflicts = preview.conflicts,
   }
   local summary = need(host.report.generate_upgrade_summary())
   local noted = need(host.report.update_installation_summary({

@@ -5,14 +5,18 @@
 --   history    the file equals a version the source's history knows, so nobody changed it
 --   commit     the source's files at the commit that the target's VERSION.txt names
 --   inferred   the same at the commit whose files the target resembles most, when it is clear
+--   nearest    of the versions of that very file in the source's history the one that is like it,
+--              when it is clear
 --   unknown    none of these: a file that differs from the new one counts as changed by the user
 --
--- A wrong "inferred" cannot lose a person's work: a file is only ever replaced or removed when its
--- present content is a shipped one. It only decides between "kept" and "conflict".
+-- A wrong "inferred" or "nearest" cannot take a person's file away: one is only ever replaced as a
+-- whole or removed when its present content is a shipped one. It decides between "kept", "merged"
+-- and "conflict", and the plan tells which it was.
 local core = require("praxlua.core")
 local git = require("praxlua.git")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
+local objects = require("praxlua.objects")
 local seal = require("praxlua.seal")
 
 local base = {}
@@ -24,6 +28,10 @@ base.FORMAT_VERSION = 2
 base.MAX_BYTES = 64 * 1024 * 1024
 --- Stands for a base that is not known; nil is a base known to be absent.
 base.UNKNOWN = "unknown"
+
+-- The share of a commit's files that must be here as they were for a missing one to count as
+-- deleted.
+local CLEAR = 0.9
 
 local EMPTY_BLOBS = { -- an empty file is no proof of where it came from
   ["e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"] = true,
@@ -170,6 +178,7 @@ function base.open(ctx)
     manifest = manifest or nil, version = version, keys = {} }
   local commit = manifest and manifest.commit or version.commit
   known.commit = type(commit) == "string" and git.commit_exists(ctx.source, commit) or nil
+  known.ancestor = known.commit -- the commit from which renames are followed
   known.shallow, message, code = git.is_shallow(ctx.source)
   if known.shallow == nil then return nil, message, code end
   if known.commit and not known.manifest then
@@ -238,7 +247,8 @@ local function of_tree(known, file, new)
   local data, message, code = git.blob(known.source, file.oid)
   if not data then return nil, message, code end
   if file.mode == "120000" then return { type = "link", id = "link:" .. data } end
-  return { type = "file", id = core.hash.sha256(data), executable = file.mode == "100755" }
+  return { type = "file", id = core.hash.sha256(data), executable = file.mode == "100755",
+    content = data }
 end
 
 --- From the history alone; nil, nil when it says nothing.
@@ -262,13 +272,60 @@ local function from_tree(known, path, new, tree, name)
   return state, name
 end
 
+--- The contents that a path had in the source's history, by object name.
+local function contents_of(known, path)
+  local oids = {}
+  for key in pairs(known.versions[layout.source_path(known.layout, path) or ""] or {}) do
+    oids[#oids + 1] = key:match("^file:(%x+)$")
+  end
+  table.sort(oids)
+  return git.blobs(known.source, oids)
+end
+
+-- How many lines of one text the other has not, both ways; the order does not count.
+local function distance(a, b)
+  local counts, apart = {}, 0
+  for line in a:gmatch("[^\n]+") do counts[line] = (counts[line] or 0) + 1 end
+  for line in b:gmatch("[^\n]+") do counts[line] = (counts[line] or 0) - 1 end
+  for _, count in pairs(counts) do apart = apart + math.abs(count) end
+  return apart
+end
+
+local function lines_in(data) return select(2, data:gsub("[^\n]+", "")) end
+
+--- The version of a file in the source's history that the one here was made from: the one nearest
+--- to it, if it shares half of its lines and no other is as near. A history that is cut off may
+--- lack it.
+local function nearest(known, path, state)
+  local versions = known.versions[layout.source_path(known.layout, path) or ""]
+  if known.shallow or not versions or not state or state.type ~= "file" then
+    return base.UNKNOWN, "unknown"
+  end
+  local ours, message, code = core.file.read(known.target .. "/" .. path, objects.MAX_BYTES)
+  if code == "EFBIG" then return base.UNKNOWN, "unknown" end
+  if ours then versions, message, code = contents_of(known, path) end
+  if not versions then return nil, nil, message, code end
+  local best, least, alone
+  for _, data in pairs(versions) do
+    local apart = distance(ours, data)
+    if not least or apart < least then
+      best, least, alone = data, apart, true
+    elseif apart == least then
+      alone = alone and data == best
+    end
+  end
+  if not best or not alone or least > lines_in(best) then return base.UNKNOWN, "unknown" end
+  return { type = "file", id = core.hash.sha256(best), content = best }, "nearest"
+end
+
 --- What was shipped to a path last time.
 ---@param known table from base.open
 ---@param path string relative to the target
 ---@param state table|nil what is there now
 ---@param new table|nil what the source ships now ({ type, id, executable, key })
 ---@return table|string|nil base a state; nil: nothing was shipped there; base.UNKNOWN
----@return string|nil from "manifest", "history", "commit", "inferred", "unknown"; nil on failure
+---@return string|nil from "manifest", "history", "commit", "inferred", "nearest", "unknown"; nil on
+--- failure
 ---@return string|nil message
 ---@return string|nil code
 function base.find(known, path, state, new)
@@ -280,11 +337,40 @@ function base.find(known, path, state, new)
   if from then return found, from end
   if known.manifest then return nil, "manifest" end
   if known.tree then return from_tree(known, path, new, known.tree, "commit") end
-  local inferred = state and known.inferred and layout.source_path(known.layout, path)
+  -- A file that is missing here was deleted only if nearly everything else is there.
+  local inferred = known.inferred and (state or known.is_clear)
+    and layout.source_path(known.layout, path)
   if inferred and known.inferred[inferred] ~= false then
     return from_tree(known, path, new, known.inferred, "inferred")
   end
-  return base.UNKNOWN, "unknown"
+  return nearest(known, path, state)
+end
+
+-- ---- the content of what was shipped --------------------------------------------------------
+
+--- Every version of a path that the source's history has, by SHA-256: where no tree leads to it.
+local function find_in_history(known, path, id)
+  local versions, message, code = contents_of(known, path)
+  if not versions then return nil, message, code end
+  for _, data in pairs(versions) do
+    if core.hash.sha256(data) == id then return data end
+  end
+  return nil
+end
+
+--- The content of a base.
+---@param known table from base.open
+---@param path string relative to the target, where it was shipped
+---@param state table a base that base.find gave
+---@return string|nil data nil without a message: nobody has it any more
+---@return string|nil message
+---@return string|nil code
+function base.content(known, path, state)
+  if state.type == "link" then return state.id end
+  if state.content then return state.content end
+  known.objects = known.objects or objects.all(known.target)
+  if known.objects[state.id] then return known.objects[state.id] end
+  return find_in_history(known, path, state.id)
 end
 
 -- ---- inferring the installed commit ---------------------------------------------------------
@@ -312,10 +398,10 @@ local function better(a, b)
   return a.files < b.files -- the same matches among fewer files: fewer are missing
 end
 
-local function agreement(tree, score)
+local function agreement(tree, score, commit)
   local files = {}
   for path, file in pairs(tree) do files[path] = file end
-  return { matches = score.matches, files = score.files, tree = files }
+  return { matches = score.matches, files = score.files, tree = files, commit = commit }
 end
 
 --- An equally good tree: where it differs from the best so far, nothing is known (false).
@@ -329,17 +415,17 @@ local function restrict(best, tree)
 end
 
 --- Walks the history from the newest commit back to the tree that the target resembles most.
-local function best_tree(tree, commits, here)
+local function best_tree(tree, head, commits, here)
   local score = { matches = 0, files = 0 }
   for path, file in pairs(tree) do
     score.files = score.files + 1
     if here[path] == file.key then score.matches = score.matches + 1 end
   end
-  local best = agreement(tree, score)
-  for _, commit in ipairs(commits) do
+  local best = agreement(tree, score, head)
+  for i, commit in ipairs(commits) do
     undo_commit(tree, score, commit, here)
     if better(score, best) then
-      best = agreement(tree, score)
+      best = agreement(tree, score, commits[i + 1] and commits[i + 1].commit)
     elseif not better(best, score) then
       restrict(best, tree)
     end
@@ -363,9 +449,10 @@ function base.infer(known, here)
   local tree
   tree, message, code = tree_at(known, known.head)
   if not tree then return nil, message, code end
-  local best = best_tree(tree, commits, here)
+  local best = best_tree(tree, known.head, commits, here)
   if best.matches == 0 or best.matches * 2 < best.files then return false end
-  known.inferred = best.tree
+  known.inferred, known.ancestor = best.tree, best.commit
+  known.is_clear = best.matches >= CLEAR * best.files
   return true
 end
 

@@ -28,7 +28,7 @@ end
 
 -- ---- preview --------------------------------------------------------------------------------
 
-local LISTED = { "add", "update", "remove", "conflict", "keep", "adopt" }
+local LISTED = { "add", "update", "merge", "remove", "conflict", "keep", "adopt" }
 
 --- What an upgrade would do, for people and for a dry run.
 ---@param ctx table
@@ -112,16 +112,18 @@ end
 local function queue_write(ctx, entry)
   local now, stat, message, code = present(ctx, entry.path)
   if message then return nil, message, code end
-  if now == entry.new and (not entry.mode or stat.mode == entry.mode) then return true end
+  local wanted = plan.result_of(entry)
+  if now == wanted and (not entry.mode or stat.mode == entry.mode) then return true end
   local expected = entry["local"] or false
-  if (now or false) ~= expected and now ~= entry.new then
+  if (now or false) ~= expected and now ~= wanted then
     return changed_meanwhile(ctx, entry.path)
   end
   local path, old = ctx.target_name .. "/" .. entry.path, now or false
-  local target = entry.new:match("^link:(.*)$")
+  local target = wanted:match("^link:(.*)$")
   if target then return ctx.change.symlink(path, target, { old = old }) end
-  return ctx.change.put(path, { from = ctx.source .. "/" .. entry.source },
-    { mode = entry.mode, sha256 = entry.new, old = old })
+  local bytes = entry.content and { data = entry.content }
+    or { from = ctx.source .. "/" .. entry.source }
+  return ctx.change.put(path, bytes, { mode = entry.mode, sha256 = wanted, old = old })
 end
 
 local function parents(path, visit)
@@ -137,7 +139,7 @@ end
 local function emptied(ctx, planned, selected)
   local occupied, empty = {}, {}
   for _, entry in ipairs(planned.entries) do
-    if entry.action ~= "remove" and (entry["local"] or entry.action == "add") then
+    if entry.action ~= "remove" and (entry["local"] or plan.writes(entry)) then
       parents(entry.path, function(at) occupied[at] = true end)
     end
   end
@@ -172,7 +174,7 @@ local function needs_room(selected, directories)
     if entry.action == "remove" then leaving[entry.path] = true end
   end
   for _, entry in ipairs(selected) do
-    if entry.action == "add" or entry.action == "update" then
+    if plan.writes(entry) then
       local blocked = leaving[entry.path]
       parents(entry.path, function(at) blocked = blocked or leaving[at] end)
       if blocked then return true end
@@ -203,7 +205,7 @@ end
 local function queue_writes(ctx, selected)
   local done = 0
   for i, entry in ipairs(selected) do
-    if entry.action == "add" or entry.action == "update" then
+    if plan.writes(entry) then
       local queued, message, code = queue_write(ctx, entry)
       if not queued then return nil, message, code end
       done = done + 1
@@ -218,8 +220,7 @@ end
 --- Reads back what was written and what was removed.
 local function verify(ctx, selected)
   for _, entry in ipairs(selected) do
-    local expected
-    if entry.action == "add" or entry.action == "update" then expected = entry.new end
+    local expected = plan.writes(entry) and plan.result_of(entry) or nil
     if expected or entry.action == "remove" then
       local now, stat, message, code = present(ctx, entry.path)
       if message then return nil, message, code end
@@ -241,22 +242,23 @@ local function select_entries(planned, components)
   return selected
 end
 
-local COUNTED = { add = "new_files", update = "updated_files", remove = "removed_files",
-  unchanged = "unchanged_files", adopt = "unchanged_files", keep = "local_only" }
+local COUNTED = { add = "new_files", update = "updated_files", merge = "merged_files",
+  remove = "removed_files", unchanged = "unchanged_files", adopt = "unchanged_files",
+  keep = "local_only" }
 
 local function report(planned, selected)
-  local result = { new_files = 0, updated_files = 0, removed_files = 0, unchanged_files = 0,
-    local_only = 0, conflicts = 0, conflicts_resolved = 0, user_prompts = 0, bytes_written = 0,
-    verified = true, version = planned.source_version, commit = planned.source_commit,
-    plan_hash = planned.hash }
+  local result = { new_files = 0, updated_files = 0, merged_files = 0, removed_files = 0,
+    unchanged_files = 0, local_only = 0, conflicts = 0, conflicts_resolved = 0, user_prompts = 0,
+    bytes_written = 0, verified = true, version = planned.source_version,
+    commit = planned.source_commit, plan_hash = planned.hash }
   for _, entry in ipairs(selected) do
     result[COUNTED[entry.action]] = result[COUNTED[entry.action]] + 1
-    if entry.action == "add" or entry.action == "update" then
+    if plan.writes(entry) then
       result.bytes_written = result.bytes_written + (entry.size or 0)
     end
     if entry.resolved then result.conflicts_resolved = result.conflicts_resolved + 1 end
   end
-  result.files_written = result.new_files + result.updated_files
+  result.files_written = result.new_files + result.updated_files + result.merged_files
   return result
 end
 

@@ -74,8 +74,8 @@ events.fields = {
   plan = {
     hash = digest,
     counts = object({
-      new_files = count, updated_files = count, unchanged_files = count, removed_files = count,
-      conflicts = count, local_only = count,
+      new_files = count, updated_files = count, merged_files = count,
+      unchanged_files = count, removed_files = count, conflicts = count, local_only = count,
     }),
     actions = optional(array(object({
       path = filled, action = schema.string({ one_of = events.ACTIONS }), reason = optional(words),

@@ -45,12 +45,12 @@ evidence.models = {
   object({
     safe_upgrade_executed = boolean(),
     dry_run_preview = object({
-      new_files = count, updated_files = count, unchanged_files = count, removed_files = count,
-      conflicts = count, local_only = count,
+      new_files = count, updated_files = count, merged_files = count, unchanged_files = count,
+      removed_files = count, conflicts = count, local_only = count,
     }),
     actual_upgrade = object({
-      new_files = count, updated_files = count, removed_files = count, conflicts_resolved = count,
-      user_prompts = count,
+      new_files = count, updated_files = count, merged_files = count, removed_files = count,
+      conflicts_resolved = count, user_prompts = count,
     }),
     version_updated = filled,
     update_log_appended = boolean(),
@@ -263,8 +263,9 @@ local SUMMARIES = {
   end,
   function(e)
     local done = e.actual_upgrade
-    return string.format("%d new, %d updated, %d removed, %d conflicts resolved", done.new_files,
-      done.updated_files, done.removed_files, done.conflicts_resolved)
+    return string.format("%d new, %d updated, %d merged, %d removed, %d conflicts resolved",
+      done.new_files, done.updated_files, done.merged_files, done.removed_files,
+      done.conflicts_resolved)
   end,
   function(e)
     local health = e.server_health_check

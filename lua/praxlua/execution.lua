@@ -7,6 +7,7 @@ local originals = require("praxlua.originals")
 local gate = require("praxlua.gate")
 local json = require("praxlua.json")
 local manual = require("praxlua.manual")
+local records = require("praxlua.records")
 local report = require("praxlua.report")
 local rollback = require("praxlua.rollback")
 local run = require("praxlua.run")
@@ -179,6 +180,14 @@ local function complete(r)
   return result
 end
 
+-- A later upgrade merges with what was shipped now; without it, with the source's history.
+local function keep_objects(r)
+  local kept, message = records.keep_objects(r.ctx)
+  if not kept then
+    r.ctx.warn("the content of what was shipped could not be kept: " .. tostring(message))
+  end
+end
+
 --- After the commit: the session is marked, the undo data goes. Repeated when it was cut short.
 ---@param r table
 ---@return table result
@@ -189,6 +198,7 @@ function execution.settle(r)
   core.system.ignore_signals() -- there is no way back, only clearing up
   environment.keep(r)
   originals.forget(r.target, r.session.session_id)
+  keep_objects(r)
   r.session.status = "completed"
   local ok, message = run.end_session(r)
   if not ok then

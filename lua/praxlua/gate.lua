@@ -8,7 +8,7 @@ local source_phases = require("praxlua.source_phases")
 
 local gate = {}
 
-local ACTIONS = { adopt = "unchanged", merge = "update" }
+local ACTIONS = { adopt = "unchanged" }
 
 local function emit_plan(r, planned)
   local actions = json.array()
@@ -50,7 +50,7 @@ local function ask_conflicts(r, planned)
     local answer = r.ctx.ask(string.format("%s: %s. Keep yours, or take theirs?", entry.path,
       entry.reason), { "ours", "theirs", "stop" }, "stop")
     if answer ~= "ours" and answer ~= "theirs" then return planned end
-    answers[entry.path] = answer
+    answers[entry.path] = { answer = answer, id = entry.id }
   end
   if not next(answers) then return planned end
   r.options.resolutions = answers

@@ -15,7 +15,7 @@ local LINK, MODULE = "120000", "160000"
 local PREFIX = {
   "git", "--no-pager", "--no-optional-locks", "--no-replace-objects", "--literal-pathspecs",
   "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=false",
-  "-c", "log.showSignature=false", "-c", "protocol.allow=never",
+  "-c", "log.showSignature=false", "-c", "protocol.allow=never", "-c", "merge.conflictStyle=merge",
 }
 
 local QUIET = { GIT_TERMINAL_PROMPT = "0", GIT_NO_LAZY_FETCH = "1", LC_ALL = "C", LANGUAGE = "" }
@@ -303,6 +303,94 @@ function git.blob(directory, oid)
   local out, message, code = git.run(directory, { "cat-file", "blob", oid })
   if not out then return nil, message, code end
   return out
+end
+
+-- The answers of `git cat-file --batch`: for each name a line "NAME blob SIZE" and the content.
+local function parse_blobs(out)
+  local blobs, at = {}, 1
+  while at <= #out do
+    local oid, size, from = out:match("^(%x+) blob (%d+)\n()", at)
+    if not oid then return nil end
+    blobs[oid] = out:sub(from, from + size - 1)
+    at = from + size + 1
+  end
+  return blobs
+end
+
+--- The contents of blobs, in one go.
+---@param directory string
+---@param oids string[] full names
+---@return table<string, string>|nil blobs by name
+---@return string|nil message
+---@return string|nil code
+function git.blobs(directory, oids)
+  if #oids == 0 then return {} end
+  local arguments = { "cat-file", "--batch" }
+  local out, message, code = git.run(directory, arguments,
+    { stdin = table.concat(oids, "\n") .. "\n" })
+  if not out then return nil, message, code end
+  return sensible(parse_blobs(out), directory, arguments)
+end
+
+-- What `--raw -z` says of renames: pairs of paths, each after the other; nil when it is no such
+-- list.
+local function parse_renames(out)
+  local renames, pending, from = {}, nil, nil
+  for item in items(out) do
+    local status = item:match("^:%d+ %d+ %x+ %x+ (%a)%d*$")
+    if from then
+      renames[#renames + 1] = { from = from, to = item }
+      pending, from = nil, nil
+    elseif pending == "R" then
+      from = item
+    elseif pending then
+      pending = nil
+    elseif status then
+      pending = status
+    else
+      return nil
+    end
+  end
+  return not pending and not from and renames or nil
+end
+
+-- As `git merge` looks for them: half of the content is the same.
+local RENAMES = { "-r", "--raw", "-z", "--no-abbrev", "--no-ext-diff", "--no-textconv",
+  "--find-renames=50%", "-l5000", "--diff-filter=R" }
+
+local function renames_of(directory, arguments, accept)
+  local out, message, code = git.run(directory, arguments, { accept = accept })
+  if not out then return nil, message, code end
+  return sensible(parse_renames(out), directory, arguments)
+end
+
+--- The files that have another path in a later commit, as git finds them by their content.
+---@param directory string
+---@param from string commit
+---@param to string commit
+---@param paths string[] beneath these only
+---@return { from: string, to: string }[]|nil renames
+---@return string|nil message
+---@return string|nil code
+function git.renames(directory, from, to, paths)
+  local arguments = table.move(RENAMES, 1, #RENAMES, 2, { "diff-tree" })
+  for _, word in ipairs({ from, to, "--", table.unpack(paths) }) do
+    arguments[#arguments + 1] = word
+  end
+  return renames_of(directory, arguments)
+end
+
+--- The same between the files of two folders outside of any repository.
+---@param directory string that holds both
+---@param from string name of a folder in it
+---@param to string
+---@return { from: string, to: string }[]|nil renames paths beginning with the folders' names
+---@return string|nil message
+---@return string|nil code
+function git.folder_renames(directory, from, to)
+  local arguments = table.move(RENAMES, 2, #RENAMES, 3, { "diff", "--no-index" })
+  arguments[#arguments + 1], arguments[#arguments + 2] = from, to
+  return renames_of(directory, arguments, { [1] = true })
 end
 
 --- Tracked files whose changes git was told not to look at (assume-unchanged, sparse checkouts), so

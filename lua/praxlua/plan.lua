@@ -5,92 +5,17 @@
 -- "link", "directory" or "other"; `id` the SHA-256 of a file or "link:TARGET"; nil means absent.
 local base = require("praxlua.base")
 local core = require("praxlua.core")
+local decision = require("praxlua.decision")
 local git = require("praxlua.git")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
+local merging = require("praxlua.merging")
+local renames = require("praxlua.renames")
 local survey = require("praxlua.survey")
 
 local plan = {}
 
-plan.UNKNOWN = base.UNKNOWN
-plan.FORMAT_VERSION = 1
-
--- ---- one path -------------------------------------------------------------------------------
-
-local function same(a, b)
-  return type(a) == "table" and type(b) == "table" and a.type == b.type and a.id == b.id
-end
-
---- Whether the file may be run afterwards: a change made here wins over upstream's.
-local function merge_permission(before, here, new)
-  if new.type ~= "file" then return nil end
-  if not here or here.type ~= "file" then return new.executable end
-  if type(before) ~= "table" then return here.executable end
-  local shipped = before.executable
-  if shipped == nil or here.executable == shipped then return new.executable end
-  return here.executable
-end
-
-local function decide_both(before, here, new)
-  local executable = merge_permission(before, here, new)
-  if same(here, new) then
-    if new.type == "file" and executable ~= here.executable then
-      return "update", "upstream changed whether it may be run", executable
-    end
-    if same(before, here) then return "unchanged", "as shipped", executable end
-    return "adopt", "already as shipped now", executable
-  end
-  if same(before, new) then
-    return "keep", "you changed it, upstream did not"
-  elseif here.type == "directory" then
-    return "conflict", "a directory is here where a file is shipped now"
-  elseif here.type == "other" then
-    return "conflict", "something that is no file is here where a file is shipped now"
-  elseif before == base.UNKNOWN then
-    return "conflict", "it differs from the new one, and what was shipped before is not known"
-  elseif before == nil then
-    return "conflict", "a file of yours is here where another one is shipped now"
-  elseif same(before, here) then
-    return "update", "changed upstream", executable
-  end
-  return "conflict", "you changed it, and so did upstream"
-end
-
-local function decide_missing(before, new)
-  if before == nil then return "add", "new upstream", new.executable end
-  if before == base.UNKNOWN then return "add", "not here yet", new.executable end
-  if same(before, new) then return "keep", "you deleted it, upstream did not change it" end
-  return "conflict", "you deleted it, and upstream changed it"
-end
-
-local function decide_unshipped(before, here, ownership)
-  if type(before) ~= "table" then return "keep", "yours" end
-  if not same(before, here) then return "keep", "you changed it; it is no longer shipped" end
-  if ownership ~= "system" then
-    return "keep", "no longer shipped; nothing is removed from a shared directory"
-  end
-  return "remove", "no longer shipped, and you did not change it"
-end
-
---- Decides about one path. Pure.
----@param before table|string|nil the state that was shipped last time; nil: none; plan.UNKNOWN
----@param here table|nil the state now
----@param new table|nil the state that is shipped now
----@param ownership "system"|"shared"|"user"|"config"
----@return string|nil action "add", "update", "remove", "keep", "unchanged", "adopt", "conflict";
---- nil: there is nothing at the path and nothing will be
----@return string|nil reason in plain words
----@return boolean|nil executable for a file that is written or stays: whether it may be run
-function plan.decide(before, here, new, ownership)
-  if ownership ~= "system" and ownership ~= "shared" then
-    if here then return "keep", "yours" end
-    return nil
-  end
-  if here and new then return decide_both(before, here, new) end
-  if new then return decide_missing(before, new) end
-  if here then return decide_unshipped(before, here, ownership) end
-  return nil
-end
+plan.FORMAT_VERSION = 2
 
 -- ---- the decisions --------------------------------------------------------------------------
 
@@ -106,15 +31,15 @@ local function mode_for(state, here, executable)
   return mode | (mode & 292) >> 2 -- whoever may read (0444) may run
 end
 
-local function make_entry(work, path, before, from, here, new, decision)
+local function make_entry(work, path, before, from, here, new, decided)
   local entry = {
     path = path, component = work.component(path).name,
-    action = decision[1], reason = decision[2],
+    action = decided[1], reason = decided[2],
     base = id_of(before), base_from = from, ["local"] = id_of(here), new = id_of(new),
   }
   if new then
     entry.source, entry.size = new.source, new.size
-    entry.mode = mode_for(new, here, decision[3])
+    entry.mode = mode_for(new, here, decided[3])
     entry.shipped_mode = new.type == "file" and (new.executable and "755" or "644") or nil
   elseif here then
     entry.size = here.size
@@ -122,13 +47,31 @@ local function make_entry(work, path, before, from, here, new, decision)
   return entry
 end
 
+-- Bases that are told by likeness: a merge that rests on one says so.
+local GUESSED = { inferred = "the versions of the other files", nearest = "its likeness" }
+
 local function decide_path(work, path, here)
   local new = work.new[path]
   local before, from, message, code = base.find(work.known, path, here, new)
   if not from then return nil, message, code end
-  local action, reason, executable = plan.decide(before, here, new, work.component(path).ownership)
+  work.bases[path], work.guessed[path] = before, GUESSED[from]
+  local ownership = work.component(path).ownership
+  local action, reason, executable = decision.decide(before, here, new, ownership)
   if not action then return false end
   return make_entry(work, path, before, from, here, new, { action, reason, executable })
+end
+
+-- What both sides changed is to be merged; where something else stands in the way it is a conflict.
+local function note_tasks(work)
+  for path, entry in pairs(work.entries) do
+    if entry.action == "merge" then
+      work.tasks[#work.tasks + 1] = { entry = entry, base = work.bases[path], base_path = path,
+        here = work.here[path], new = work.new[path], from = path,
+        config = work.component(path).ownership == "config" }
+    end
+  end
+  table.sort(work.tasks, function(a, b) return a.entry.path < b.entry.path end)
+  return true
 end
 
 local function candidates(work)
@@ -161,8 +104,24 @@ local function beneath(work, path)
   return found
 end
 
-local function choice_for(work, path)
-  local choice = work.resolutions[path] or work.on_conflict
+-- What names a conflict: its path and the three sides. With another content it is another one.
+local function conflict_id(work, entry)
+  local here = work.here[entry.edited_at or entry.path]
+  local new = work.new[entry.path] or work.new[entry.moved_from]
+  local sum = core.hash.new()
+  for _, part in ipairs({ entry.path, entry.base or "-", here and here.id or "-",
+    new and new.id or "-" }) do
+    sum:update(string.pack("<s8", part))
+  end
+  return sum:hex():sub(1, 12)
+end
+
+-- How a conflict was decided: by an answer to this very one, or by the policy.
+local function choice_for(work, entry)
+  entry.id = conflict_id(work, entry)
+  local given = work.resolutions[entry.path]
+  if given and given.id == entry.id then return given.answer end
+  local choice = work.on_conflict
   return (choice == "ours" or choice == "theirs") and choice or nil
 end
 
@@ -189,7 +148,7 @@ local function settle_directory(work, path)
   local entry, message, code = decide_path(work, path, here)
   if entry == nil then return nil, message, code end
   entry.replaces = "directory"
-  if entry.action == "conflict" and stays and choice_for(work, path) == "theirs"
+  if entry.action == "conflict" and stays and choice_for(work, entry) == "theirs"
     and take_away(work, inside) then
     entry.action, entry.resolved, entry["local"] = "add", "theirs", nil
     entry.mode = mode_for(new, nil, new.executable)
@@ -211,7 +170,7 @@ end
 local function settle_blocked(work, path, blocker)
   local entry, standing = work.entries[path], work.entries[blocker]
   if standing.action == "remove" or entry.action == "keep" then return end
-  if choice_for(work, path) == "theirs" and take_away(work, { standing }) then
+  if choice_for(work, entry) == "theirs" and take_away(work, { standing }) then
     entry.action, entry.resolved = "add", "theirs"
     return
   end
@@ -233,21 +192,62 @@ local function settle_types(work)
   return true
 end
 
-local function resolve(work, entry)
-  if entry.action ~= "conflict" then return end
-  local choice = choice_for(work, entry.path)
-  if choice == "ours" then
-    entry.action, entry.resolved = "keep", "ours"
+-- "theirs" can be written: nothing else stands where it goes.
+local function is_writable(work, entry)
+  local here = work.here[entry.path]
+  return not work.directories[entry.path] and not blocker_of(work, entry.path)
+    and not (here and here.type == "other") and not work.twins[entry.path]
+end
+
+local function take_theirs(work, entry)
+  local here, new = work.here[entry.path], work.new[entry.path]
+  entry.action, entry.resolved = here and "update" or "add", "theirs"
+  if not new then -- a file that the user moved: its new version is shipped under the old name
+    new = work.new[entry.moved_from]
+    entry.result, entry.size = new.id, new.size
     return
   end
-  local here = work.here[entry.path]
-  local writable = not work.directories[entry.path] and not blocker_of(work, entry.path)
-    and not (here and here.type == "other") and not work.twins[entry.path]
-  if choice == "theirs" and writable then
-    local new = work.new[entry.path]
-    entry.action, entry.resolved = here and "update" or "add", "theirs"
-    entry.mode = mode_for(new, here and here.type == "file" and here or nil, new.executable)
+  entry.mode = mode_for(new, here and here.type == "file" and here or nil, new.executable)
+end
+
+-- "ours" of what upstream moved goes along to the new name.
+local function keep_ours(work, entry)
+  entry.action, entry.resolved = "keep", "ours"
+  local here = entry.edited_at and work.here[entry.edited_at]
+  if not here then return true end
+  local data, message, code = core.file.read(work.target .. "/" .. entry.edited_at)
+  if not data then return nil, message, code end
+  entry.action, entry.content, entry.result, entry.size = "add", data, here.id, #data
+  entry.mode = here.mode
+  return true
+end
+
+local function take_merged(entry, data)
+  entry.action, entry.resolved = "merge", "merged"
+  entry.content, entry.result, entry.size = data, core.hash.sha256(data), #data
+end
+
+local function resolve(work, entry)
+  if entry.action ~= "conflict" then return true end
+  local choice = choice_for(work, entry)
+  if choice == "ours" then return keep_ours(work, entry) end
+  if choice and is_writable(work, entry) then
+    if choice == "theirs" then
+      take_theirs(work, entry)
+    elseif entry.new and not entry.new:find("^link:") then
+      take_merged(entry, work.resolutions[entry.path].content)
+    end
   end
+  return true
+end
+
+local function resolve_all(work)
+  for _, entry in pairs(work.entries) do
+    local done, message, code = resolve(work, entry)
+    if not done then return nil, message, code end
+  end
+  renames.settle(work)
+  return true
 end
 
 -- ---- names that differ only in case ---------------------------------------------------------
@@ -293,7 +293,8 @@ end
 -- ---- the whole ------------------------------------------------------------------------------
 
 local COUNTED = {
-  add = "new_files", update = "updated_files", remove = "removed_files", keep = "local_only",
+  add = "new_files", update = "updated_files", merge = "merged_files",
+  remove = "removed_files", keep = "local_only",
   unchanged = "unchanged_files", adopt = "unchanged_files", conflict = "conflicts",
 }
 
@@ -311,22 +312,35 @@ function plan.hash(self)
   end
   add(self.format_version, self.layout, self.source_commit, self.source_version)
   for _, e in ipairs(self.entries) do
-    if e.action ~= "keep" or e.new or e.base then
-      add(e.path, e.source, e.component, e.action, e.base, e["local"], e.new, e.mode, e.resolved)
+    if e.action ~= "keep" or e.new or e.base or e.moved_from then
+      add(e.path, e.source, e.component, e.action, e.base, e["local"], e.new, e.mode, e.resolved,
+        e.result, e.moved_from, e.edited_at)
     end
   end
   return sum:hex()
 end
 
+--- Whether an entry of a plan writes its path.
+---@param entry table
+---@return boolean
+function plan.writes(entry)
+  return entry.action == "add" or entry.action == "update" or entry.action == "merge"
+end
+
+--- What stands at a written path afterwards.
+---@param entry table
+---@return string id a SHA-256, or "link:TARGET"
+function plan.result_of(entry) return entry.result or entry.new end
+
 local function summarise(self)
-  self.counts = { new_files = 0, updated_files = 0, removed_files = 0, unchanged_files = 0,
-    local_only = 0, conflicts = 0 }
+  self.counts = { new_files = 0, updated_files = 0, merged_files = 0, removed_files = 0,
+    unchanged_files = 0, local_only = 0, conflicts = 0 }
   self.bytes, self.changes, self.base_from = 0, 0, {}
   for _, entry in ipairs(self.entries) do
     local name = COUNTED[entry.action]
     self.counts[name] = self.counts[name] + 1
     self.base_from[entry.base_from] = (self.base_from[entry.base_from] or 0) + 1
-    if entry.action == "add" or entry.action == "update" then
+    if plan.writes(entry) then
       self.bytes = self.bytes + (entry.size or 0)
       self.changes = self.changes + 1
     elseif entry.action == "remove" then
@@ -382,7 +396,8 @@ local function infer(work)
 end
 
 local function gather(ctx, components)
-  local work = { layout = ctx.layout, entries = {}, active = {}, twins = {},
+  local work = { layout = ctx.layout, target = ctx.target, entries = {}, active = {}, twins = {},
+    bases = {}, guessed = {}, tasks = {}, moves = {}, mode_for = mode_for,
     on_conflict = ctx.options and ctx.options.on_conflict or "stop",
     resolutions = ctx.options and ctx.options.resolutions or {} }
   function work.component(path) return (layout.component_of(ctx.layout, path)) end
@@ -409,7 +424,8 @@ end
 
 --- Builds the plan of an upgrade. Reads only.
 ---@param ctx table source, target, layout? (recognised when nil), options.on_conflict
---- ("stop", "ask", "ours", "theirs") and options.resolutions? (path -> "ours" or "theirs"), warn?
+--- ("stop", "ask", "ours", "theirs") and options.resolutions? (path -> { answer = "ours", "theirs"
+--- or "merged", id = of the conflict, content = of "merged" }), memory, warn?
 ---@return table|nil plan
 ---@return string|nil message
 ---@return string|nil code
@@ -426,13 +442,17 @@ function plan.build(ctx)
   work, message, code = gather(ctx, components)
   if not work then return nil, message, code end
   warn_shallow(ctx, work)
-  local done
-  local function settle_case() return check_case(ctx, work) end
-  for _, step in ipairs({ decide_all, settle_types, settle_case }) do
+  ctx.memory.known = work.known
+  local steps = {
+    decide_all, settle_types, function() return check_case(ctx, work) end,
+    function() return renames.upstream(ctx, work, components) end, renames.here, note_tasks,
+    function() return merging.run(ctx, work) end, resolve_all,
+  }
+  for _, step in ipairs(steps) do
+    local done
     done, message, code = step(work)
     if not done then return nil, message, code end
   end
-  for _, entry in pairs(work.entries) do resolve(work, entry) end
   local manifest = work.known.manifest
   local installed = work.known.version.version or manifest and manifest.version
   return summarise({

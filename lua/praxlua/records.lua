@@ -2,9 +2,12 @@
 -- the base of the next upgrade.
 local base = require("praxlua.base")
 local clock = require("praxlua.clock")
+local core = require("praxlua.core")
 local git = require("praxlua.git")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
+local merge = require("praxlua.merge")
+local objects = require("praxlua.objects")
 local originals = require("praxlua.originals")
 local seal = require("praxlua.seal")
 local text = require("praxlua.text")
@@ -154,6 +157,40 @@ local function queue_version(ctx, planned)
   local lines = records.version_text(now.text, { version = planned.source_version,
     commit = planned.source_commit, previous = planned.installed_version })
   return ctx.change.put(path, { data = lines }, { old = old })
+end
+
+-- Where the content of each recorded text may be: the target's file, or the source's.
+local function places_of(ctx, manifest)
+  local places, ids = {}, {}
+  local recognised = layout.by_name(manifest.layout) or ctx.layout
+  for path, entry in pairs(manifest.files) do
+    local id = entry.checksum:match("^sha256:(%x+)$")
+    if id and not places[id] then
+      local from = recognised and layout.source_path(recognised, path)
+      places[id] = { ctx.target .. "/" .. path, from and ctx.source .. "/" .. from }
+      ids[#ids + 1] = id
+    end
+  end
+  table.sort(ids)
+  return places, ids
+end
+
+--- Keeps the content of what the record of what was shipped lists, for later merges.
+---@param ctx table
+---@return true|nil
+---@return string? message
+---@return string? code
+function records.keep_objects(ctx)
+  local manifest, message, code = base.read_manifest(ctx.target)
+  if not manifest then return manifest == false or nil, message, code end
+  local places, ids = places_of(ctx, manifest)
+  return objects.keep(ctx.target, ids, function(id)
+    for _, path in ipairs(places[id]) do
+      local data = core.file.read(path, objects.MAX_BYTES)
+      if data and core.hash.sha256(data) == id then return merge.is_text(data) and data or nil end
+    end
+    return nil
+  end)
 end
 
 --- Queues what has changed in the records.

@@ -402,6 +402,9 @@ local function check_entry(ctx, entry, result)
   local here = id_at(ctx.target .. "/" .. entry.path)
   if entry.action == "keep" or entry.action == "conflict" then
     result.kept = result.kept + 1
+  elseif entry.result then -- merged, so not as the source has it
+    result.checked = result.checked + 1
+    if here ~= entry.result then result.mismatches[#result.mismatches + 1] = entry.path end
   elseif entry.new then
     result.checked = result.checked + 1
     if here ~= entry.new or id_at(ctx.source .. "/" .. entry.source) ~= entry.new then

@@ -249,7 +249,7 @@ describe("events.people", function()
       { event = "phase_progress", phase = "p", text = "x" },
       { event = "phase_completed", phase = "p", seconds = 1 },
       { event = "plan", hash = "ab", counts = { new_files = 0, updated_files = 0,
-        unchanged_files = 1, removed_files = 0, conflicts = 0, local_only = 0 } },
+        merged_files = 0, unchanged_files = 1, removed_files = 0, conflicts = 0, local_only = 0 } },
       { event = "question", question = "?", choices = { "a" }, default = "a", answer = "a" },
       { event = "report", path = "r", report = {} },
       { event = "finished", exit_code = 0, status = "nothing_to_do" },
@@ -274,7 +274,8 @@ describe("events.people", function()
   end)
 
   local plan = { event = "plan", hash = "ab12", counts = { new_files = 1,
-    updated_files = 0, unchanged_files = 7, removed_files = 0, conflicts = 0, local_only = 2 },
+    updated_files = 0, merged_files = 0, unchanged_files = 7, removed_files = 0, conflicts = 0,
+    local_only = 2 },
     actions = { { path = "standards/a.md", action = "add" },
       { path = "standards/b.md", action = "unchanged" } } }
 

@@ -20,11 +20,13 @@ local function good(phase)
     {
       safe_upgrade_executed = true, version_updated = "1.2.0", update_log_appended = true,
       dry_run_preview = {
-        new_files = 3, updated_files = 12, unchanged_files = 145, removed_files = 1,
+        new_files = 3, updated_files = 12, merged_files = 0, unchanged_files = 145,
+        removed_files = 1,
         conflicts = 2, local_only = 2,
       },
       actual_upgrade = {
-        new_files = 3, updated_files = 12, removed_files = 1, conflicts_resolved = 2,
+        new_files = 3, updated_files = 12, merged_files = 0, removed_files = 1,
+        conflicts_resolved = 2,
         user_prompts = 0,
       },
     },
@@ -289,7 +291,7 @@ describe("evidence.summary", function()
     for phase, want in pairs({
       [0] = "source 1.2.0 at abc123def; 500 MB needed, 2.5 GB free",
       "487 files backed up, 47.5 MB",
-      "3 new, 12 updated, 1 removed, 2 conflicts resolved",
+      "3 new, 12 updated, 0 merged, 1 removed, 2 conflicts resolved",
       "42 files of the server; packages installed, server check passed",
       "8 tools, 8 expected; search passed",
       "2 old backups removed; report .praxis-os/.cache/upgrade-summary-2025-10-08-103300.md",

@@ -9,8 +9,8 @@ local commands = {}
 
 local function changed(counts)
   if not counts then return "" end
-  return ("%d new, %d updated, %d removed"):format(counts.new_files, counts.updated_files,
-    counts.removed_files)
+  return ("%d new, %d updated, %d merged, %d removed"):format(counts.new_files,
+    counts.updated_files, counts.merged_files, counts.removed_files)
 end
 
 local function show(data)

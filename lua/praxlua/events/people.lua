@@ -104,7 +104,8 @@ function show.phase_failed(view, event)
 end
 
 local COUNTED = {
-  { "new_files", "new" }, { "updated_files", "updated" }, { "removed_files", "removed" },
+  { "new_files", "new" }, { "updated_files", "updated" }, { "merged_files", "merged" },
+  { "removed_files", "removed" },
   { "local_only", "yours, kept" }, { "conflicts", "in conflict" },
   { "unchanged_files", "unchanged" },
 }

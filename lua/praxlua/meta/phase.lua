@@ -43,6 +43,7 @@
 ---@class praxlua.phase.Applied
 ---@field new_files integer
 ---@field updated_files integer
+---@field merged_files integer
 ---@field removed_files integer
 ---@field conflicts_resolved integer
 ---@field user_prompts integer questions asked
@@ -148,6 +149,7 @@
 ---@class praxlua.phase.Preview
 ---@field new_files integer
 ---@field updated_files integer
+---@field merged_files integer changed on both sides, and put together
 ---@field unchanged_files integer
 ---@field removed_files integer
 ---@field conflicts integer

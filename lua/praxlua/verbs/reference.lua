@@ -153,6 +153,7 @@ type_of("Pruned", "What became of old backups.", {
 })
 type_of("Preview", "What the plan will do.", {
   { "new_files", "integer", "" }, { "updated_files", "integer", "" },
+  { "merged_files", "integer", "changed on both sides, and put together" },
   { "unchanged_files", "integer", "" }, { "removed_files", "integer", "" },
   { "conflicts", "integer", "" }, { "local_only", "integer", "files of the user's, kept" },
   { "changes", "integer", "files written or removed" },
@@ -162,6 +163,7 @@ type_of("Preview", "What the plan will do.", {
 })
 type_of("Applied", "What was done to the content.", {
   { "new_files", "integer", "" }, { "updated_files", "integer", "" },
+  { "merged_files", "integer", "" },
   { "removed_files", "integer", "" }, { "conflicts_resolved", "integer", "" },
   { "user_prompts", "integer", "questions asked" },
   { "files_written", "integer", "" }, { "bytes_written", "integer", "" },

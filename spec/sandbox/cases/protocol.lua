@@ -32,10 +32,10 @@ local BACKUP = [[{ backup_path = ".backups/x/", backup_timestamp = "2025-01-01T0
   integrity_verified = %s, lock_acquired = %s }]]
 local CONTENT = [[{ safe_upgrade_executed = true, version_updated = "2.0.0",
   update_log_appended = true,
-  dry_run_preview = { new_files = 0, updated_files = 0, unchanged_files = 0, removed_files = 0,
-    conflicts = 0, local_only = 0 },
-  actual_upgrade = { new_files = 0, updated_files = 0, removed_files = 0, conflicts_resolved = 0,
-    user_prompts = 0 } }]]
+  dry_run_preview = { new_files = 0, updated_files = 0, merged_files = 0, unchanged_files = 0,
+    removed_files = 0, conflicts = 0, local_only = 0 },
+  actual_upgrade = { new_files = 0, updated_files = 0, merged_files = 0, removed_files = 0,
+    conflicts_resolved = 0, user_prompts = 0 } }]]
 local CHECKED = [[{ source_path = "/x", source_version = "9", source_commit = "abc",
   source_git_clean = true, target_exists = true, target_structure_valid = true,
   disk_space_available = "1 GB", disk_space_required = "1 MB", no_concurrent_workflows = true }]]

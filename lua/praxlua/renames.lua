@@ -1,0 +1,200 @@
+--- Follows files that were moved, upstream or here, so that edits land in the moved file.
+--
+-- What was moved upstream git tells from two commits; what the user moved it tells from the shipped
+-- files that are missing here and the files here that were never shipped. Nothing is followed where
+-- it would take the place of something else.
+local base = require("praxlua.base")
+local core = require("praxlua.core")
+local decision = require("praxlua.decision")
+local git = require("praxlua.git")
+local layout = require("praxlua.layout")
+local merge = require("praxlua.merge")
+local survey = require("praxlua.survey")
+local temporary = require("praxlua.temporary")
+
+local renames = {}
+
+local function is_file(state) return type(state) == "table" and state.type == "file" end
+
+-- A merge of what was shipped under another name.
+local function add_task(work, task)
+  local entry = task.entry
+  entry.moved_from, entry.base = task.base_path, task.base.id
+  work.tasks[#work.tasks + 1] = task
+end
+
+-- ---- upstream -------------------------------------------------------------------------------
+
+-- A base at a path for which there may be no entry, because nothing is there on either side.
+local function base_at(work, path)
+  if work.bases[path] ~= nil then return work.bases[path] end
+  local state, from, message, code = base.find(work.known, path, nil, nil)
+  if not from then return nil, message, code end
+  return state
+end
+
+-- The user changed what upstream moved: the change goes along.
+local function follow_edit(work, from, to, before)
+  local entry, here, new = work.entries[to], work.here[from], work.new[to]
+  local executable = select(3, decision.decide(before, here, new, "system"))
+  entry.mode, entry.edited_at = work.mode_for(new, here, executable), from
+  add_task(work, { entry = entry, base = before, base_path = from, here = here, new = new,
+    from = from, is_moved = decision.same(before, new) })
+  work.moves[#work.moves + 1] = { from = from, to = to }
+end
+
+-- The user deleted what upstream moved.
+local function follow_deletion(work, from, to, before)
+  local entry = work.entries[to]
+  if decision.same(before, work.new[to]) then
+    entry.action = "keep"
+    entry.reason = ("you deleted it as %s; upstream only moved it"):format(from)
+  else
+    entry.action = "conflict"
+    entry.reason = ("you deleted it as %s; upstream changed it and moved it here"):format(from)
+  end
+end
+
+-- Both moved it to the same name.
+local function follow_both(work, to, from, before)
+  local entry, here, new = work.entries[to], work.here[to], work.new[to]
+  if not is_file(here) or entry.action ~= "conflict" then return end
+  add_task(work, { entry = entry, base = before, base_path = from, here = here, new = new,
+    from = to })
+end
+
+local function follow_upstream(work, from, to)
+  local new = work.new[to]
+  if work.new[from] or not is_file(new) or work.directories[to] or work.directories[from] then
+    return true
+  end
+  if type(work.bases[to]) == "table" or not work.entries[to] then return true end
+  local before, message, code = base_at(work, from)
+  if message then return nil, message, code end
+  if not is_file(before) then return true end
+  local here = work.here[from]
+  if work.here[to] then
+    if not here then follow_both(work, to, from, before) end
+  elseif work.entries[to].action ~= "add" then -- something else stands in the way
+    return true
+  elseif not here then
+    follow_deletion(work, from, to, before)
+  elseif is_file(here) and not decision.same(here, before) then
+    follow_edit(work, from, to, before)
+  end
+  return true
+end
+
+--- Follows what upstream moved between the installed commit, when it is known, and now.
+---@param ctx table
+---@param work table of plan.build
+---@param components table[]
+---@return true|nil
+---@return string? message
+---@return string? code
+function renames.upstream(ctx, work, components)
+  local known = work.known
+  if not known.ancestor or known.ancestor == known.head then return true end
+  local found, message, code = git.renames(ctx.source, known.ancestor, known.head,
+    survey.froms(components))
+  if not found then return nil, message, code end
+  for _, rename in ipairs(found) do
+    local from = layout.target_path(work.layout, rename.from)
+    local to = layout.target_path(work.layout, rename.to)
+    local followed = true
+    if from and to then followed, message, code = follow_upstream(work, from, to) end
+    if not followed then return nil, message, code end
+  end
+  return true
+end
+
+-- ---- here -----------------------------------------------------------------------------------
+
+-- What is shipped in another version now and is missing here, and what is here and was never
+-- shipped.
+local function missing_and_own(work)
+  local missing, own = {}, {}
+  for path, entry in pairs(work.entries) do
+    local before, here, new = work.bases[path], work.here[path], work.new[path]
+    if not here and is_file(before) and is_file(new) and entry.action == "conflict" then
+      missing[#missing + 1] = path
+    elseif is_file(here) and not new and type(before) ~= "table" and here.size > 0
+      and here.size <= merge.MAX_BYTES then
+      own[#own + 1] = path
+    end
+  end
+  table.sort(missing)
+  table.sort(own)
+  return missing, own
+end
+
+-- Each gets a number; the names differ between the folders, so that git compares contents only.
+local function put_all(place, name, paths, read)
+  local folder = place .. "/" .. name
+  local ok, message, code = core.file.mkdir(folder)
+  for i, path in ipairs(paths) do
+    local data
+    if ok then data, message, code = read(path) end
+    if message then return nil, message, code end
+    if data then
+      ok, message, code = core.file.write_atomic(("%s/%s-%d"):format(folder, name, i), data)
+    end
+    if not ok then return nil, message, code end
+  end
+  return ok, message, code
+end
+
+-- Pairs of paths: from the missing ones to the user's own.
+local function pair_up(work, missing, own)
+  return temporary.within(function(folder)
+    local ok, message, code = put_all(folder, "old", missing, function(path)
+      return base.content(work.known, path, work.bases[path])
+    end)
+    if ok then
+      ok, message, code = put_all(folder, "new", own, function(path)
+        return core.file.read(work.target .. "/" .. path)
+      end)
+    end
+    if not ok then return nil, message, code end
+    return git.folder_renames(folder, "old", "new")
+  end)
+end
+
+--- Follows what the user moved: upstream's changes go into the moved file.
+---@param work table of plan.build
+---@return true|nil
+---@return string? message
+---@return string? code
+function renames.here(work)
+  local missing, own = missing_and_own(work)
+  if #missing == 0 or #own == 0 then return true end
+  local pairs_found, message, code = pair_up(work, missing, own)
+  if not pairs_found then return nil, message, code end
+  for _, found in ipairs(pairs_found) do
+    local from = missing[tonumber(found.from:match("%d+$"))]
+    local to = own[tonumber(found.to:match("%d+$"))]
+    local entry, new = work.entries[to], work.new[from]
+    entry.source, entry.mode = new.source, work.here[to].mode
+    add_task(work, { entry = entry, base = work.bases[from], base_path = from,
+      here = work.here[to], new = new, from = to })
+    work.entries[from].action = "keep"
+    work.entries[from].reason = "you moved it to " .. to
+  end
+  return true
+end
+
+--- After the merges: what was moved upstream goes from its old name when it is at its new one.
+---@param work table
+function renames.settle(work)
+  for _, move in ipairs(work.moves) do
+    local old, new = work.entries[move.from], work.entries[move.to]
+    if new.action == "conflict" then
+      old.reason = ("upstream moved it to %s, which is in conflict"):format(move.to)
+    elseif work.component(move.from).ownership == "system" then
+      old.action = "remove"
+      old.reason = ("upstream moved it to %s, and your changes went along"):format(move.to)
+    end
+  end
+end
+
+return renames
