@@ -77,8 +77,10 @@ events.fields = {
       new_files = count, updated_files = count, merged_files = count,
       unchanged_files = count, removed_files = count, conflicts = count, local_only = count,
     }),
+    base_from = optional(map(count)),
     actions = optional(array(object({
       path = filled, action = schema.string({ one_of = events.ACTIONS }), reason = optional(words),
+      base_from = optional(filled), moved_from = optional(filled),
     }))),
   },
   conflict = {

@@ -15,10 +15,12 @@ local function emit_plan(r, planned)
   for _, entry in ipairs(planned.entries) do
     local action = ACTIONS[entry.action] or entry.action
     if action ~= "unchanged" then
-      actions[#actions + 1] = { path = entry.path, action = action, reason = entry.reason }
+      actions[#actions + 1] = { path = entry.path, action = action, reason = entry.reason,
+        base_from = entry.base_from, moved_from = entry.moved_from }
     end
   end
-  r.ctx.emit({ event = "plan", hash = planned.hash, counts = planned.counts, actions = actions })
+  r.ctx.emit({ event = "plan", hash = planned.hash, counts = planned.counts,
+    base_from = planned.base_from, actions = actions })
 end
 
 local function conflicts_of(planned)

@@ -67,6 +67,7 @@ function summary.of(r, facts)
     rollback_performed = facts.rollback_performed or false, success = facts.success,
     source = metadata.source_path, commit = pre_flight.source_commit, target = r.target,
     changes = facts.success and changes_of(r.ctx.memory.plan) or nil,
+    base_from = facts.success and r.ctx.memory.plan and r.ctx.memory.plan.base_from or nil,
     backup_path = backup.backup_path, server = server_of(session), failure = facts.failure,
   })
 end

@@ -1,6 +1,7 @@
 --- The events as people read them on a terminal or in a log: one function an event.
 local clock = require("praxlua.clock")
 local grants = require("praxlua.grants")
+local origin = require("praxlua.origin")
 local text = require("praxlua.text")
 
 local people = {}
@@ -123,6 +124,9 @@ function show.plan(view, event)
   end
   t.line({ "bold", "Plan: " }, #parts > 0 and table.concat(parts, ", ") or "nothing to do")
   if not view.dry_run then return end
+  if event.base_from then
+    t.line("  what was shipped before is known: ", { "dim", origin.describe(event.base_from) })
+  end
   local rows = {}
   for _, action in ipairs(event.actions or {}) do
     if action.action ~= "unchanged" then

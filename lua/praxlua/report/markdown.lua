@@ -1,5 +1,6 @@
 --- The UpgradeReport for people, as markdown in which nothing from outside is anything but text.
 local clock = require("praxlua.clock")
+local origin = require("praxlua.origin")
 local text = require("praxlua.text")
 
 local markdown = {}
@@ -134,6 +135,7 @@ local function facts(r)
   fact("Commit", spanned(r.commit))
   fact("Target", spanned(r.target))
   fact("Backup", spanned(r.backup_path))
+  fact("What was shipped before is known", r.base_from and origin.describe(r.base_from))
   return lines
 end
 

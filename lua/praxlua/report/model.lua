@@ -47,6 +47,7 @@ local FORM = object({
     isolation = optional(words),
   }))),
   changes = optional(object(change_fields)),
+  base_from = optional(map(schema.integer({ min = 0 }))),
   backup_path = optional(words),
   server = optional(object({
     answered = schema.boolean(), version = optional(words), transport = optional(words),
