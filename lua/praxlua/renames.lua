@@ -25,12 +25,23 @@ end
 
 -- ---- upstream -------------------------------------------------------------------------------
 
--- A base at a path for which there may be no entry, because nothing is there on either side.
+-- A base at a path for which there may be no entry: nothing is there on either side, or it belongs
+-- to a component that the source does not ship any more.
 local function base_at(work, path)
   if work.bases[path] ~= nil then return work.bases[path] end
-  local state, from, message, code = base.find(work.known, path, nil, nil)
+  local state, from, message, code = base.find(work.known, path, work.here[path], nil)
   if not from then return nil, message, code end
   return state
+end
+
+-- Adds what stands in such a component to what is known to be here.
+local function look_at(work, path)
+  local component = work.component(path)
+  if not component or work.active[component.name] or work.here[path] then return true end
+  local message, code
+  work.here[path], message, code = survey.at(work.target, path)
+  if message then return nil, message, code end
+  return true
 end
 
 -- The user changed what upstream moved: the change goes along.
@@ -69,7 +80,10 @@ local function follow_upstream(work, from, to)
     return true
   end
   if type(work.bases[to]) == "table" or not work.entries[to] then return true end
-  local before, message, code = base_at(work, from)
+  local done, message, code = look_at(work, from)
+  if not done then return nil, message, code end
+  local before
+  before, message, code = base_at(work, from)
   if message then return nil, message, code end
   if not is_file(before) then return true end
   local here = work.here[from]
@@ -88,15 +102,14 @@ end
 --- Follows what upstream moved between the installed commit, when it is known, and now.
 ---@param ctx table
 ---@param work table of plan.build
----@param components table[]
 ---@return true|nil
 ---@return string? message
 ---@return string? code
-function renames.upstream(ctx, work, components)
+function renames.upstream(ctx, work)
   local known = work.known
   if not known.ancestor or known.ancestor == known.head then return true end
   local found, message, code = git.renames(ctx.source, known.ancestor, known.head,
-    survey.froms(components))
+    survey.froms(work.layout.components))
   if not found then return nil, message, code end
   for _, rename in ipairs(found) do
     local from = layout.target_path(work.layout, rename.from)
@@ -188,7 +201,9 @@ end
 function renames.settle(work)
   for _, move in ipairs(work.moves) do
     local old, new = work.entries[move.from], work.entries[move.to]
-    if new.action == "conflict" then
+    if not old then -- of a component that is left alone
+      new.reason = new.reason .. "; the old one stays"
+    elseif new.action == "conflict" then
       old.reason = ("upstream moved it to %s, which is in conflict"):format(move.to)
     elseif work.component(move.from).ownership == "system" then
       old.action = "remove"

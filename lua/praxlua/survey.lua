@@ -101,6 +101,26 @@ local function local_state(entry)
   return { type = entry.type, id = entry.type }
 end
 
+--- What is at one path of a target, as a state; nil without a message for nothing.
+---@param target string
+---@param path string relative to the target
+---@return table|nil state
+---@return string|nil message
+---@return string|nil code
+function survey.at(target, path)
+  local root, message, code = core.root.open(target)
+  if not root then return nil, message, code end
+  local stat
+  stat, message, code = root:stat(path)
+  if stat and stat.type == "file" then
+    stat.sha256, message, code = root:hash(path)
+  end
+  root:close()
+  if stat and (stat.type ~= "file" or stat.sha256) then return local_state(stat) end
+  if code == "ENOENT" or code == "ENOTDIR" then return nil end
+  return nil, message, code
+end
+
 --- Refuses a component's directory that is reached through a link or is none.
 local function check_root(ctx, component)
   local at = ctx.target

@@ -144,6 +144,21 @@ describe("merging", function()
       assert.equal("remove", entry(PHASE, { on_conflict = "theirs" }).action)
     end)
 
+    it("follows out of a folder that is not shipped any more, and leaves it alone", function()
+      local from = "universal/usage/guide.md"
+      repository.commit(source, { [from] = BASE })
+      write("VERSION.txt", "commit=" .. repository.git(source, "rev-parse", "HEAD") .. "\n")
+      local mine = lines(1, 30, { [3] = "mine\n" })
+      write("usage/guide.md", mine)
+      repository.commit(source, { [from] = false,
+        ["universal/standards/usage.md"] = lines(1, 30, { [20] = "theirs\n" }) })
+      local found, planned = entry("standards/universal/usage.md")
+      assert.same({ "merge", "usage/guide.md" }, { found.action, found.moved_from })
+      assert.equal(lines(1, 30, { [3] = "mine\n", [20] = "theirs\n" }), found.content)
+      assert.same({ "usage" }, planned.skipped_components)
+      assert.equal(1, planned.changes)
+    end)
+
     it("follows nothing onto a name that is taken", function()
       write(PHASE, lines(1, 30, { [3] = "mine\n" }))
       write(MOVED, "my own\n")
