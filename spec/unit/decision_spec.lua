@@ -57,6 +57,67 @@ local DECISIONS = {
   { "file became a directory here", A, DIRECTORY, A, "system", "keep" },
   { "file became a directory here, changed upstream", A, DIRECTORY, B, "system", "conflict" },
   { "a socket in the way", UNKNOWN, OTHER, A, "system", "conflict" },
+  { "file changed here, made a link upstream", A, B, link("x"), "system", "conflict" },
+  { "file became a directory here, a link upstream",
+    A, DIRECTORY, link("x"), "system", "conflict" },
+  { "file became a socket here, changed upstream", A, OTHER, B, "system", "conflict" },
+  { "file became a socket here", A, OTHER, A, "system", "keep" },
+  { "file became a socket here, a link upstream", A, OTHER, link("x"), "system", "conflict" },
+  { "file became a socket here, gone upstream", A, OTHER, NONE, "system", "keep" },
+  { "link became a directory here, a file upstream",
+    link("x"), DIRECTORY, A, "system", "conflict" },
+  { "link became a directory here, moved upstream",
+    link("x"), DIRECTORY, link("y"), "system", "conflict" },
+  { "link became a directory here", link("x"), DIRECTORY, link("x"), "system", "keep" },
+  { "link became a directory here, gone upstream", link("x"), DIRECTORY, NONE, "system", "keep" },
+  { "link became different files", link("x"), A, B, "system", "conflict" },
+  { "link became a file here, moved upstream", link("x"), A, link("y"), "system", "conflict" },
+  { "link became a file here", link("x"), A, link("x"), "system", "keep" },
+  { "link became a file here, gone upstream", link("x"), A, NONE, "system", "keep" },
+  { "both made the link the same file", link("x"), A, A, "system", "adopt" },
+  { "link moved here, a file upstream", link("x"), link("y"), A, "system", "conflict" },
+  { "link moved here and there, differently",
+    link("x"), link("y"), link("z"), "system", "conflict" },
+  { "link moved here", link("x"), link("y"), link("x"), "system", "keep" },
+  { "link moved here, gone upstream", link("x"), link("y"), NONE, "system", "keep" },
+  { "link moved alike", link("x"), link("y"), link("y"), "system", "adopt" },
+  { "link deleted here, a file upstream", link("x"), NONE, A, "system", "conflict" },
+  { "link deleted here, moved upstream", link("x"), NONE, link("y"), "system", "conflict" },
+  { "link deleted here", link("x"), NONE, link("x"), "system", "keep" },
+  { "link gone on both sides", link("x"), NONE, NONE, "system", nil },
+  { "link became a socket here, a file upstream", link("x"), OTHER, A, "system", "conflict" },
+  { "link became a socket here, moved upstream",
+    link("x"), OTHER, link("y"), "system", "conflict" },
+  { "link became a socket here", link("x"), OTHER, link("x"), "system", "keep" },
+  { "link became a socket here, gone upstream", link("x"), OTHER, NONE, "system", "keep" },
+  { "directory of yours where a link is shipped",
+    NONE, DIRECTORY, link("x"), "system", "conflict" },
+  { "directory of yours", NONE, DIRECTORY, NONE, "system", "keep" },
+  { "file of yours where a link is shipped", NONE, A, link("x"), "system", "conflict" },
+  { "link of yours where a file is shipped", NONE, link("x"), A, "system", "conflict" },
+  { "link of yours where another one is shipped",
+    NONE, link("x"), link("y"), "system", "conflict" },
+  { "link of yours", NONE, link("x"), NONE, "system", "keep" },
+  { "link of yours, the same as shipped now", NONE, link("x"), link("x"), "system", "adopt" },
+  { "link that is new upstream", NONE, NONE, link("x"), "system", "add" },
+  { "socket of yours where a file is shipped", NONE, OTHER, A, "system", "conflict" },
+  { "socket of yours where a link is shipped", NONE, OTHER, link("x"), "system", "conflict" },
+  { "socket of yours", NONE, OTHER, NONE, "system", "keep" },
+  { "unknown base, a directory here", UNKNOWN, DIRECTORY, A, "system", "conflict" },
+  { "unknown base, a directory here, a link upstream",
+    UNKNOWN, DIRECTORY, link("x"), "system", "conflict" },
+  { "unknown base, a directory here, nothing upstream",
+    UNKNOWN, DIRECTORY, NONE, "system", "keep" },
+  { "unknown base, a file here, a link upstream", UNKNOWN, A, link("x"), "system", "conflict" },
+  { "unknown base, a link here, a file upstream", UNKNOWN, link("x"), A, "system", "conflict" },
+  { "unknown base, different links", UNKNOWN, link("x"), link("y"), "system", "conflict" },
+  { "unknown base, a link here only", UNKNOWN, link("x"), NONE, "system", "keep" },
+  { "unknown base, the same links", UNKNOWN, link("x"), link("x"), "system", "adopt" },
+  { "unknown base, a link upstream only", UNKNOWN, NONE, link("x"), "system", "add" },
+  { "unknown base, nothing anywhere", UNKNOWN, NONE, NONE, "system", nil },
+  { "unknown base, a socket here, a link upstream",
+    UNKNOWN, OTHER, link("x"), "system", "conflict" },
+  { "unknown base, a socket here only", UNKNOWN, OTHER, NONE, "system", "keep" },
   -- the right to run
   { "made executable upstream", A, A, RUN_A, "system", "update", true },
   { "made plain upstream", RUN_A, RUN_A, A, "system", "update", false },
@@ -92,6 +153,34 @@ describe("decision.decide", function()
       if action then assert.is_true(#reason > 3) end
     end)
   end
+
+  -- A cell: what kind each of the three is, and which of them are the same.
+  local function cell_of(before, here, new)
+    local function kind(state) return type(state) == "table" and state.type or state or "none" end
+    local function alike(a, b) return decision.same(a, b) and "=" or "" end
+    return ("%s%s %s%s %s%s"):format(kind(before), alike(before, here), kind(here),
+      alike(here, new), kind(new), alike(new, before))
+  end
+
+  it("has a named test for every cell", function()
+    local named = {}
+    for _, case in ipairs(DECISIONS) do
+      if case[5] == "system" then named[cell_of(case[2], case[3], case[4])] = true end
+    end
+    local missing = {}
+    for _, before in ipairs({ false, UNKNOWN, A, link("x") }) do
+      for _, here in ipairs({ false, A, B, link("x"), link("y"), DIRECTORY, OTHER }) do
+        for _, new in ipairs({ false, A, B, C, link("x"), link("y"), link("z") }) do
+          local cell = cell_of(before or nil, here or nil, new or nil)
+          if not named[cell] then missing[cell] = true end
+        end
+      end
+    end
+    local list = {}
+    for cell in pairs(missing) do list[#list + 1] = cell end
+    table.sort(list)
+    assert.equal("", table.concat(list, "\n"))
+  end)
 
   it("replaces or removes only what is known to have been shipped", function()
     local states = { NONE or false, A, B, C, RUN_A, link("x"), link("y"), DIRECTORY, OTHER }
