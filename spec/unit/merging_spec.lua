@@ -108,6 +108,49 @@ describe("merging", function()
     assert.equal(493, entry(PHASE).mode)
   end)
 
+  describe("of a configuration", function()
+    local PATH, FROM = "settings/config.json", "universal/settings/config.json"
+
+    local function planned_entry(options)
+      local ctx = repository.context(source, target, options)
+      ctx.layout = {}
+      for key, value in pairs(assert(layout.recognise_target(target))) do ctx.layout[key] = value end
+      ctx.layout.components = { { name = "settings", from = "universal/settings", to = "settings",
+        ownership = "config", scope = "content" } }
+      for _, found in ipairs(assert(plan.build(ctx)).entries) do
+        if found.path == PATH then return found end
+      end
+      return nil
+    end
+
+    it("keeps the user's values and adds keys, whatever the lines say", function()
+      repository.commit(source, { [FROM] = '{"a": 1, "old": 1, "b": 1}\n' })
+      write("VERSION.txt", "commit=" .. repository.git(source, "rev-parse", "HEAD") .. "\n")
+      write(PATH, '{"b": 5, "old": 1, "a": 1}\n')
+      repository.commit(source, { [FROM] = '{"a": 2, "b": 2, "new": {"x": 1}}\n' })
+      local found = planned_entry()
+      assert.equal("merge", found.action)
+      assert.equal('{"b": 5, "old": 1, "a": 1, "new": {"x": 1}}\n', found.content)
+      assert.equal("new keys: new; no longer shipped: old; shipped with another value now: a",
+        found.reason)
+    end)
+
+    it("is left alone when it has every key, and added when there is none", function()
+      repository.commit(source, { [FROM] = '{"a": 2}\n' })
+      write(PATH, '{"a": 1, "mine": true}\n')
+      assert.equal("keep", planned_entry().action)
+      os.remove(target .. "/" .. PATH)
+      assert.equal("add", planned_entry().action)
+    end)
+
+    it("is in conflict when it is no JSON", function()
+      repository.commit(source, { [FROM] = '{"a": 2}\n' })
+      write(PATH, "a = 1\n")
+      assert.matches("cannot be merged by key: yours is no JSON", planned_entry().reason)
+      assert.equal("conflict", planned_entry().action)
+    end)
+  end)
+
   describe("of what was moved", function()
     local MOVED, SOURCE_MOVED = "workflows/flow/stage.md", "universal/workflows/flow/stage.md"
 
