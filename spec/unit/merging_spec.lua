@@ -114,7 +114,8 @@ describe("merging", function()
     local function planned_entry(options)
       local ctx = repository.context(source, target, options)
       ctx.layout = {}
-      for key, value in pairs(assert(layout.recognise_target(target))) do ctx.layout[key] = value end
+      local recognised = assert(layout.recognise_target(target))
+      for key, value in pairs(recognised) do ctx.layout[key] = value end
       ctx.layout.components = { { name = "settings", from = "universal/settings", to = "settings",
         ownership = "config", scope = "content" } }
       for _, found in ipairs(assert(plan.build(ctx)).entries) do

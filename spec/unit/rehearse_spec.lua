@@ -93,7 +93,7 @@ describe("A rehearsal", function()
     assert.equal(0, result.code, result.stderr)
     local said = tiny.said(result)
     assert.truthy(said:find("ok the second upgrade", 1, true), said)
-    assert.truthy(said:find("1 new, 2 updated, 1 removed", 1, true), said)
+    assert.truthy(said:find("1 new, 2 updated, 0 merged, 1 removed", 1, true), said)
     assert.truthy(said:find("The rollback brought back exactly", 1, true), said)
   end)
 
