@@ -13,6 +13,7 @@
 #   make bench        what things cost, each beside something to compare it with
 #   make faults       kills, errors and power cuts at every step; FAMILY=, CASE=, SHARE=, SEED=
 #   make sandbox      hostile phases against the sandbox; CASE=, GROUP=, DEFENCE=, SHARE=, SEED=
+#   make dogfood      the real safe-upgrade.py drives upgrades; PRAXLUA_DOGFOOD_SOURCE=a clone
 #   make doctor       what this machine offers praxlua
 #   make docs-api     writes docs/phase-api.md and the annotations of phases from the code
 #   make deps         installs what the build needs; test-deps: and what the tests need
@@ -219,6 +220,11 @@ spec:
 	$(MAKE) -j$(JOBS) all fault-tools
 	$(with_build) $(LUA) spec/support/busted.lua $(if $(FILTER),--filter='$(FILTER)') \
 	  spec/$(NAME)_spec.lua
+
+# Upgrades of a real source repository, which PRAXLUA_DOGFOOD_SOURCE names.
+.PHONY: dogfood
+dogfood: all
+	$(with_build) $(LUA) spec/dogfood/driver.lua
 
 # What is written from lua/praxlua/verbs/reference.lua; lint tells when it is stale.
 .PHONY: docs-api

@@ -53,7 +53,7 @@ function content.preview(ctx)
     lists = lists, changes = planned.changes, bytes = planned.bytes, hash = planned.hash,
     source_version = planned.source_version, source_commit = planned.source_commit,
     installed_version = planned.installed_version, gitignore = json.array(missing or {}),
-    skipped_components = planned.skipped_components,
+    skipped_components = planned.skipped_components, driver = planned.driver or "built-in",
   }
   for name, count in pairs(planned.counts) do preview[name] = count end
   preview.nothing_to_do = planned.changes == 0 and planned.counts.conflicts == 0

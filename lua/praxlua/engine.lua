@@ -72,7 +72,7 @@ end
 
 local KEPT_OPTIONS = {
   "on_conflict", "allow_downgrade", "keep_backups", "restart", "run_tests", "git_commit",
-  "phases", "health_timeout", "min_isolation", "allow_source_phases",
+  "phases", "health_timeout", "min_isolation", "allow_source_phases", "driver",
 }
 
 -- What the user's options are where nothing was said.
@@ -255,7 +255,7 @@ end
 --- Upgrades an installation.
 ---@param options table source, target?, dry_run?, plan_hash?, yes?, on_conflict?, allow_downgrade?,
 ---  keep_backups?, restart?, run_tests?, git_commit?, phases?, health_timeout?, min_isolation?,
----  allow_source_phases?
+---  allow_source_phases?, driver?
 ---@param ui { emit: fun(event: table), ask: function?, unfinished: function?, prompt: function? }
 ---@return table result
 function engine.upgrade(options, ui)

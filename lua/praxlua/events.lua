@@ -72,7 +72,7 @@ events.fields = {
     peak = optional(count),
   },
   plan = {
-    hash = digest,
+    hash = digest, driver = optional(filled),
     counts = object({
       new_files = count, updated_files = count, merged_files = count,
       unchanged_files = count, removed_files = count, conflicts = count, local_only = count,

@@ -20,7 +20,7 @@ local function emit_plan(r, planned)
     end
   end
   r.ctx.emit({ event = "plan", hash = planned.hash, counts = planned.counts,
-    base_from = planned.base_from, actions = actions })
+    base_from = planned.base_from, driver = planned.driver, actions = actions })
 end
 
 local function conflicts_of(planned)

@@ -11,6 +11,7 @@ local json = require("praxlua.json")
 local layout = require("praxlua.layout")
 local merging = require("praxlua.merging")
 local renames = require("praxlua.renames")
+local safe_upgrade = require("praxlua.driver.safe_upgrade")
 local survey = require("praxlua.survey")
 
 local plan = {}
@@ -422,10 +423,22 @@ local function warn_shallow(ctx, work)
   end
 end
 
---- Builds the plan of an upgrade. Reads only.
----@param ctx table source, target, layout? (recognised when nil), options.on_conflict
---- ("stop", "ask", "ours", "theirs") and options.resolutions? (path -> { answer = "ours", "theirs"
---- or "merged", id = of the conflict, content = of "merged" }), memory, warn?
+--- Lets the driver that the user chose decide; nil: our own decisions stand.
+local function drive(ctx, work)
+  if not ctx.options or ctx.options.driver ~= safe_upgrade.NAME then return true end
+  local facts, message, code = safe_upgrade.decide(ctx, work.entries, function(entry)
+    return resolve(work, entry)
+  end)
+  if not facts then return nil, message, code end
+  work.driven = facts
+  return true
+end
+
+--- Builds the plan of an upgrade. Reads only, but for what a driver does on a copy of its own.
+---@param ctx table source, target, layout? (recognised when nil), options.driver?,
+--- options.on_conflict ("stop", "ask", "ours", "theirs") and options.resolutions? (path ->
+--- { answer = "ours", "theirs" or "merged", id = of the conflict, content = of "merged" }), memory,
+--- warn?
 ---@return table|nil plan
 ---@return string|nil message
 ---@return string|nil code
@@ -447,6 +460,7 @@ function plan.build(ctx)
     decide_all, settle_types, function() return check_case(ctx, work) end,
     function() return renames.upstream(ctx, work) end, renames.here, note_tasks,
     function() return merging.run(ctx, work) end, resolve_all,
+    function() return drive(ctx, work) end,
   }
   for _, step in ipairs(steps) do
     local done
@@ -460,7 +474,8 @@ function plan.build(ctx)
     source_commit = work.known.head, source_version = layout.source_version(ctx.source, ctx.layout)
       or work.known.head:sub(1, 12),
     installed_version = installed, installed_commit = work.known.commit,
-    skipped_components = skipped,
+    skipped_components = skipped, driver = work.driven and safe_upgrade.NAME or "built-in",
+    driven = work.driven,
   })
 end
 

@@ -68,6 +68,19 @@ local function as_entry(entry, dates)
   }
 end
 
+--- What the record says of a file whose change a driver did not take over: as before, or nothing.
+local function as_before(entry, old)
+  local before = old and old.files[entry.path]
+  if before or not entry.base then return before or nil end
+  local link = entry.base:match("^link:")
+  return { checksum = link and entry.base or "sha256:" .. entry.base, size = entry.size or 0 }
+end
+
+local function record_of(entry, old, dates)
+  if entry.deferred then return as_before(entry, old) end
+  return entry.new and as_entry(entry, dates) or nil
+end
+
 local function set_of(list)
   local set = {}
   for _, name in ipairs(list) do set[name] = true end
@@ -101,7 +114,9 @@ function records.next_manifest(ctx, planned, components)
     end
   end
   for _, entry in ipairs(planned.entries) do
-    if entry.new and components[entry.component] then files[entry.path] = as_entry(entry, dates) end
+    if components[entry.component] then
+      files[entry.path] = record_of(entry, old, dates) or files[entry.path]
+    end
   end
   return {
     format_version = base.FORMAT_VERSION, version = planned.source_version,

@@ -324,7 +324,7 @@ end
 --- Rehearses the upgrade of an installation on a copy of it.
 ---@param options { source: string, target: string?, phases: string[]?, on_conflict: string?,
 ---  allow_downgrade: boolean?, health_timeout: number?, allow_source_phases: boolean?,
----  min_isolation: string? }
+---  min_isolation: string?, driver: string? }
 ---@param ui { emit: fun(event: table) }
 ---@return { exit_code: integer, status: string, message: string?, next: string? } result
 ---@return table|nil data { source, target, steps = { {name, seconds, exit_code, status, counts?} },

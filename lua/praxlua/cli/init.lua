@@ -37,6 +37,11 @@ local function add_isolation(command)
     .. "(praxlua doctor shows how far it does)."):choices(isolation.LEVELS)
 end
 
+local function add_driver(command)
+  command:option("--driver", "Who decides about the content: praxlua, or the source's own script, "
+    .. "on a private copy (default: built-in)."):choices({ "built-in", "safe-upgrade.py" })
+end
+
 local function add_upgrade(parser)
   local c = add_common(parser:command("upgrade", "Upgrade an installation from a source."))
   c:option("--source", "The source repository (a clean git work tree)."):argname("DIR"):count(1)
@@ -47,6 +52,7 @@ local function add_upgrade(parser)
   c:flag("--yes -y", "Take the default of every question. Conflicts are never decided by it.")
   c:option("--on-conflict", "What to do with files changed on both sides "
     .. "(default: ask on a terminal, stop elsewhere)."):choices({ "ask", "stop", "ours", "theirs" })
+  add_driver(c)
   c:flag("--allow-source-phases", "Let the phases run that the source brings along.")
   c:flag("--allow-downgrade", "Accept a source that is older than the installation.")
   c:option("--keep-backups", "How many verified backups to keep.", "3"):argname("N"):convert(count)
@@ -67,6 +73,7 @@ local function add_rehearse(parser)
     :convert(path)
   c:option("--on-conflict", "What to do with files changed on both sides.")
     :choices({ "stop", "ours", "theirs" })
+  add_driver(c)
   c:flag("--allow-source-phases", "Let the phases run that the source brings along.")
   c:flag("--allow-downgrade", "Accept a source that is older than the installation.")
   c:option("--phases", "A folder with further phase scripts; may be given more than once.")

@@ -39,7 +39,7 @@ function commands.rehearse(args)
     source = core.file.realpath(args.source) or args.source, target = args.target, phases = phases,
     on_conflict = args.on_conflict, allow_downgrade = args.allow_downgrade or nil,
     health_timeout = args.health_timeout, allow_source_phases = args.allow_source_phases or nil,
-    min_isolation = args.min_isolation,
+    min_isolation = args.min_isolation, driver = args.driver,
   }, { emit = v.emit })
   if data then v.result("rehearse", data, show(data)) end
   return v.finish(result)

@@ -56,7 +56,7 @@ function commands.upgrade(args)
     run_tests = args.run_tests or nil, git_commit = args.git_commit or nil,
     phases = absolute(args.phases), health_timeout = args.health_timeout,
     min_isolation = args.min_isolation,
-    allow_source_phases = args.allow_source_phases or nil,
+    allow_source_phases = args.allow_source_phases or nil, driver = args.driver,
   }, ui_for(args, v)).exit_code
 end
 

@@ -122,7 +122,9 @@ function show.plan(view, event)
     local n = event.counts[counted[1]]
     if n > 0 then parts[#parts + 1] = string.format("%d %s", n, counted[2]) end
   end
-  t.line({ "bold", "Plan: " }, #parts > 0 and table.concat(parts, ", ") or "nothing to do")
+  local driven = event.driver and event.driver ~= "built-in"
+  t.line({ "bold", "Plan: " }, #parts > 0 and table.concat(parts, ", ") or "nothing to do",
+    driven and ", decided by " .. event.driver or "")
   if not view.dry_run then return end
   if event.base_from then
     t.line("  what was shipped before is known: ", { "dim", origin.describe(event.base_from) })

@@ -1,0 +1,166 @@
+--- The real safe-upgrade.py as driver: installations of old commits of a real source repository,
+-- with a person's edits, are upgraded to its newest commit.
+--
+-- PRAXLUA_DOGFOOD_SOURCE names a clone of that repository; nothing is fetched, and it is only read.
+-- The content and the script are real. The server is the one of spec/fixtures/tiny, so that no
+-- package has to be installed.
+local command = require("spec.support.command")
+local core = require("praxlua.core")
+local helper = require("spec.support.helper")
+local tiny = require("spec.support.tiny")
+
+local COMMITS = { "c445465", "b70784d", "4d4827b" }
+
+-- What an installation is made of; a commit that ships no such folder leaves it out.
+local PREPARE = [[
+cd "$0"
+mkdir -p home runs
+cat > home/.gitconfig <<'END'
+[user]
+	name = A
+	email = a@example.invalid
+[safe]
+	directory = *
+END
+git clone -q --no-checkout "$1" source
+cd source
+git sparse-checkout set --no-cone '/*' '!/.praxis-os/'
+git checkout -q
+git rm -rq --sparse --cached .praxis-os # its cache is large, and not needed
+git rm -rq --sparse mcp_server
+mkdir mcp_server
+cp "$2/server.lua" mcp_server/server.lua
+printf '' > mcp_server/__init__.py
+printf 'none\n' > mcp_server/fault
+git add --sparse mcp_server
+git commit -q -m "a server of its own"
+]]
+local INSTALL = [[
+cd "$0"
+rm -rf old project
+mkdir -p old project/.praxis-os/standards/development project/.praxis-os/venv/bin
+git -C source archive "$1" universal | tar -x -C old
+cd project/.praxis-os
+cp -a ../../old/universal/standards standards/universal
+cp -a ../../old/universal/workflows workflows
+[ ! -d ../../old/universal/usage ] || cp -a ../../old/universal/usage usage
+cp -a ../../source/mcp_server mcp_server
+cp "$2/python.sh" venv/bin/python
+chmod 755 venv/bin/python
+printf 'Current Version: 0.0.1\ncommit=%s\n' "$(git -C ../../source rev-parse "$1")" > VERSION.txt
+]]
+
+local function environment(root)
+  local all = core.system.environment()
+  all.HOME, all.GIT_CONFIG_NOSYSTEM, all.LC_ALL = root .. "/home", "1", "C.UTF-8"
+  return all
+end
+
+local function say(...) io.stdout:write(string.format(...), "\n") end
+
+local function check(holds, ...)
+  if holds then return end
+  io.stderr:write("dogfood: ", string.format(...), "\n")
+  os.exit(1)
+end
+
+local function counts_of(result)
+  local event = tiny.event(result, "plan")
+  if not event then return "no plan: " .. tostring(result.last.message) end
+  local c = event.counts
+  return ("%d new, %d updated, %d unchanged, %d kept, %d removed, %d in conflict"):format(
+    c.new_files, c.updated_files, c.unchanged_files, c.local_only, c.removed_files, c.conflicts),
+    event
+end
+
+local function timed(action)
+  local began = core.system.monotonic()
+  local result = action()
+  return result, core.system.monotonic() - began
+end
+
+-- Shipped files that upstream changed later, in the order of their names.
+local function changed_files(s, driven)
+  local _, event = counts_of(driven)
+  local found = {}
+  for _, action in ipairs(event and event.actions or {}) do
+    local full = s.target .. "/" .. action.path
+    if action.action == "update" and action.path:find("%.md$") and core.file.exists(full) then
+      found[#found + 1] = action.path
+    end
+  end
+  return found
+end
+
+local function dry(s, driver)
+  return timed(function()
+    return tiny.upgrade(s, { "--dry-run", "--allow-downgrade", "--driver", driver })
+  end)
+end
+
+-- A person's work: a changed file, a deleted one, and one of their own.
+local function edit(s, files)
+  local mine = tiny.read(s, files[1]) .. "\nmine\n"
+  tiny.write(s, files[1], mine)
+  assert(os.remove(s.target .. "/" .. files[2]))
+  tiny.write(s, "standards/universal/mine.md", "my own\n")
+  return mine
+end
+
+local function upgrade(s, driver)
+  return timed(function()
+    return tiny.upgrade(s, { "--allow-downgrade", "--no-restart", "--on-conflict", "ours",
+      "--driver", driver })
+  end)
+end
+
+local function try(s, commit)
+  command.succeed({ "sh", "-euc", INSTALL, s.root, commit, s.fixtures },
+    { scratch = s.scratch, environment = s.environment })
+  local result, seconds = dry(s, "safe-upgrade.py")
+  check(result.code == 0, "%s: dry run: %s", commit, tostring(result.last.message))
+  say("%s untouched   safe-upgrade.py: %s (%.1f s)", commit, counts_of(result), seconds)
+  local own = dry(s, "built-in")
+  say("%s untouched   built-in:        %s", commit, (counts_of(own)))
+  local files = changed_files(s, result)
+  check(#files >= 2, "%s: nothing is updated", commit)
+  local mine = edit(s, files)
+  result = dry(s, "safe-upgrade.py")
+  say("%s edited      safe-upgrade.py: %s (exit %d)", commit, (counts_of(result)), result.code)
+  check(result.code == 4, "%s: a deleted and changed file is no conflict", commit)
+  result, seconds = upgrade(s, "safe-upgrade.py")
+  check(result.code == 0, "%s: upgrade: %s", commit, tostring(result.last.message))
+  say("%s upgraded    safe-upgrade.py: %s (%.1f s)", commit, counts_of(result), seconds)
+  check(tiny.read(s, files[1]):find("\nmine\n", 1, true), "%s: %s: the edit is lost", commit,
+    files[1])
+  check(not core.file.exists(s.target .. "/" .. files[2]), "%s: %s is back", commit, files[2])
+  check(tiny.read(s, "standards/universal/mine.md") == "my own\n", "%s: mine.md is lost", commit)
+  check(#mine > 0 and tiny.is_settled(s), "%s: something is left", commit)
+  own = dry(s, "built-in")
+  say("%s then        built-in:        %s", commit, (counts_of(own)))
+end
+
+local function main()
+  local from = os.getenv("PRAXLUA_DOGFOOD_SOURCE")
+  if not from or from == "" then
+    io.stderr:write("dogfood: SKIPPED: name a clone of the real source repository with "
+      .. "PRAXLUA_DOGFOOD_SOURCE=DIR\n")
+    return
+  end
+  local root = helper.tempdir()
+  local s = { root = root, source = root .. "/source", project = root .. "/project",
+    target = root .. "/project/" .. tiny.NAME, scratch = root .. "/runs",
+    executable = tiny.executable(), environment = environment(root),
+    fixtures = core.file.realpath("spec/fixtures/tiny") }
+  assert(core.file.mkdir(s.scratch))
+  command.succeed({ "sh", "-euc", PREPARE, root, core.file.realpath(from), s.fixtures },
+    { scratch = s.scratch, environment = s.environment })
+  for _, commit in ipairs(COMMITS) do try(s, commit) end
+end
+
+local ok, message = xpcall(main, debug.traceback)
+helper.clean()
+if not ok then
+  io.stderr:write("dogfood: ", message, "\n")
+  os.exit(1)
+end
