@@ -142,6 +142,7 @@
 ---@field dry_run boolean?
 ---@field yes boolean?
 ---@field health_timeout number seconds
+---@field driver string? with `--driver`: who decides about the content
 ---@field from_version string? installed before
 ---@field arguments string[]? the arguments of `praxlua run`
 
@@ -157,6 +158,7 @@
 ---@field changes integer files written or removed
 ---@field bytes integer written
 ---@field hash string of the plan
+---@field driver string who decided about the content
 ---@field nothing_to_do boolean
 
 ---What became of old backups.

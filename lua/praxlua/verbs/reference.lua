@@ -159,6 +159,7 @@ type_of("Preview", "What the plan will do.", {
   { "changes", "integer", "files written or removed" },
   { "bytes", "integer", "written" },
   { "hash", "string", "of the plan" },
+  { "driver", "string", "who decided about the content" },
   { "nothing_to_do", "boolean", "" },
 })
 type_of("Applied", "What was done to the content.", {
@@ -455,6 +456,7 @@ type_of("Options", "The options of this upgrade, as on the command line.", {
   { "keep_backups", "integer", "" }, { "restart", "boolean?", "false with `--no-restart`" },
   { "run_tests", "boolean?", "" }, { "git_commit", "boolean?", "" }, { "dry_run", "boolean?", "" },
   { "yes", "boolean?", "" }, { "health_timeout", "number", "seconds" },
+  { "driver", "string?", "with `--driver`: who decides about the content" },
   { "from_version", "string?", "installed before" },
   { "arguments", "string[]?", "the arguments of `praxlua run`" },
 })
