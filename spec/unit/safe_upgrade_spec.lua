@@ -5,6 +5,7 @@ local driver = require("praxlua.driver.safe_upgrade")
 local helper = require("spec.support.helper")
 local layout = require("praxlua.layout")
 local lfs = require("lfs")
+local names_in = require("praxlua.folder").names
 local output = require("praxlua.driver.output")
 local plan = require("praxlua.plan")
 local repository = require("spec.support.repository")
@@ -17,6 +18,7 @@ local PHASE = "workflows/flow/phase.md"
 local FLOW = "workflows/flow/metadata.json"
 local RETIRED = "standards/universal/testing/retired.md"
 local NEW = "standards/universal/testing/new.md"
+local LONG = "standards/universal/testing/long.md"
 local if_confined = core.spawn.confines() and it or function() end
 
 describe("the driver safe-upgrade.py", function()
@@ -27,12 +29,14 @@ describe("the driver safe-upgrade.py", function()
   local function make()
     source = repository.source({
       ["scripts/safe-upgrade.py"] = SCRIPT, ["universal/standards/testing/retired.md"] = "old\n",
+      ["universal/standards/testing/long.md"] = "1\n2\n3\n4\n5\n",
     })
     target = repository.install(source, repository.git(source, "rev-parse", "HEAD"))
     repository.commit(source, {
       ["universal/standards/ai-assistant/guide.md"] = "guide 2\n",
       ["universal/workflows/flow/phase.md"] = "phase 2\n",
       ["universal/standards/testing/new.md"] = "new\n",
+      ["universal/standards/testing/long.md"] = "1\n2\n3\n4\n5, upstream\n",
       ["universal/standards/testing/retired.md"] = false,
     })
     kept_source, kept_target = source, target
@@ -41,13 +45,18 @@ describe("the driver safe-upgrade.py", function()
   setup(make)
   teardown(helper.clean)
 
+  -- Makes the script misbehave.
+  local function misbehave(mode)
+    helper.write(source .. "/VERSION.txt", "Current Version: 2.0.0+" .. mode .. "\n")
+  end
+
   local root
   before_each(function()
     root = kept_source:match("^(.*)/") .. "/copy"
-    source, target = root .. "/source", root .. "/project/.praxis-os"
+    source, target = kept_source, root .. "/project/.praxis-os"
     assert(core.file.mkdir(root .. "/project"))
-    assert(core.tree.copy(kept_source, source))
     assert(core.tree.copy(kept_target, target))
+    misbehave("honest")
   end)
 
   after_each(function()
@@ -55,10 +64,10 @@ describe("the driver safe-upgrade.py", function()
     assert(core.tree.remove(root))
   end)
 
-  local function misbehave(mode)
-    local script = SCRIPT:gsub('MODE = "honest"', ("MODE = %q"):format(mode))
-    helper.write(source .. "/scripts/safe-upgrade.py", (script:gsub("@TARGET@", target)))
-    repository.git(source, "commit", "-q", "-a", "-m", mode)
+  -- For what changes the source itself.
+  local function copy_source()
+    source = root .. "/source"
+    assert(core.tree.copy(kept_source, source))
   end
 
   local function build(options)
@@ -84,11 +93,10 @@ describe("the driver safe-upgrade.py", function()
   end
 
   local function temporary_left()
-    local left = {}
-    for _, entry in ipairs(core.tree.list(os.getenv("TMPDIR") or "/tmp")) do
-      if entry.path:find("^praxlua%-%x+%-") and not entry.path:find("/") then
-        left[#left + 1] = entry.path
-      end
+    local place, left = os.getenv("TMPDIR") or "/tmp", {}
+    for _, name in ipairs(names_in(place)) do
+      local copy = place .. "/" .. name .. "/work/.praxis-os"
+      if name:find("^praxlua%-") and core.file.exists(copy) then left[#left + 1] = name end
     end
     return left
   end
@@ -112,12 +120,12 @@ describe("the driver safe-upgrade.py", function()
   it("updates and adds what nobody changed, whatever the layout is, and removes nothing", function()
     local before = repository.snapshot(target)
     local planned, _, _, ctx = build()
-    assert.same({ [GUIDE] = "update", [PHASE] = "update", [NEW] = "add", [RETIRED] = "keep",
-      ["scripts/safe-upgrade.py"] = nil }, actions(planned))
+    assert.same({ [GUIDE] = "update", [PHASE] = "update", [LONG] = "update", [NEW] = "add",
+      [RETIRED] = "keep" }, actions(planned))
     assert.equal("safe-upgrade.py", planned.driver)
     assert.equal("no longer shipped; safe-upgrade.py removes nothing",
       find(planned, RETIRED).reason)
-    assert.same({ files = 5, asked = 1, left = 1, overruled = 0 }, planned.driven)
+    assert.same({ files = 6, asked = 1, left = 1, overruled = 0 }, planned.driven)
     assert.same({}, ctx.warnings)
     assert.same(before, repository.snapshot(target))
     assert.same({}, temporary_left())
@@ -147,6 +155,25 @@ describe("the driver safe-upgrade.py", function()
     local theirs = find(build({ on_conflict = "theirs" }), GUIDE)
     assert.same({ "update", "theirs" }, { theirs.action, theirs.resolved })
     assert.equal("guide, mine\n", helper.read(target .. "/" .. GUIDE))
+  end)
+
+  it("merges what can be merged, or was, and tells the script to keep the file", function()
+    helper.write(target .. "/" .. LONG, "1, mine\n2\n3\n4\n5\n")
+    helper.write(target .. "/" .. GUIDE, "guide, mine\n")
+    local planned, _, _, ctx = build()
+    local merged = find(planned, LONG)
+    assert.same({ "merge", "1, mine\n2\n3\n4\n5, upstream\n" }, { merged.action, merged.content })
+    assert.same({ 3, 0 }, { planned.driven.asked, planned.driven.overruled })
+    assert.same({}, ctx.warnings)
+    local open = find(planned, GUIDE)
+    local answered = build({ resolutions = {
+      [GUIDE] = { answer = "merged", id = open.id, content = "guide 2, mine\n" } } })
+    assert.same({ "merge", "merged", "guide 2, mine\n" }, { find(answered, GUIDE).action,
+      find(answered, GUIDE).resolved, find(answered, GUIDE).content })
+    assert.equal(0, answered.driven.overruled)
+    misbehave("blind") -- it replaces both: the merge holds what each side has
+    planned = build()
+    assert.same(merged, find(planned, LONG))
   end)
 
   it("never lets the script replace what a person changed and did not give up", function()
@@ -182,20 +209,21 @@ describe("the driver safe-upgrade.py", function()
   end)
 
   it("takes what the script writes into files that nobody changed", function()
-    misbehave("own version")
+    misbehave("own-version")
     local entry = find(build(), GUIDE)
     assert.same({ "merge", "guide 2\nand more\n", core.hash.sha256("guide 2\nand more\n") },
       { entry.action, entry.content, entry.result })
   end)
 
   it("does not take over what the script makes beside the shipped files", function()
-    misbehave("own file")
+    misbehave("own-file")
     local planned, _, _, ctx = build()
     assert.is_nil(find(planned, "standards/universal/testing/extra.md"))
     assert.matches("made 1 file .*, standards/testing/extra.md first", ctx.warnings[1])
   end)
 
   it("decides itself about links, odd names, and what is another type of file", function()
+    copy_source()
     local odd = "universal/standards/testing/a\nb   Choice: .md"
     local raw = "universal/standards/testing/\xff\xfe.md"
     repository.commit(source, { [odd] = "odd\n", [raw] = "raw\n",
@@ -211,7 +239,7 @@ describe("the driver safe-upgrade.py", function()
     assert.equal("add", find(planned, "standards/universal/testing/-rf 'x\" $(y).md").action)
     assert.equal("conflict", find(planned, GUIDE).action)
     assert.equal("guide 1\n", helper.read(target .. "/elsewhere.md"))
-    assert.equal(4, planned.driven.files) -- the quoted name, the new one, pyramid, metadata
+    assert.equal(5, planned.driven.files) -- "quoted", new, long, pyramid, metadata
   end)
 
   it("takes exit code 1 for what it is said to mean, when conflicts are left", function()
@@ -223,12 +251,12 @@ describe("the driver safe-upgrade.py", function()
   for mode, pattern in pairs({
     crash = "its run crashed: .*RuntimeError: as it was told",
     signal = "its run was ended by signal 9",
-    ["exit 1"] = "its run ended with exit code 1;",
-    ["early end"] = "its run ended without saying that it is complete",
+    ["exit-1"] = "its run ended with exit code 1;",
+    ["early-end"] = "its run ended without saying that it is complete",
     error = "its dry run told of 1 error: ❌ standards/missing.md",
-    liar = "counted %d+ files, and it was given 5",
-    fickle = "counted 7 files, and it was given 5",
-    ["dry writer"] = "its dry run changed files",
+    liar = "counted %d+ files, and it was given 6",
+    fickle = "counted 8 files, and it was given 6",
+    ["dry-writer"] = "its dry run changed files",
     stranger = "asks \"Add this file%? %[Y/n%]:\" about no file that it was given",
     delete = "it deleted ", link = "it made a link of ",
   }) do
@@ -247,11 +275,11 @@ describe("the driver safe-upgrade.py", function()
 
   it("is refused when it asks what is not known, hangs, or never stops talking", function()
     driver.limits = { seconds = 0.6, silence = 0.2, output = 65536 }
-    misbehave("unknown prompt")
+    misbehave("unknown-prompt")
     refused("its run asks what praxlua cannot answer: Reformat the disk%? %[Y/n%]:")
     misbehave("hang")
     refused("its run did not end within 0.6 seconds")
-    misbehave("silent prompt")
+    misbehave("silent-prompt")
     refused("its run did not end within 0.6 seconds")
     misbehave("flood")
     refused("its run: it writes more than is read")
@@ -260,12 +288,13 @@ describe("the driver safe-upgrade.py", function()
   if_confined("is refused when it writes outside of its copy", function()
     misbehave("outside")
     refused("its run crashed: .*PermissionError")
-    misbehave("installation")
+    misbehave("write:" .. target .. "/mine.txt")
     refused("its run crashed: .*PermissionError")
     assert.is_false(core.file.exists(target .. "/mine.txt"))
   end)
 
   it("is refused without the committed script", function()
+    copy_source()
     helper.write(source .. "/scripts/safe-upgrade.py", "print('something else')\n")
     refused("scripts/safe%-upgrade.py has uncommitted changes")
     repository.commit(source, { ["scripts/safe-upgrade.py"] = false })
