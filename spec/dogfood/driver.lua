@@ -68,9 +68,9 @@ local function counts_of(result)
   local event = tiny.event(result, "plan")
   if not event then return "no plan: " .. tostring(result.last.message) end
   local c = event.counts
-  return ("%d new, %d updated, %d unchanged, %d kept, %d removed, %d in conflict"):format(
-    c.new_files, c.updated_files, c.unchanged_files, c.local_only, c.removed_files, c.conflicts),
-    event
+  return ("%d new, %d updated, %d merged, %d unchanged, %d kept, %d removed, %d in conflict")
+    :format(c.new_files, c.updated_files, c.merged_files, c.unchanged_files, c.local_only,
+      c.removed_files, c.conflicts), event
 end
 
 local function timed(action)
@@ -92,9 +92,10 @@ local function changed_files(s, driven)
   return found
 end
 
-local function dry(s, driver)
+local function dry(s, driver, on_conflict)
   return timed(function()
-    return tiny.upgrade(s, { "--dry-run", "--allow-downgrade", "--driver", driver })
+    return tiny.upgrade(s, { "--dry-run", "--allow-downgrade", "--driver", driver,
+      "--on-conflict", on_conflict or "stop" })
   end)
 end
 
@@ -128,6 +129,9 @@ local function try(s, commit)
   result = dry(s, "safe-upgrade.py")
   say("%s edited      safe-upgrade.py: %s (exit %d)", commit, (counts_of(result)), result.code)
   check(result.code == 4, "%s: a deleted and changed file is no conflict", commit)
+  result = dry(s, "safe-upgrade.py", "theirs")
+  check(result.code == 0, "%s: theirs: %s", commit, tostring(result.last.message))
+  say("%s theirs      safe-upgrade.py: %s", commit, (counts_of(result)))
   result, seconds = upgrade(s, "safe-upgrade.py")
   check(result.code == 0, "%s: upgrade: %s", commit, tostring(result.last.message))
   say("%s upgraded    safe-upgrade.py: %s (%.1f s)", commit, counts_of(result), seconds)
