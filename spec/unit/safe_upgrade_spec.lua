@@ -242,6 +242,20 @@ describe("the driver safe-upgrade.py", function()
     assert.equal(5, planned.driven.files) -- "quoted", new, long, pyramid, metadata
   end)
 
+  it("decides itself about what upstream moved, and names that differ in case only", function()
+    copy_source()
+    repository.commit(source, { ["universal/standards/testing/pyramid.md"] = false,
+      ["universal/standards/testing/moved.md"] = "pyramid 1\n",
+      ["universal/standards/testing/NEW.md"] = "NEW\n" })
+    helper.write(target .. "/" .. PYRAMID, "pyramid 1\nmine\n")
+    local planned = assert(build())
+    local moved = find(planned, "standards/universal/testing/moved.md")
+    assert.same({ PYRAMID, "pyramid 1\nmine\n" }, { moved.moved_from, moved.content })
+    assert.equal("remove", find(planned, PYRAMID).action)
+    assert.equal("add", find(planned, NEW).action)
+    assert.same({ 4, 0 }, { planned.driven.files, planned.driven.asked })
+  end)
+
   it("takes exit code 1 for what it is said to mean, when conflicts are left", function()
     misbehave("documented")
     helper.write(target .. "/" .. GUIDE, "guide, mine\n")
