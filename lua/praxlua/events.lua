@@ -83,6 +83,11 @@ events.fields = {
       base_from = optional(filled), moved_from = optional(filled),
     }))),
   },
+  difference = {
+    path = filled, action = schema.string({ one_of = events.ACTIONS }), reason = optional(words),
+    diff = words, added = count, removed = count, binary = boolean(),
+    moved_from = optional(filled), notes = array(words),
+  },
   conflict = {
     id = filled, path = filled, reason = filled,
     resolution = optional(schema.string({ one_of = { "ours", "theirs", "merged" } })),

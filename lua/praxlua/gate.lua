@@ -1,6 +1,7 @@
 --- The gate between pre-flight and backup: is there anything to do, may it be done, and was it what
 -- the user approved? Up to here nothing was changed, so every way out but the one ahead leaves no
 -- trace.
+local comparison = require("praxlua.comparison")
 local content = require("praxlua.content")
 local json = require("praxlua.json")
 local run = require("praxlua.run")
@@ -21,6 +22,16 @@ local function emit_plan(r, planned)
   end
   r.ctx.emit({ event = "plan", hash = planned.hash, counts = planned.counts,
     base_from = planned.base_from, driver = planned.driver, actions = actions })
+end
+
+-- Beneath the plan, for whoever wants to see the lines.
+local function emit_differences(r, planned)
+  local files, message = comparison.of(r.ctx, planned)
+  if not files then return r.ctx.warn("the differences cannot be shown: " .. message) end
+  for _, file in ipairs(files) do
+    file.event = "difference"
+    r.ctx.emit(file)
+  end
 end
 
 local function conflicts_of(planned)
@@ -86,6 +97,7 @@ function gate.pass(r)
   local moved = moved_source(r, planned)
   if moved then return moved end
   emit_plan(r, planned)
+  if r.options.diff then emit_differences(r, planned) end
   if r.options.plan_hash and r.options.plan_hash ~= planned.hash then
     run.forget(r)
     return { exit_code = 3, status = "refused",

@@ -48,8 +48,9 @@ end
 --- Runs git in a directory.
 ---@param directory string
 ---@param arguments string[] subcommand and its arguments
----@param options? { stdin: string?, cap: integer?, accept: table<integer, boolean>? } `cap`: bytes
---- of output (256 MiB); `accept`: exit codes beside 0 that are an answer and not a failure
+---@param options? { stdin: string?, cap: integer?, accept: table?, environment: table? } `cap`: bytes
+--- of output (256 MiB); `accept`: exit codes beside 0 that are an answer and not a failure, as a set;
+--- `environment`: further variables
 ---@return string|nil stdout
 ---@return string|integer message_or_code the exit code when there is output, else the message
 ---@return string|nil code ENOGIT, EOWNER, ENOTREPO, ETIMEDOUT, EFBIG, EGIT
@@ -58,8 +59,11 @@ function git.run(directory, arguments, options)
   local argv = table.move(PREFIX, 1, #PREFIX, 1, {})
   argv[#argv + 1], argv[#argv + 2] = "-C", directory
   table.move(arguments, 1, #arguments, #argv + 1, argv)
+  local variables = {}
+  for name, value in pairs(QUIET) do variables[name] = value end
+  for name, value in pairs(options.environment or {}) do variables[name] = value end
   local result, message, code = process.run({
-    argv = argv, environment = process.environment(QUIET), stdin = options.stdin,
+    argv = argv, environment = process.environment(variables), stdin = options.stdin,
     timeout = TIMEOUT, cap = options.cap or 256 * MIB,
   })
   if not result then

@@ -16,6 +16,7 @@ end
 -- Every command as it is typed, with what it needs.
 local COMMANDS = {
   { "upgrade", needs = { "--source", "x" } }, { "resume" }, { "rollback" }, { "status" },
+  { "diff", needs = { "--source", "x" }, any = true },
   { "backup", "create" }, { "backup", "list" }, { "backup", "verify" }, { "backup", "restore" },
   { "backup", "prune" }, { "phase", "list" }, { "phase", "show", needs = { "0" } }, { "doctor" },
 }
@@ -63,6 +64,7 @@ describe("The command line", function()
     end)
 
     it("exits 2 for too much said to " .. name, function()
+      if words.any then return end -- it takes as many words as there are
       assert.equal(2, (typed(with(words, words.needs or {}, "too", "much"))))
     end)
 

@@ -5,7 +5,7 @@ local terminal = require("praxlua.terminal")
 
 local TIME = "2025-10-08T10:30:00Z"
 local NAMES = { "session_started", "phases", "waiting", "phase_started", "phase_progress",
-  "phase_completed", "phase_failed", "plan", "conflict", "question", "warning", "log",
+  "phase_completed", "phase_failed", "plan", "difference", "conflict", "question", "warning", "log",
   "rollback_started",
   "undo_command", "rollback_completed", "report", "finished", "result" }
 

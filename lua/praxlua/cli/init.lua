@@ -47,6 +47,7 @@ local function add_upgrade(parser)
   c:option("--source", "The source repository (a clean git work tree)."):argname("DIR"):count(1)
     :convert(path)
   c:flag("--dry-run", "Show what would be done; change nothing.")
+  c:flag("--diff", "Show what changes in each file beneath the plan.")
   c:option("--plan", "Refuse unless the plan has this hash (a dry run prints it)."):argname("HASH")
     :target("plan_hash")
   c:flag("--yes -y", "Take the default of every question. Conflicts are never decided by it.")
@@ -81,6 +82,14 @@ local function add_rehearse(parser)
   c:option("--health-timeout", "Seconds the server has to answer.", "30"):argname("SECONDS")
     :convert(seconds)
   add_isolation(c)
+end
+
+local function add_diff(parser)
+  local c = add_common(parser:command("diff", "Show what an upgrade would change in each file."))
+  c:option("--source", "The source repository (a clean git work tree)."):argname("DIR"):count(1)
+    :convert(path)
+  c:argument("paths", "Only these files or folders of the installation."):args("*")
+    :argname("PATH"):convert(path)
 end
 
 local function add_sessions(parser)
@@ -163,6 +172,7 @@ local function make_parser()
     os.exit(0, true)
   end)
   add_upgrade(parser)
+  add_diff(parser)
   add_rehearse(parser)
   add_sessions(parser)
   add_backups(parser)
@@ -175,6 +185,7 @@ end
 local MODULES = {
   upgrade = "upgrade", resume = "upgrade", rollback = "upgrade", status = "status",
   backup = "backup", phase = "phase", doctor = "doctor", rehearse = "rehearse", run = "run",
+  diff = "diff",
 }
 
 -- Tools that asked for events get one of these, too.

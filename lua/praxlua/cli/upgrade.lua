@@ -50,8 +50,9 @@ function commands.upgrade(args)
   local on_conflict = args.on_conflict or (interactive() and not args.json and "ask" or "stop")
   return engine.upgrade({
     source = core.file.realpath(args.source) or args.source, target = args.target,
-    dry_run = args.dry_run or nil, plan_hash = args.plan_hash, yes = args.yes,
-    on_conflict = on_conflict, allow_downgrade = args.allow_downgrade or nil,
+    dry_run = args.dry_run or nil, diff = args.diff or nil, plan_hash = args.plan_hash,
+    yes = args.yes, on_conflict = on_conflict,
+    allow_downgrade = args.allow_downgrade or nil,
     keep_backups = args.keep_backups, restart = not args.no_restart,
     run_tests = args.run_tests or nil, git_commit = args.git_commit or nil,
     phases = absolute(args.phases), health_timeout = args.health_timeout,

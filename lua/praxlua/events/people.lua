@@ -142,6 +142,45 @@ function show.plan(view, event)
   t.line("  plan ", { "dim", event.hash })
 end
 
+local SIGN_STYLES = { ["+"] = "green", ["-"] = "red", ["@"] = "cyan" }
+
+local TAB = 8 -- columns
+
+-- A line with its tabs as blanks: what is shown is to stand as it does in the file. The first
+-- column is the sign's.
+local function expanded(line)
+  local out, width = {}, -1
+  for part, tab in line:gmatch("([^\t]*)(\t?)") do
+    width = width + text.width(part)
+    out[#out + 1] = part
+    if tab ~= "" then
+      local fill = TAB - width % TAB
+      out[#out + 1], width = string.rep(" ", fill), width + fill
+    end
+  end
+  return table.concat(out)
+end
+
+--- Writes what changes in one file.
+---@param t table terminal
+---@param file table { path, action, reason?, diff, notes } of praxlua.comparison
+function people.show_difference(t, file)
+  t.line({ ACTION_STYLES[file.action], file.action }, " ", { "bold", file.path }, "  ",
+    { "dim", file.reason or "" })
+  for _, note in ipairs(file.notes) do t.line("  ", { "dim", note }) end
+  local count = 0
+  for line in file.diff:gmatch("([^\n]*)\n") do
+    count = count + 1
+    local style = count <= 2 and "bold" or SIGN_STYLES[line:sub(1, 1)]
+    local shown = line:find("\t", 1, true) and expanded(line) or line
+    -- A line is shown without blanks at its end, which here may be all that differs.
+    if SIGN_STYLES[shown:sub(1, 1)] then shown = shown:gsub(" $", "\\x20") end
+    t.line(style and { style, shown } or shown)
+  end
+end
+
+function show.difference(view, event) people.show_difference(view.terminal, event) end
+
 function show.conflict(view, event)
   local tail = event.resolution and " (resolved: " .. event.resolution .. ")" or ""
   local id = event.id ~= event.path and event.id .. "  " or ""

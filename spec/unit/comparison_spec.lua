@@ -1,0 +1,103 @@
+--- What an upgrade would change in each file: `praxlua diff`, and `upgrade --diff`.
+local helper = require("spec.support.helper")
+local tiny = require("spec.support.tiny")
+
+describe("praxlua diff", function()
+  local s, exact
+
+  setup(function()
+    s = tiny.new({
+      first = { ["universal/workflows/flow/run.sh"] = "echo 1\n" },
+      second = { ["universal/workflows/flow/it's\n\27[1mhere\xff.md"] = "new\n" },
+    })
+    tiny.write(s, tiny.GUIDE, "mine\n")
+    exact = tiny.exact(s)
+  end)
+  teardown(helper.clean)
+
+  local function diff(...) return tiny.json(s, { "diff", "--source", s.source, ... }) end
+
+  local function files_of(result)
+    local files = {}
+    for _, file in ipairs(tiny.event(result, "result").data.files) do files[file.path] = file end
+    return files
+  end
+
+  it("shows every file that would change, from here to afterwards, and writes nothing", function()
+    local result = diff()
+    assert.equal(0, result.code)
+    local files = files_of(result)
+    assert.equal("--- a/mcp_server/__init__.py\n+++ b/mcp_server/__init__.py\n@@ -0,0 +1 @@\n"
+      .. "+# second release\n", files["mcp_server/__init__.py"].diff)
+    assert.equal("remove", files["standards/universal/testing/retired.md"].action)
+    assert.equal("--- /dev/null\n+++ b/workflows/flow/phase.md\n@@ -0,0 +1 @@\n+phase 2\n",
+      files["workflows/flow/phase.md"].diff)
+    local conflict = files[tiny.GUIDE]
+    assert.same({ "conflict", 1, 1 }, { conflict.action, conflict.added, conflict.removed })
+    assert.truthy(conflict.diff:find("\n-mine\n+guide 2\n", 1, true))
+    assert.truthy(conflict.notes[1]:find("from yours to theirs", 1, true))
+    assert.is_nil(files["workflows/flow/run.sh"])
+    assert.same(exact, tiny.exact(s))
+  end)
+
+  it("has the hash that a dry run prints", function()
+    local dry = tiny.upgrade(s, { "--dry-run" })
+    assert.equal(tiny.event(dry, "plan").hash, tiny.event(diff(), "result").data.hash)
+  end)
+
+  it("shows files and folders that are named, however they are typed", function()
+    local function paths(...)
+      local names = {}
+      for path in pairs(files_of(diff(...))) do names[#names + 1] = path end
+      table.sort(names)
+      return names
+    end
+    local one = { "mcp_server/__init__.py" }
+    assert.same(one, paths("mcp_server"))
+    assert.same(one, paths("mcp_server/"))
+    assert.same(one, paths("./.praxis-os//mcp_server/__init__.py"))
+    assert.same(one, paths(s.target .. "/mcp_server"))
+    assert.equal(2, #paths("mcp_server", "workflows/flow/phase.md"))
+    assert.equal(5, #paths(".praxis-os"))
+    assert.same({}, paths("workflows/flow/run.sh"))
+    local result = diff("mcp_serve")
+    assert.equal(2, result.code)
+    assert.truthy(result.last.message:find("nothing at mcp_serve", 1, true))
+  end)
+
+  it("shows people names and contents in which nothing acts", function()
+    local result = tiny.run(s, { "diff", "--source", s.source, "workflows" })
+    assert.equal(0, result.code, result.stderr)
+    assert.truthy(result.stdout:find([[+++ "b/workflows/flow/it's\n\e[1mhere\xFF.md"]], 1, true))
+    assert.is_nil(result.stdout:find("\27", 1, true))
+    assert.truthy(result.stdout:find("2 files would change.", 1, true))
+  end)
+
+  it("refuses while an upgrade runs, and does not disturb it", function()
+    local core = require("praxlua.core")
+    local lock = assert(core.lock.acquire(s.target))
+    local result = diff()
+    lock:release()
+    assert.equal(6, result.code)
+    assert.same(exact, tiny.exact(s))
+  end)
+
+  it("refuses what a dry run refuses", function()
+    helper.write(s.source .. "/universal/standards/stray.md", "not committed\n")
+    local result = diff()
+    os.remove(s.source .. "/universal/standards/stray.md")
+    assert.equal(3, result.code)
+    assert.truthy(result.last.message:find("stray.md", 1, true))
+  end)
+
+  it("is shown beneath the plan by upgrade --dry-run --diff", function()
+    local result = tiny.upgrade(s, { "--dry-run", "--diff" })
+    local told = {}
+    for _, event in ipairs(result.events) do
+      if event.event == "difference" then told[event.path] = event.diff end
+    end
+    for path, file in pairs(files_of(diff())) do assert.equal(file.diff, told[path]) end
+    assert.is_nil(tiny.event(tiny.upgrade(s, { "--dry-run" }), "difference"))
+    assert.same(exact, tiny.exact(s))
+  end)
+end)
