@@ -213,7 +213,8 @@ coverage:
 
 # What runs Lua beside the product: the work tree's Lua, this build's module and executable.
 with_build = env -u PRAXLUA_PATH LUA_PATH='./?.lua;lua/?.lua;lua/?/init.lua;;' \
-  LUA_CPATH='$(abspath $(B))/lib/?.so;;' PRAXLUA_HOST='$(abspath $(EXECUTABLE))' B='$(B)' LUA=$(LUA)
+  LUA_CPATH='$(abspath $(B))/lib/?.so;;' PRAXLUA_HOST='$(abspath $(EXECUTABLE))' B='$(B)' LUA=$(LUA) \
+  XDG_CACHE_HOME='$(abspath $(B))/cache'
 
 FILTER ?=
 spec:

@@ -1,11 +1,13 @@
 --- The gate between pre-flight and backup: is there anything to do, may it be done, and was it what
 -- the user approved? Up to here nothing was changed, so every way out but the one ahead leaves no
 -- trace.
+local approval = require("praxlua.approval")
 local comparison = require("praxlua.comparison")
 local content = require("praxlua.content")
 local json = require("praxlua.json")
 local run = require("praxlua.run")
 local source_phases = require("praxlua.source_phases")
+local text = require("praxlua.text")
 
 local gate = {}
 
@@ -83,6 +85,15 @@ local function moved_source(r, planned)
     next = "run the upgrade again, or check out " .. checked .. " in the source before" }
 end
 
+-- What changed since the dry run is named: who approved a plan is to see whether it matters.
+local function other_plan(r, planned)
+  return { exit_code = 3, status = "refused",
+    message = ("the plan is not the one you approved: %s instead of %s\n%s"):format(planned.hash,
+      text.visible(r.options.plan_hash),
+      approval.explain(r.ctx, planned, r.options.plan_hash)),
+    next = "look at it again with --dry-run" }
+end
+
 --- What pre-flight leads to.
 ---@param r table run
 ---@return table|nil result that ends the run here; nil to go on
@@ -100,11 +111,9 @@ function gate.pass(r)
   if r.options.diff then emit_differences(r, planned) end
   if r.options.plan_hash and r.options.plan_hash ~= planned.hash then
     run.forget(r)
-    return { exit_code = 3, status = "refused",
-      message = "the plan is not the one you approved: " .. planned.hash .. " instead of "
-        .. r.options.plan_hash,
-      next = "look at it again with --dry-run" }
+    return other_plan(r, planned)
   end
+  if r.dry_run then approval.keep(r.ctx, planned) end
   local preview
   preview, message = content.preview(r.ctx)
   if not preview then

@@ -48,9 +48,9 @@ end
 --- Runs git in a directory.
 ---@param directory string
 ---@param arguments string[] subcommand and its arguments
----@param options? { stdin: string?, cap: integer?, accept: table?, environment: table? } `cap`: bytes
---- of output (256 MiB); `accept`: exit codes beside 0 that are an answer and not a failure, as a set;
---- `environment`: further variables
+---@param options? { stdin: string?, cap: integer?, accept: table?, environment: table? } `cap`:
+--- bytes of output (256 MiB); `accept`: the set of exit codes beside 0 that are an answer and not a
+--- failure; `environment`: further variables
 ---@return string|nil stdout
 ---@return string|integer message_or_code the exit code when there is output, else the message
 ---@return string|nil code ENOGIT, EOWNER, ENOTREPO, ETIMEDOUT, EFBIG, EGIT

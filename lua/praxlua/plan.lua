@@ -10,6 +10,7 @@ local git = require("praxlua.git")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
 local merging = require("praxlua.merging")
+local policy = require("praxlua.policy")
 local renames = require("praxlua.renames")
 local safe_upgrade = require("praxlua.driver.safe_upgrade")
 local survey = require("praxlua.survey")
@@ -312,6 +313,7 @@ function plan.hash(self)
     end
   end
   add(self.format_version, self.layout, self.source_commit, self.source_version)
+  add(self.policy and policy.text(self.policy))
   for _, e in ipairs(self.entries) do
     if e.action ~= "keep" or e.new or e.base or e.moved_from then
       add(e.path, e.source, e.component, e.action, e.base, e["local"], e.new, e.mode, e.resolved,
@@ -476,6 +478,7 @@ function plan.build(ctx)
     installed_version = installed, installed_commit = work.known.commit,
     skipped_components = skipped, driver = work.driven and safe_upgrade.NAME or "built-in",
     driven = work.driven,
+    policy = policy.of(ctx),
   })
 end
 

@@ -62,6 +62,7 @@ local function environment(directory, extra)
     PRAXLUA_HOST = absolute(directory) .. "/praxlua",
     PRAXLUA_SAMPLE_BASE = sample_base,
     RESULTS = absolute(directory) .. "/results",
+    XDG_CACHE_HOME = absolute(directory) .. "/cache", -- no test writes in the real one
     LUA = lua,
     SPEC_SECONDS = seconds,
     BUSTED_OPTIONS = "",

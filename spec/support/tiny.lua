@@ -107,6 +107,7 @@ function tiny.new(options)
   }
   s.environment = core.system.environment()
   s.environment.HOME, s.environment.GIT_CONFIG_NOSYSTEM = s.home, "1"
+  s.environment.XDG_CACHE_HOME = nil -- in the home folder
   s.environment.LC_ALL, s.environment.PRAXLUA_HOST = "C.UTF-8", s.executable
   s.cache = s.home .. "/.cache" -- where a confined tool may write
   lfs.mkdir(s.scratch)
