@@ -18,12 +18,13 @@ local function failure_text(errors)
   return #lines > 0 and table.concat(lines, "\n") or "installing the packages failed"
 end
 
--- true, or nothing and a reason where the server names no packages.
+-- true, or nothing and a reason: the server names no packages, or this is a dry run.
 local function install(host)
   if not host.target.exists(REQUIREMENTS) then return nil, "no_requirements" end
   host.progress("installing the server's packages")
   local result = need(host.dependencies.install_dependencies())
   for _, warning in ipairs(result.warnings or {}) do host.warn(warning) end
+  if result.not_run then return nil, result.not_run end
   if not result.success then error(failure_text(result.errors), 0) end
   return true
 end
@@ -51,6 +52,11 @@ local function post_install(host)
   return steps
 end
 
+local function health_of(restart)
+  if restart.not_run then return nil end
+  return restart.health.responding == false and "failed" or "passed"
+end
+
 function phase.run(host)
   host.progress("copying the server's code")
   local copied = need(host.content.upgrade_server_code())
@@ -67,8 +73,9 @@ function phase.run(host)
     post_install_steps = steps,
     server_restarted = restart.started,
     server_restart_time = restart.started and restart.restart_time or nil,
-    server_restart_time_reason = not restart.started and "not_run" or nil,
-    server_health_check = restart.health.responding == false and "failed" or "passed",
+    server_restart_time_reason = not restart.started and (restart.not_run or "not_run") or nil,
+    server_health_check = health_of(restart),
+    server_health_check_reason = restart.not_run,
   }
 end
 

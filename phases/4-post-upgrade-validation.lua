@@ -17,20 +17,20 @@ local function missing_from(expected, registered)
 end
 
 -- A result of the smoke calls as an evidence field: null with a reason when it was not run.
-local function put_result(evidence, field, result)
+local function put_result(evidence, field, result, reason)
   if result == "not_run" or result == nil then
-    evidence[field .. "_reason"] = "not_run"
+    evidence[field .. "_reason"] = reason or "not_run"
   else
     evidence[field] = result
   end
 end
 
 -- What the server reports about itself, as far as it does.
-local function put_reported(evidence, field, value)
+local function put_reported(evidence, field, value, reason)
   if type(value) == "boolean" then
     evidence[field] = value
   else
-    evidence[field .. "_reason"] = "not_reported"
+    evidence[field .. "_reason"] = reason or "not_reported"
   end
 end
 
@@ -41,7 +41,9 @@ local function put_tests(evidence, host)
   end
   local tests = need(host.server.run_tests())
   if tests.reason then
-    host.warn("the server's own tests were not run: " .. tests.message)
+    if not tests.not_run then
+      host.warn("the server's own tests were not run: " .. tests.message)
+    end
     evidence.unit_tests_passed_reason = tests.reason
   else
     evidence.unit_tests_passed = tests.passed
@@ -54,7 +56,8 @@ function phase.run(host)
   host.progress("calling the server's tools")
   local smoke = need(host.server.run_smoke())
   local expected = need(host.server.expected_tools())
-  local lost = missing_from(expected, smoke.tools)
+  local unasked = smoke.not_run -- in a dry run: why
+  local lost = unasked and {} or missing_from(expected, smoke.tools)
   local info = smoke.info or {}
   local server = info.server or {}
   local log_errors = need(host.server.log_errors_since())
@@ -63,18 +66,22 @@ function phase.run(host)
   local evidence = {
     server_version = smoke.server_version or server.version or info.version,
     tools_registered = smoke.tools_registered,
+    tools_registered_reason = unasked,
     expected_tools = #expected,
     browser_tools_enabled = smoke.browser_tools_enabled,
-    server_log_errors = #log_errors,
+    browser_tools_enabled_reason = unasked,
+    server_log_errors = not unasked and #log_errors or nil,
     lost_tools = lost,
     smoke_calls = {},
   }
-  if not evidence.server_version then evidence.server_version_reason = "not_reported" end
-  put_result(evidence, "browser_smoke_test", smoke.browser_smoke_test)
-  put_result(evidence, "rag_search_test", smoke.rag_search_test)
-  put_result(evidence, "workflow_engine_test", smoke.workflow_engine_test)
-  put_reported(evidence, "file_watchers_active", server.file_watchers_active)
-  put_reported(evidence, "rag_index_current", server.rag_index_current)
+  if not evidence.server_version then
+    evidence.server_version_reason = unasked or "not_reported"
+  end
+  put_result(evidence, "browser_smoke_test", smoke.browser_smoke_test, unasked)
+  put_result(evidence, "rag_search_test", smoke.rag_search_test, unasked)
+  put_result(evidence, "workflow_engine_test", smoke.workflow_engine_test, unasked)
+  put_reported(evidence, "file_watchers_active", server.file_watchers_active, unasked)
+  put_reported(evidence, "rag_index_current", server.rag_index_current, unasked)
   put_tests(evidence, host)
   for i, call in ipairs(smoke.calls) do
     evidence.smoke_calls[i] = {

@@ -7,6 +7,7 @@ local phase = {
 }
 
 local function server_line(validation)
+  if not validation.tools_registered then return "not asked" end
   return string.format("%s, %d tools", validation.server_version or "version not reported",
     validation.tools_registered)
 end

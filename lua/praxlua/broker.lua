@@ -4,6 +4,7 @@
 -- runs it, answers, and notes a receipt. How the phase ended is a verdict (praxlua.verdict). A
 -- phase's limits of time, output and messages are held here, also while a host call runs.
 local core = require("praxlua.core")
+local foretold = require("praxlua.verbs.foretold")
 local isolation = require("praxlua.isolation")
 local json = require("praxlua.json")
 local reference = require("praxlua.verbs.reference")
@@ -22,9 +23,11 @@ local PATIENCE = 1
 local WAITING = "ask"
 
 -- Notes a receipt. Only the last answer of a verb is ever asked for; all of them would fill memory.
+-- What a dry run only foretells was not done.
 local function note(p, verb, ok, seconds, answer)
-  local receipt = { verb = verb, ok = ok, seconds = seconds }
-  if ok then
+  local not_run = p.overlay and foretold.VERBS[verb] ~= nil or nil
+  local receipt = { verb = verb, ok = ok and not not_run, seconds = seconds, not_run = not_run }
+  if receipt.ok then
     if p.last[verb] then p.last[verb].answer = nil end
     p.last[verb], receipt.answer = receipt, answer
   end
@@ -205,7 +208,7 @@ function broker.run(phase, ctx)
   local began = core.system.monotonic()
   local granted = verbs.granted(ctx, phase.grants)
   local p = { granted = granted, receipts = {}, last = {}, limits = phase.limits, messages = 0,
-    output = 0, deadline = began + phase.limits.wall }
+    output = 0, deadline = began + phase.limits.wall, overlay = ctx.overlay ~= nil }
   local outcome = start(p, phase, { known = reference.names(), artifacts = ctx.artifacts,
     options = ctx.options }) or serve_until_end(p)
   if p.worker then p.worker:stop() end

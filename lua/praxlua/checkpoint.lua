@@ -38,7 +38,9 @@ function checkpoint.tell(r, phase, outcome, dict)
     number = phase.number, seconds = outcome.seconds, isolation = outcome.isolation,
     used = outcome.used, peak = outcome.peak }
   if dict then
-    event.evidence, event.summary = dict, evidence.summary(phase.number or phase.model, dict)
+    event.evidence = dict
+    event.summary = evidence.summary(phase.number or phase.model, dict,
+      r.overlay ~= nil)
   else
     event.verdict, event.message, event.limit = outcome.verdict, outcome.message, outcome.limit
   end
@@ -49,10 +51,11 @@ end
 --- checkpoint demands, and with the host's receipt for every claim.
 ---@param phase table
 ---@param outcome { evidence: any, receipts: table[] }
+---@param dry boolean? in a dry run, what it only foretells may be missing
 ---@return table|nil dict the evidence in its JSON form
 ---@return string? message
 ---@return string? verdict "evidence:schema", "evidence:checkpoint" or "evidence:receipt"
-function checkpoint.check(phase, outcome)
+function checkpoint.check(phase, outcome, dry)
   local found = outcome.evidence
   if type(found) ~= "table" then
     if phase.number == nil and found == nil then
@@ -67,7 +70,7 @@ function checkpoint.check(phase, outcome)
     found, message = receipts.attest(evidence.attested(phase.model), found, outcome.receipts)
     if not found then return nil, message, "evidence:receipt" end
   end
-  ok, message, code = evidence.checkpoint(phase.model, found)
+  ok, message, code = evidence.checkpoint(phase.model, found, dry)
   if not ok then
     return nil, message, code == "ESCHEMA" and "evidence:schema" or "evidence:checkpoint"
   end
@@ -76,7 +79,7 @@ function checkpoint.check(phase, outcome)
     if not ok then return nil, message, "evidence:receipt" end
   end
   local dict
-  dict, message = evidence.to_dict(phase.model, found)
+  dict, message = evidence.to_dict(phase.model, found, dry)
   if not dict then return nil, message, "evidence:schema" end
   local size = #json.encode(dict)
   if size <= checkpoint.MAX_BYTES then return dict end

@@ -80,9 +80,10 @@ events.fields = {
     base_from = optional(map(count)),
     actions = optional(array(object({
       path = filled, action = schema.string({ one_of = events.ACTIONS }), reason = optional(words),
-      base_from = optional(filled), moved_from = optional(filled),
+      base_from = optional(filled), moved_from = optional(filled), phase = optional(filled),
     }))),
   },
+  not_run = { phase = filled, verb = filled, what = filled },
   difference = {
     path = filled, action = schema.string({ one_of = events.ACTIONS }), reason = optional(words),
     diff = words, added = count, removed = count, binary = boolean(),

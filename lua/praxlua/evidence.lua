@@ -102,6 +102,15 @@ evidence.models = {
   }),
 }
 
+-- The models of a dry run, where they differ: no server is asked there.
+local foretold = {}
+do
+  local fields = {}
+  for name, of in pairs(evidence.models[4].fields) do fields[name] = of end
+  fields.tools_registered = nullable(count)
+  foretold[4] = object(fields)
+end
+
 --- The values a checkpoint demands, as data: field, the value it must have, and what it means for
 --- the user when it has not. What depends on more than one field is in the functions below.
 ---@type table<integer, { field: string, equals: any, otherwise: string }[]>
@@ -151,7 +160,8 @@ local function is_null(value) return value == nil or value == json.null end
 
 local function listed(names) return table.concat(names, ", ") end
 
--- What the data above cannot say, a function a phase: (evidence) -> nil | field, meaning.
+-- What the data above cannot say, a function a phase: (evidence, whether it is of a dry run) -> nil
+-- | field, meaning.
 local further = {}
 
 further[1] = function(e)
@@ -168,12 +178,16 @@ further[2] = function(e)
   end
 end
 
-local function check_dependencies(e)
+-- Why a field may be null in a dry run, and only there.
+local DRY_RUN = "dry_run"
+
+local function check_dependencies(e, dry)
   local installed = e.dependencies_installed
   if installed == false then
     return "dependencies_installed", "the server's Python packages could not be installed"
   end
-  if is_null(installed) and e.dependencies_installed_reason ~= "no_requirements" then
+  local reason = e.dependencies_installed_reason
+  if is_null(installed) and reason ~= "no_requirements" and not (dry and reason == DRY_RUN) then
     return "dependencies_installed",
       "nobody knows whether the server's Python packages are there (only a source without "
       .. "requirements may leave this open)"
@@ -201,14 +215,16 @@ local function check_health(e)
 end
 
 -- The first complaint of several functions.
-local function first(e, ...)
+local function first(e, dry, ...)
   for _, rule in ipairs({ ... }) do
-    local field, meaning = rule(e)
+    local field, meaning = rule(e, dry)
     if field then return field, meaning end
   end
 end
 
-further[3] = function(e) return first(e, check_dependencies, check_post_install, check_health) end
+further[3] = function(e, dry)
+  return first(e, dry, check_dependencies, check_post_install, check_health)
+end
 
 local TESTS = {
   { "browser_smoke_test", "the browser tools do not work" },
@@ -234,6 +250,7 @@ local function check_tools(e)
   if e.lost_tools and #e.lost_tools > 0 then
     return "lost_tools", "the upgraded server no longer offers: " .. listed(e.lost_tools)
   end
+  if is_null(e.tools_registered) then return nil end -- only the model of a dry run lets it be
   if e.tools_registered < e.expected_tools then
     return "tools_registered", string.format(
       "the upgraded server offers %d tools where %d are expected",
@@ -241,7 +258,7 @@ local function check_tools(e)
   end
 end
 
-further[4] = function(e) return first(e, check_tools, check_tests) end
+further[4] = function(e, dry) return first(e, dry, check_tools, check_tests) end
 
 further[5] = function(e)
   if e.upgrade_summary == "" then
@@ -269,11 +286,16 @@ local SUMMARIES = {
   end,
   function(e)
     local health = e.server_health_check
-    return string.format("%s of the server; %s, %s", text.plural(e.files_copied, "file"),
-      e.dependencies_installed == true and "packages installed" or "no packages to install",
+    local packages = e.dependencies_installed == true and "packages installed"
+      or e.dependencies_installed_reason == DRY_RUN and "packages not installed"
+      or "no packages to install"
+    return string.format("%s of the server; %s, %s", text.plural(e.files_copied, "file"), packages,
       is_null(health) and "server not asked" or "server check " .. health)
   end,
   function(e)
+    if is_null(e.tools_registered) then
+      return string.format("server not asked; %d tools expected", e.expected_tools)
+    end
     return string.format("%d tools, %d expected; search %s", e.tools_registered, e.expected_tools,
       is_null(e.rag_search_test) and "not tested" or e.rag_search_test)
   end,
@@ -302,28 +324,30 @@ end
 --- What a phase did, in one line for people.
 ---@param phase integer|table|nil a built-in phase's number; anything else: a custom one
 ---@param found table evidence that meets the model
+---@param dry boolean? of a dry run
 ---@return string|nil summary nil when there is nothing to tell
-function evidence.summary(phase, found)
+function evidence.summary(phase, found, dry)
   if math.type(phase) ~= "integer" then return field_list(found) end
-  if not SUMMARIES[phase] or not evidence.check(phase, found) then return nil end
+  if not SUMMARIES[phase] or not evidence.check(phase, found, dry) then return nil end
   return SUMMARIES[phase](found)
 end
 
-local function model_of(phase)
+local function model_of(phase, dry)
   if type(phase) == "table" then return phase end
-  return evidence.models[phase]
+  return dry and foretold[phase] or evidence.models[phase]
     or error("evidence: no built-in phase " .. tostring(phase), 3)
 end
 
 --- Checks evidence against its model: every field there, of its type, and no other.
 ---@param phase integer|table a built-in phase's number, or a model from evidence.custom
 ---@param found any
+---@param dry boolean? of a dry run, in which no server is asked
 ---@return true|nil
 ---@return string? message names the field
 ---@return string? code "ESCHEMA"
-function evidence.check(phase, found)
+function evidence.check(phase, found, dry)
   local name = type(phase) == "table" and "evidence" or "evidence of phase " .. tostring(phase)
-  local ok, message, code = schema.check(model_of(phase), found)
+  local ok, message, code = schema.check(model_of(phase, dry), found)
   if not ok then return nil, name .. ": " .. message, code end
   return true
 end
@@ -331,11 +355,12 @@ end
 --- Whether the upgrade may go on from a phase: the model is met and every demanded value is there.
 ---@param phase integer|table as in evidence.check; a custom model demands nothing more
 ---@param found any
+---@param dry boolean? of a dry run: what it does not do may be null for the reason "dry_run"
 ---@return true|nil
 ---@return string? message names the field and what it means for the user
 ---@return string? code "ESCHEMA" | "ECHECKPOINT"
-function evidence.checkpoint(phase, found)
-  local ok, message, code = evidence.check(phase, found)
+function evidence.checkpoint(phase, found, dry)
+  local ok, message, code = evidence.check(phase, found, dry)
   if not ok then return nil, message, code end
   if type(phase) == "table" then return true end
   for _, demand in ipairs(evidence.required[phase]) do
@@ -344,7 +369,7 @@ function evidence.checkpoint(phase, found)
         tostring(found[demand.field]), demand.otherwise), "ECHECKPOINT"
     end
   end
-  local field, meaning = (further[phase] or function() end)(found)
+  local field, meaning = (further[phase] or function() end)(found, dry)
   if field then
     return nil, string.format("checkpoint of phase %d: %s: %s", phase, field, meaning),
       "ECHECKPOINT"
@@ -401,13 +426,14 @@ end
 --- Evidence as a table for json.encode: a copy with nulls written out and arrays marked.
 ---@param phase integer|table
 ---@param found table
+---@param dry boolean? of a dry run
 ---@return table|nil
 ---@return string? message
 ---@return string? code "ESCHEMA"
-function evidence.to_dict(phase, found)
-  local ok, message, code = evidence.check(phase, found)
+function evidence.to_dict(phase, found, dry)
+  local ok, message, code = evidence.check(phase, found, dry)
   if not ok then return nil, message, code end
-  return copied(model_of(phase), found)
+  return copied(model_of(phase, dry), found)
 end
 
 --- The inverse: evidence from a decoded JSON table, checked.

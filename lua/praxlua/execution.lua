@@ -43,7 +43,7 @@ local function end_phase(r, phase, outcome)
   local dict
   if outcome.verdict == "ok" then
     local message, verdict
-    dict, message, verdict = checkpoint.check(phase, outcome)
+    dict, message, verdict = checkpoint.check(phase, outcome, r.overlay ~= nil)
     if not dict then outcome.verdict, outcome.message = verdict, message end
   end
   checkpoint.note(r, phase, outcome)
@@ -128,7 +128,7 @@ local function begin_changes(r)
   if #data > PLAN_LIMIT then
     return nil, "the plan takes " .. text.bytes(#data) .. ", more than can be read again"
   end
-  metadata.server = server.remember(r.ctx)
+  metadata.server = not r.overlay and server.remember(r.ctx) or nil
   metadata.from_version = planned.installed_version
   metadata.to_version = planned.source_version
   metadata.plan_hash, metadata.plan_sha256 = planned.hash, core.hash.sha256(data)
@@ -258,16 +258,30 @@ local function run_next(r, phase, index, total)
   return run_manual(r, phase, index, total)
 end
 
+-- What phases find of the whole run, for their report on it.
+local function give_report(r)
+  r.ctx.report = function() return summary.of(r, { success = true }) end
+end
+
+-- How a dry run carries out the phases behind the gate, on its copy.
+local FOLLOWING = {
+  begin = function(r)
+    give_report(r)
+    return begin_changes(r)
+  end,
+  run = run_phase,
+}
+
 --- Runs what is left of a session's phases.
 ---@param r table run with its session attached and its phases set
 ---@return table result
 function execution.run(r)
   local list = r.phases
-  r.ctx.report = function() return summary.of(r, { success = true }) end
+  give_report(r)
   for index, phase in ipairs(list) do
     if not execution.is_done(r.session, phase) then
       if phase.number == 1 and not r.transaction then
-        local result = gate.pass(r)
+        local result = gate.pass(r, FOLLOWING)
         if result then return result end
         local ok, message = begin_changes(r)
         if not ok then return fail(r, phase, { message = message }) end

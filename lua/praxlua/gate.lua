@@ -5,6 +5,7 @@ local approval = require("praxlua.approval")
 local comparison = require("praxlua.comparison")
 local content = require("praxlua.content")
 local json = require("praxlua.json")
+local overlay = require("praxlua.overlay")
 local run = require("praxlua.run")
 local source_phases = require("praxlua.source_phases")
 local text = require("praxlua.text")
@@ -13,7 +14,8 @@ local gate = {}
 
 local ACTIONS = { adopt = "unchanged" }
 
-local function emit_plan(r, planned)
+-- Beside the actions of the plan stand those of phases that are added, as a dry run saw them.
+local function emit_plan(r, planned, more)
   local actions = json.array()
   for _, entry in ipairs(planned.entries) do
     local action = ACTIONS[entry.action] or entry.action
@@ -22,6 +24,7 @@ local function emit_plan(r, planned)
         base_from = entry.base_from, moved_from = entry.moved_from }
     end
   end
+  table.move(more, 1, #more, #actions + 1, actions)
   r.ctx.emit({ event = "plan", hash = planned.hash, counts = planned.counts,
     base_from = planned.base_from, driver = planned.driver, actions = actions })
 end
@@ -94,43 +97,61 @@ local function other_plan(r, planned)
     next = "look at it again with --dry-run" }
 end
 
+local function show(r, planned, more)
+  emit_plan(r, planned, more or {})
+  if r.options.diff then emit_differences(r, planned) end
+end
+
+-- A dry run shows the plan when it has seen what the other phases add to it.
+local function foresee(r, planned, following)
+  source_phases.foretell(r)
+  local seen = overlay.follow(r, following)
+  show(r, planned, seen.actions)
+  return seen.result or { exit_code = 0, status = "dry_run" }
+end
+
+local function refused(message, next_step)
+  return { exit_code = 3, status = "refused", message = message, next = next_step }
+end
+
+-- The ends that need no more than the plan; nil to go on.
+local function judge(r, planned, preview)
+  if r.options.plan_hash and r.options.plan_hash ~= planned.hash then
+    return other_plan(r, planned)
+  end
+  if r.dry_run then approval.keep(r.ctx, planned) end
+  if preview.nothing_to_do then return { exit_code = 0, status = "nothing_to_do" } end
+end
+
 --- What pre-flight leads to.
 ---@param r table run
+---@param following { begin: function, run: function } how the phases behind it are carried out
 ---@return table|nil result that ends the run here; nil to go on
-function gate.pass(r)
+function gate.pass(r, following)
+  local preview, result, allowed
   local planned, message = content.plan(r.ctx)
   if planned then planned, message = ask_conflicts(r, planned) end
   if not planned then
     run.forget(r)
-    return { exit_code = 3, status = "refused", message = message,
-      next = "mend what the message names and run the command again" }
+    return refused(message, "mend what the message names and run the command again")
   end
   local moved = moved_source(r, planned)
   if moved then return moved end
-  emit_plan(r, planned)
-  if r.options.diff then emit_differences(r, planned) end
-  if r.options.plan_hash and r.options.plan_hash ~= planned.hash then
-    run.forget(r)
-    return other_plan(r, planned)
-  end
-  if r.dry_run then approval.keep(r.ctx, planned) end
-  local preview
   preview, message = content.preview(r.ctx)
   if not preview then
     run.forget(r)
-    return { exit_code = 3, status = "refused", message = message }
-  end
-  if preview.nothing_to_do then
-    run.forget(r)
-    return { exit_code = 0, status = "nothing_to_do" }
+    return refused(message)
   end
   local open = conflicts_of(planned)
-  if #open > 0 then return wait_for_answer(r, open) end
-  if r.dry_run then
-    source_phases.foretell(r)
-    return { exit_code = 0, status = "dry_run" }
+  result = judge(r, planned, preview)
+  if r.dry_run and not result and #open == 0 then return foresee(r, planned, following) end
+  show(r, planned)
+  if result then
+    run.forget(r)
+    return result
   end
-  local allowed, result = source_phases.permit(r)
+  if #open > 0 then return wait_for_answer(r, open) end
+  allowed, result = source_phases.permit(r)
   if not allowed then run.forget(r) end
   return result
 end

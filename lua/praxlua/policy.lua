@@ -1,5 +1,5 @@
---- What decides an upgrade beside the files: how conflicts are answered, the project's settings, the
--- phases that are added, and which praxlua it is. The hash of a plan covers it.
+--- What decides an upgrade beside the files: how conflicts are answered, the project's settings,
+-- the phases that are added, and which praxlua it is. The hash of a plan covers it.
 local core = require("praxlua.core")
 local folder = require("praxlua.folder")
 local json = require("praxlua.json")

@@ -62,22 +62,23 @@ receipts.FACTS = {
     { "old_backups_archived", "backup.archive_old_backups", "archived_count" } },
 }
 
--- The answer of the last receipt of each verb.
+-- The answer of the last receipt of each verb, and the verbs that a dry run only foretold.
 local function answers(noted)
-  local last = {}
+  local last, foretold = {}, {}
   for _, receipt in ipairs(noted) do
     if receipt.ok then last[receipt.verb] = receipt.answer end
+    if receipt.not_run then foretold[receipt.verb] = true end
   end
-  return last
+  return last, foretold
 end
 
 local function check_facts(number, evidence, noted)
-  local last = answers(noted)
+  local last, foretold = answers(noted)
   for _, fact in ipairs(receipts.FACTS[number] or {}) do
     local field, verb, inner = fact[1], fact[2], fact[3]
     local answer = last[verb]
     if inner and type(answer) == "table" then answer = answer[inner] end
-    if evidence[field] ~= answer then
+    if evidence[field] ~= answer and not foretold[verb] then
       return nil, string.format("the evidence says %s = %s, but host.%s answered %s", field,
         tostring(evidence[field]), verb, tostring(answer)), "ERECEIPT"
     end
@@ -158,7 +159,7 @@ end
 --- Whether every claim has its receipt, and every repeated fact is as the host told it.
 ---@param number integer of a built-in phase
 ---@param evidence table
----@param noted { verb: string, ok: boolean, answer: any }[]
+---@param noted { verb: string, ok: boolean, answer: any, not_run: boolean? }[]
 ---@return true|nil
 ---@return string? message
 ---@return string? code "ERECEIPT"

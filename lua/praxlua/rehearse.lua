@@ -9,24 +9,13 @@ local core = require("praxlua.core")
 local engine = require("praxlua.engine")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
+local private_copy = require("praxlua.private_copy")
 local run = require("praxlua.run")
 local text = require("praxlua.text")
 
 local rehearse = {}
 
-local PRIVATE = tonumber("700", 8)
 local SHOWN = 100 -- differences that are listed
-local HEADER_MAX = 16 * 1024 * 1024 -- bytes of a script in the environment
-
-local IGNORED_NAMES = { ["__pycache__"] = true }
-
--- What is neither copied nor compared.
-local function ignored()
-  local skip = {}
-  for path in pairs(layout.ephemeral) do skip[path] = true end
-  skip.venv = nil
-  return skip
-end
 
 local function refused(message, next_step, exit_code)
   return { exit_code = exit_code or 3, status = exit_code == 6 and "busy" or "refused",
@@ -63,7 +52,7 @@ end
 -- Everything that counts, by path.
 local function list(target)
   local entries, message, code = core.cancel.within(math.huge, core.tree.list, target,
-    { skip = ignored(), skip_names = IGNORED_NAMES, hash = true })
+    { skip = private_copy.ignored(true), skip_names = private_copy.IGNORED_NAMES, hash = true })
   if not entries then return nil, message, code end
   local found = {}
   for _, entry in ipairs(entries) do found[entry.path] = describe(target, entry) end
@@ -96,40 +85,6 @@ end
 
 -- ---- the copy ---------------------------------------------------------------------------------
 
--- Scripts in an environment begin with the path of its interpreter. Those of the copy must not lead
--- into the original.
-local function correct_headers(target, copy)
-  local old, new = "#!" .. target .. "/venv/", "#!" .. copy .. "/venv/"
-  local folder = copy .. "/venv/bin"
-  for _, entry in ipairs(core.file.exists(folder) and core.tree.list(folder) or {}) do
-    local path = folder .. "/" .. entry.path
-    local data = entry.type == "file" and entry.size <= HEADER_MAX and core.file.read(path)
-    if data and data:sub(1, #old) == old then
-      local ok, message, code = core.file.write_atomic(path, new .. data:sub(#old + 1))
-      if not ok then return nil, message, code end
-    end
-  end
-  return true
-end
-
--- Copies an installation beneath `root`. Returns the copy's path.
-local function copy_installation(target, root)
-  local project, name = run.split(target)
-  local copy = root .. "/project/" .. name
-  local ok, message, code = core.file.mkdir(root .. "/project")
-  if ok then
-    ok, message, code = core.tree.copy(target, copy,
-      { skip = ignored(), skip_names = IGNORED_NAMES })
-  end
-  local gitignore = core.file.stat(project .. "/.gitignore")
-  if ok and gitignore and gitignore.type == "file" then
-    ok, message, code = core.tree.copy(project .. "/.gitignore", root .. "/project/.gitignore")
-  end
-  if ok then ok, message, code = correct_headers(target, copy) end
-  if not ok then return nil, message, code end
-  return copy
-end
-
 -- Calls use() while nobody changes the installation.
 local function while_locked(target, use)
   local lock, message, code = core.lock.acquire(target)
@@ -144,10 +99,6 @@ local function while_locked(target, use)
   return table.unpack(results, 2, results.n)
 end
 
-local MAKE_ROOM = "make room, or name another folder with TMPDIR=DIR, and run the command again"
-local AGAIN = "mend the cause and run the command again"
-local NO_ROOM = { ENOSPC = true, EDQUOT = true }
-
 -- Returns the copy and the listing of the installation, or nil and the result.
 local function begin(target, root)
   return while_locked(target, function()
@@ -157,15 +108,13 @@ local function begin(target, root)
         .. open[1].session_id, "finish it first with: praxlua resume, or praxlua rollback")
     end
     local live, message = list(target)
-    if not live then return nil, refused("reading the installation: " .. message, AGAIN) end
-    local ok, copy, code
-    ok, message, code = core.file.mkdir(root, PRIVATE)
-    if ok then
-      copy, message, code = core.cancel.within(math.huge, copy_installation, target, root)
+    if not live then
+      return nil, refused("reading the installation: " .. message, private_copy.advice())
     end
+    local copy, code
+    copy, message, code = private_copy.make(target, root, { environment = true })
     if not copy then
-      return nil, refused("copying the installation: " .. message, NO_ROOM[code] and MAKE_ROOM
-        or AGAIN)
+      return nil, refused("copying the installation: " .. message, private_copy.advice(code))
     end
     return copy, live
   end)
@@ -176,14 +125,8 @@ end
 -- What of the copy's events is told: what is wrong, and how far it is.
 local TOLD = { warning = true, conflict = true }
 
--- Advice that names the copy would lead to where nothing is any more.
 local function about_original(event, place)
-  for name, value in pairs(event) do
-    if type(value) == "string" then
-      event[name] = value:gsub(place.copy:gsub("%p", "%%%0"), (place.original:gsub("%%", "%%%%")))
-    end
-  end
-  return event
+  return private_copy.about_original(event, place.copy, place.original)
 end
 
 local function is_told(event)
@@ -305,22 +248,6 @@ local function new_data(options, target)
     differences = json.array() }
 end
 
--- Where the copy is made: not in what is copied.
-local function find_scratch(target)
-  local wanted = core.system.environment().TMPDIR
-  if not wanted or wanted == "" then wanted = "/tmp" end
-  local scratch, message = core.file.realpath(wanted)
-  if not scratch or core.file.stat(scratch).type ~= "directory" then
-    return nil, refused(("the copy cannot be made in %s: %s"):format(text.visible(wanted),
-      message or "it is no folder"), "name a folder with TMPDIR=DIR")
-  end
-  if (scratch .. "/"):sub(1, #target + 1) == target .. "/" then
-    return nil, refused("the copy cannot be made in the installation itself: "
-      .. text.visible(scratch), "name another folder with TMPDIR=DIR")
-  end
-  return scratch
-end
-
 --- Rehearses the upgrade of an installation on a copy of it.
 ---@param options { source: string, target: string?, phases: string[]?, on_conflict: string?,
 ---  allow_downgrade: boolean?, health_timeout: number?, allow_source_phases: boolean?,
@@ -335,9 +262,8 @@ function rehearse.run(options, ui)
   if not target then return refusal end
   local recognised, problem = layout.recognise_target(target)
   if not recognised then return refused(problem, "name the installation with --target") end
-  local scratch
-  scratch, refusal = find_scratch(target)
-  if not scratch then return refusal end
+  local scratch, unusable, next_step = private_copy.place(target)
+  if not scratch then return refused(unusable, next_step) end
   core.system.catch_signals()
   local data = new_data(options, target)
   local root = ("%s/praxlua-rehearsal-%s"):format(scratch, core.system.uuid())

@@ -247,6 +247,7 @@ function run.attach(r, session)
     source = metadata.source_path, target = r.target, project = r.project,
     target_name = r.target_name, options = r.options, session = session, memory = {},
     artifacts = session.phase_artifacts, folder = r.folder, scratch = r.folder .. "/scratch",
+    overlay = r.overlay,
     emit = emit, ask = r.ask or function(_, _, default) return default end,
     progress = function(message, fraction)
       fraction = fraction and math.max(0, math.min(1, fraction)) or nil

@@ -39,7 +39,7 @@ end
 
 local function server_of(session)
   local validation = session.phase_artifacts["4"]
-  if not validation then return nil end
+  if not validation or math.type(validation.tools_registered) ~= "integer" then return nil end
   local version = validation.server_version
   local remembered = session.metadata.server or {}
   return {

@@ -6,6 +6,7 @@
 local core = require("praxlua.core")
 local clock = require("praxlua.clock")
 local confinement = require("praxlua.confinement")
+local foretold = require("praxlua.verbs.foretold")
 local json = require("praxlua.json")
 local lists = require("praxlua.lists")
 local lock_text = require("praxlua.lock_text")
@@ -35,7 +36,7 @@ verbs.SERVICES = {
 }
 
 -- Those of a service that leave something behind. They are there from phase 1 on only, when the
--- transaction is open and a backup comes first, and never in a dry run.
+-- transaction is open and a backup comes first; in a dry run, that is the one of a copy.
 local ACTING = {
   ["backup.create_backup"] = true, ["backup.archive_old_backups"] = true,
   ["content.upgrade"] = true, ["content.upgrade_server_code"] = true,
@@ -188,7 +189,7 @@ local function writing(add, ctx, root_name, prefix)
       end
       if not may_change(ctx) then
         return denied("host." .. verb .. ": files can be changed only after the backup and "
-          .. "before the clean-up, and not in a dry run")
+          .. "before the clean-up")
       end
       return action(table.unpack(paths, 1, paths.n))
     end)
@@ -259,8 +260,9 @@ local function spawning(add, ctx, grants)
       end
       if not may_change(ctx) then
         return denied("host." .. verb .. ": tools run only after the backup and before the "
-          .. "clean-up, and not in a dry run")
+          .. "clean-up")
       end
+      if ctx.overlay then return foretold.answer(ctx, verb, command.argv) end
       return act(command)
     end)
   end
@@ -332,9 +334,9 @@ end
 local function add_service_verb(add, ctx, verb, run)
   add(verb, function(...)
     if ACTING[verb] and not ctx.change then
-      return denied("host." .. verb .. " can be called only after the pre-flight checks, and not "
-        .. "in a dry run")
+      return denied("host." .. verb .. " can be called only after the pre-flight checks")
     end
+    if ctx.overlay and foretold.VERBS[verb] then return foretold.answer(ctx, verb, ...) end
     return run(ctx, ...)
   end)
 end

@@ -90,6 +90,10 @@ function show.phase_progress(view, event)
     event.fraction)
 end
 
+function show.not_run(view, event)
+  view.terminal.line("  ", { "dim", "not run  " .. event.what })
+end
+
 function show.phase_completed(view, event)
   phase_line(view, event, "ok", "green", event.summary)
 end

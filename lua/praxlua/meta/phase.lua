@@ -100,6 +100,7 @@
 ---@field timed_out boolean it was ended because its time was over
 ---@field truncated boolean more was written than is here
 ---@field seconds number how long it ran
+---@field not_run string? `dry_run` in a dry run, which does not do it
 
 ---One name in a folder.
 ---@class praxlua.phase.Entry
@@ -108,13 +109,14 @@
 
 ---How the server is.
 ---@class praxlua.phase.Health
----@field responding boolean it answered over MCP
+---@field responding boolean? it answered over MCP; nil when it was not asked, in a dry run
 ---@field tools string[] names, sorted
 ---@field tools_registered integer how many
 ---@field server_version string? as it says
 ---@field via "http"|"probe" the running server, or a private one of the same code
 ---@field seconds number it took
 ---@field error string? why it did not answer
+---@field not_run string? `dry_run` in a dry run, which does not do it
 
 ---What became of the project's `.gitignore`.
 ---@class praxlua.phase.Ignored
@@ -124,12 +126,13 @@
 
 ---What installing packages led to.
 ---@class praxlua.phase.Installed
----@field success boolean
+---@field success boolean? nil when nothing was installed, in a dry run
 ---@field packages_installed integer
 ---@field errors { kind: string, message: string, next: string }[] what went wrong
 ---@field warnings string[]
 ---@field environment_created boolean there was none
 ---@field seconds number it took
+---@field not_run string? `dry_run` in a dry run, which does not do it
 
 ---The options of this upgrade, as on the command line.
 ---@class praxlua.phase.Options
@@ -172,18 +175,20 @@
 ---@class praxlua.phase.Restarted
 ---@field stopped boolean the old one
 ---@field started boolean the new one
----@field restart_time string ISO 8601
+---@field restart_time string? ISO 8601; nil in a dry run
 ---@field seconds number it took
 ---@field health praxlua.phase.Health how the new one is
 ---@field reason string? why none was restarted
+---@field not_run string? `dry_run` in a dry run, which does not do it
 
 ---What calling the server's tools showed.
 ---@class praxlua.phase.Smoke
 ---@field tools string[] names
----@field tools_registered integer how many
+---@field tools_registered integer? how many; nil when it was not asked, in a dry run
 ---@field server_version string? as it says
 ---@field calls table[] of `id`, `title`, `tool`, `status`, `reason`, `seconds`
----@field browser_tools_enabled boolean
+---@field browser_tools_enabled boolean?
+---@field not_run string? `dry_run` in a dry run, which does not do it
 
 ---What the source is.
 ---@class praxlua.phase.SourceFound
@@ -238,6 +243,7 @@
 ---@field message string? in words
 ---@field output string? of the tests
 ---@field seconds number? they took
+---@field not_run string? `dry_run` in a dry run, which does not do it
 
 ---Files compared with the source's by their hashes.
 ---@class praxlua.phase.Verified
@@ -324,7 +330,7 @@ function target.read(path, limit) end
 
 ---Removes a file or a link; a missing one is fine. Folders that become empty stay.
 ---Grant: `target = "write"`. When: after `backup-preparation` and before the end of
----`cleanup-documentation`, not in a dry run.
+---`cleanup-documentation`.
 ---@param path string relative to the root; `.` is the root itself
 ---@return true|nil
 ---@return string? message
@@ -333,7 +339,7 @@ function target.remove(path) end
 
 ---Moves a file, a link, or a folder with everything in it, in one batch.
 ---Grant: `target = "write"`. When: after `backup-preparation` and before the end of
----`cleanup-documentation`, not in a dry run.
+---`cleanup-documentation`.
 ---@param from string relative to the root
 ---@param to string likewise; nothing may be there
 ---@return true|nil
@@ -343,7 +349,7 @@ function target.rename(from, to) end
 
 ---Writes a file, making the folders on the way. The old content is what an undo brings back.
 ---Grant: `target = "write"`. When: after `backup-preparation` and before the end of
----`cleanup-documentation`, not in a dry run.
+---`cleanup-documentation`.
 ---@param path string relative to the root; `.` is the root itself
 ---@param data string the whole content
 ---@param mode? integer permission bits; those of the old file, or 0644, when nil
@@ -391,7 +397,7 @@ function project.read(path, limit) end
 
 ---Removes a file or a link; a missing one is fine. Folders that become empty stay.
 ---Grant: `project = "write"`. When: after `backup-preparation` and before the end of
----`cleanup-documentation`, not in a dry run.
+---`cleanup-documentation`.
 ---@param path string relative to the root; `.` is the root itself
 ---@return true|nil
 ---@return string? message
@@ -400,7 +406,7 @@ function project.remove(path) end
 
 ---Moves a file, a link, or a folder with everything in it, in one batch.
 ---Grant: `project = "write"`. When: after `backup-preparation` and before the end of
----`cleanup-documentation`, not in a dry run.
+---`cleanup-documentation`.
 ---@param from string relative to the root
 ---@param to string likewise; nothing may be there
 ---@return true|nil
@@ -410,7 +416,7 @@ function project.rename(from, to) end
 
 ---Writes a file, making the folders on the way. The old content is what an undo brings back.
 ---Grant: `project = "write"`. When: after `backup-preparation` and before the end of
----`cleanup-documentation`, not in a dry run.
+---`cleanup-documentation`.
 ---@param path string relative to the root; `.` is the root itself
 ---@param data string the whole content
 ---@param mode? integer permission bits; those of the old file, or 0644, when nil
@@ -493,7 +499,7 @@ function validation.verify_checksums(component) end
 local backup = {}
 
 ---Deletes all but the newest verified backups.
----Grant: `services = { "backup" }`. When: after `pre-flight-checks`, not in a dry run.
+---Grant: `services = { "backup" }`. When: after `pre-flight-checks`.
 ---@param keep integer how many to keep, at least 1
 ---@return praxlua.phase.Pruned|nil
 ---@return string? message
@@ -501,7 +507,7 @@ local backup = {}
 function backup.archive_old_backups(keep) end
 
 ---Makes a backup and compares it with the live files.
----Grant: `services = { "backup" }`. When: after `pre-flight-checks`, not in a dry run.
+---Grant: `services = { "backup" }`. When: after `pre-flight-checks`.
 ---@return praxlua.phase.Backup|nil
 ---@return string? message
 ---@return string? code
@@ -528,7 +534,7 @@ function backup.verify_backup_integrity(name) end
 local content = {}
 
 ---Adds what the project's `.gitignore` is missing.
----Grant: `services = { "content" }`. When: after `pre-flight-checks`, not in a dry run.
+---Grant: `services = { "content" }`. When: after `pre-flight-checks`.
 ---@return praxlua.phase.Ignored|nil
 ---@return string? message
 ---@return string? code
@@ -542,7 +548,7 @@ function content.gitignore() end
 function content.preview() end
 
 ---Applies the plan to the content and reads it back.
----Grant: `services = { "content" }`. When: after `pre-flight-checks`, not in a dry run.
+---Grant: `services = { "content" }`. When: after `pre-flight-checks`.
 ---@param options? { components: string[]? } which; all but the server's code
 ---@return praxlua.phase.Applied|nil
 ---@return string? message
@@ -550,7 +556,7 @@ function content.preview() end
 function content.upgrade(options) end
 
 ---The same for the server's code and the scripts beside it.
----Grant: `services = { "content" }`. When: after `pre-flight-checks`, not in a dry run.
+---Grant: `services = { "content" }`. When: after `pre-flight-checks`.
 ---@return praxlua.phase.Applied|nil
 ---@return string? message
 ---@return string? code
@@ -567,7 +573,7 @@ local dependencies = {}
 function dependencies.detect_post_install_steps(requirements) end
 
 ---Installs what the server requires, into a copy of its environment.
----Grant: `services = { "dependencies" }`. When: after `pre-flight-checks`, not in a dry run.
+---Grant: `services = { "dependencies" }`. When: after `pre-flight-checks`.
 ---@param options? { requirements: string? } another file of the installation
 ---@return praxlua.phase.Installed|nil
 ---@return string? message
@@ -575,7 +581,7 @@ function dependencies.detect_post_install_steps(requirements) end
 function dependencies.install_dependencies(options) end
 
 ---Runs steps that packages want after their installation.
----Grant: `services = { "dependencies" }`. When: after `pre-flight-checks`, not in a dry run.
+---Grant: `services = { "dependencies" }`. When: after `pre-flight-checks`.
 ---@param steps praxlua.phase.Step[] of `detect_post_install_steps`
 ---@return praxlua.phase.StepDone[]|nil
 ---@return string? message
@@ -605,7 +611,7 @@ function server.log_errors_since(offset) end
 
 ---Stops the server of this installation and starts the new one, or tries the new code in private
 ---where there is nothing to restart.
----Grant: `services = { "server" }`. When: after `pre-flight-checks`, not in a dry run.
+---Grant: `services = { "server" }`. When: after `pre-flight-checks`.
 ---@param options? { timeout: number? } seconds it has to answer
 ---@return praxlua.phase.Restarted|nil
 ---@return string? message
@@ -620,7 +626,7 @@ function server.restart_server(options) end
 function server.run_smoke() end
 
 ---Runs the server's own tests.
----Grant: `services = { "server" }`. When: after `pre-flight-checks`, not in a dry run.
+---Grant: `services = { "server" }`. When: after `pre-flight-checks`.
 ---@return praxlua.phase.Tested|nil
 ---@return string? message
 ---@return string? code
@@ -631,7 +637,7 @@ function server.run_tests() end
 local report = {}
 
 ---Appends a line to `UPDATE_LOG.txt`.
----Grant: `services = { "report" }`. When: after `pre-flight-checks`, not in a dry run.
+---Grant: `services = { "report" }`. When: after `pre-flight-checks`.
 ---@param version? string upgraded to
 ---@param changes? table counts
 ---@return boolean|nil whether it was written
@@ -640,20 +646,20 @@ local report = {}
 function report.append_to_update_log(version, changes) end
 
 ---Commits the upgrade in the project's repository, when `--git-commit` was given.
----Grant: `services = { "report" }`. When: after `pre-flight-checks`, not in a dry run.
+---Grant: `services = { "report" }`. When: after `pre-flight-checks`.
 ---@param info? { to_version: string?, commit: string? } for the message
 ---@return boolean whether; a warning says why not
 function report.commit_changes(info) end
 
 ---Writes the report for people.
----Grant: `services = { "report" }`. When: after `pre-flight-checks`, not in a dry run.
+---Grant: `services = { "report" }`. When: after `pre-flight-checks`.
 ---@return string|nil its path, relative to the project
 ---@return string? message
 ---@return string? code
 function report.generate_upgrade_summary() end
 
 ---Writes what the validation found, as JSON.
----Grant: `services = { "report" }`. When: after `pre-flight-checks`, not in a dry run.
+---Grant: `services = { "report" }`. When: after `pre-flight-checks`.
 ---@param results table whatever has a JSON form
 ---@return string|nil its path, relative to the project
 ---@return string? message
@@ -661,7 +667,7 @@ function report.generate_upgrade_summary() end
 function report.generate_validation_report(results) end
 
 ---Appends a section to `INSTALLATION_SUMMARY.md`.
----Grant: `services = { "report" }`. When: after `pre-flight-checks`, not in a dry run.
+---Grant: `services = { "report" }`. When: after `pre-flight-checks`.
 ---@param info table what to say of this upgrade
 ---@return boolean|nil whether it was written
 ---@return string? message
@@ -673,7 +679,7 @@ function report.update_installation_summary(info) end
 local lock = {}
 
 ---Writes `.upgrade-lock`.
----Grant: `services = { "lock" }`. When: after `pre-flight-checks`, not in a dry run.
+---Grant: `services = { "lock" }`. When: after `pre-flight-checks`.
 ---@return true|nil
 ---@return string? message
 ---@return string? code
@@ -685,7 +691,7 @@ function lock.acquire() end
 function lock.held() end
 
 ---Removes it.
----Grant: `services = { "lock" }`. When: after `pre-flight-checks`, not in a dry run.
+---Grant: `services = { "lock" }`. When: after `pre-flight-checks`.
 ---@return true|nil
 ---@return string? message
 ---@return string? code
@@ -739,7 +745,7 @@ function host.progress(text, fraction) end
 ---temporary directory of its own and in caches, and in the installation only after an undo was
 ---registered with `host.undo`. None outlives its phase.
 ---Grant: `tools = { "NAME" }`. When: after `backup-preparation` and before the end of
----`cleanup-documentation`, not in a dry run.
+---`cleanup-documentation`.
 ---@param command praxlua.phase.Command the words, and `stdin` and `timeout` by name: `{ "git",
 ---  "status", timeout = 30 }`
 ---@return praxlua.phase.Ended|nil how it ended
@@ -757,7 +763,7 @@ function host.time() end
 ---before the files are brought back, and before a phase that was cut short is repeated. Such a
 ---command can run twice, and must be written for that.
 ---Grant: `tools = { "NAME" }`. When: after `backup-preparation` and before the end of
----`cleanup-documentation`, not in a dry run.
+---`cleanup-documentation`.
 ---@param command praxlua.phase.Command as of `host.spawn`, but without `stdin`
 ---@return true|nil
 ---@return string? message

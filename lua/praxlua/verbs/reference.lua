@@ -21,9 +21,8 @@ local reference = {}
 --- When a verb may be called.
 reference.WHEN = {
   always = "at any time",
-  acting = "after `pre-flight-checks`, not in a dry run",
-  changing = "after `backup-preparation` and before the end of `cleanup-documentation`, not in a "
-    .. "dry run",
+  acting = "after `pre-flight-checks`",
+  changing = "after `backup-preparation` and before the end of `cleanup-documentation`",
 }
 
 --- The groups of verbs, in the order of the pages.
@@ -59,6 +58,8 @@ local problems = {
   { "warnings", "string[]", "what a person should know" },
 }
 
+local NOT_RUN = { "not_run", "string?", "`dry_run` in a dry run, which does not do it" }
+
 type_of("Entry", "One name in a folder.", {
   { "name", "string", "without the folder" },
   { "type", '"file"|"directory"|"link"|"other"', "of the entry itself" },
@@ -76,6 +77,7 @@ type_of("Ended", "How a tool ended. A code that is not 0 is no error of the call
   { "timed_out", "boolean", "it was ended because its time was over" },
   { "truncated", "boolean", "more was written than is here" },
   { "seconds", "number", "how long it ran" },
+  NOT_RUN,
 })
 type_of("SourceFound", "What the source is.", {
   { "valid", "boolean", "an upgrade may come from it" },
@@ -121,13 +123,13 @@ type_of("Verified", "Files compared with the source's by their hashes.", {
   { "problem", "string?", "in words" },
 })
 type_of("Health", "How the server is.", {
-  { "responding", "boolean", "it answered over MCP" },
+  { "responding", "boolean?", "it answered over MCP; nil when it was not asked, in a dry run" },
   { "tools", "string[]", "names, sorted" },
   { "tools_registered", "integer", "how many" },
   { "server_version", "string?", "as it says" },
   { "via", '"http"|"probe"', "the running server, or a private one of the same code" },
   { "seconds", "number", "it took" },
-  { "error", "string?", "why it did not answer" },
+  { "error", "string?", "why it did not answer" }, NOT_RUN,
 })
 type_of("Backup", "A backup that was made.", {
   { "backup_path", "string", "relative to the project, with a final slash" },
@@ -177,12 +179,12 @@ type_of("Ignored", "What became of the project's `.gitignore`.", {
   { "created", "boolean", "there was none" },
 })
 type_of("Installed", "What installing packages led to.", {
-  { "success", "boolean", "" },
+  { "success", "boolean?", "nil when nothing was installed, in a dry run" },
   { "packages_installed", "integer", "" },
   { "errors", "{ kind: string, message: string, next: string }[]", "what went wrong" },
   { "warnings", "string[]", "" },
   { "environment_created", "boolean", "there was none" },
-  { "seconds", "number", "it took" },
+  { "seconds", "number", "it took" }, NOT_RUN,
 })
 type_of("Step", "A step a package wants after its installation.", {
   { "package", "string", "" }, { "command", "string", "as it would be typed" },
@@ -195,22 +197,23 @@ type_of("StepDone", "How such a step ended.", {
   { "optional", "boolean", "" }, { "reason", "string?", "why it did not run" },
 })
 type_of("Smoke", "What calling the server's tools showed.", {
-  { "tools", "string[]", "names" }, { "tools_registered", "integer", "how many" },
+  { "tools", "string[]", "names" },
+  { "tools_registered", "integer?", "how many; nil when it was not asked, in a dry run" },
   { "server_version", "string?", "as it says" },
   { "calls", "table[]", "of `id`, `title`, `tool`, `status`, `reason`, `seconds`" },
-  { "browser_tools_enabled", "boolean", "" },
+  { "browser_tools_enabled", "boolean?", "" }, NOT_RUN,
 })
 type_of("Restarted", "What became of the server.", {
   { "stopped", "boolean", "the old one" }, { "started", "boolean", "the new one" },
-  { "restart_time", "string", "ISO 8601" }, { "seconds", "number", "it took" },
+  { "restart_time", "string?", "ISO 8601; nil in a dry run" }, { "seconds", "number", "it took" },
   { "health", "praxlua.phase.Health", "how the new one is" },
-  { "reason", "string?", "why none was restarted" },
+  { "reason", "string?", "why none was restarted" }, NOT_RUN,
 })
 type_of("Tested", "How the server's own tests went.", {
   { "passed", "boolean?", "nil when they were not run" },
   { "reason", "string?", "`no_tests` or `no_runner`" },
   { "message", "string?", "in words" }, { "output", "string?", "of the tests" },
-  { "seconds", "number?", "they took" },
+  { "seconds", "number?", "they took" }, NOT_RUN,
 })
 
 -- ---------------------------------------------------------------------------------------------
