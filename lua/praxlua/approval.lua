@@ -58,7 +58,7 @@ end
 local function rows_of(planned)
   local rows = json.array()
   for _, entry in ipairs(planned.entries) do
-    if entry.action ~= "keep" or entry.new or entry.base then
+    if entry.action ~= "keep" or entry.new or entry.base or entry.moved_from then
       rows[#rows + 1] = { path = entry.path, source = entry.source, new = entry.new,
         ["local"] = entry["local"], base = entry.base, action = entry.action,
         result = entry.result }

@@ -54,20 +54,23 @@ local function afterwards(ctx, entry)
   local id = entry.result or entry.new
   local link = link_of(id)
   if link then return { link = link } end
-  if entry.content then return { data = entry.content, mode = entry.mode } end
+  if entry.content and entry.action ~= "conflict" then
+    return { data = entry.content, mode = entry.mode }
+  end
   if not entry.source then return false end
   local data, message, code = read(ctx.source .. "/" .. entry.source, comparison.READ_LIMIT)
   if not data then return nil, message, code end
-  if entry.new and core.hash.sha256(data) ~= entry.new then
-    return nil, ("%s/%s changed while it was compared"):format(ctx.source, entry.source), "ECHANGED"
+  if id and core.hash.sha256(data) ~= id then
+    return nil, ("%s/%s changed while it was compared"):format(ctx.source, entry.source),
+      "ECHANGED"
   end
   return { data = data, mode = entry.mode }
 end
 
 local function pair_of(ctx, entry, locals)
-  local from = entry.moved_from
   local old, message, code = here(ctx, entry.path, entry["local"])
-  if old == false and from then old, message, code = here(ctx, from, locals[from]) end
+  local from = old == false and entry.edited_at or nil -- what the user changed is still there
+  if from then old, message, code = here(ctx, from, locals[from]) end
   if old == nil then return nil, message, code end
   local new
   new, message, code = afterwards(ctx, entry)
@@ -114,7 +117,7 @@ local function gather(ctx, planned, wanted)
   local files, pairs_of, places, locals, moved = {}, {}, {}, {}, {}
   for _, entry in ipairs(planned.entries) do
     locals[entry.path] = entry["local"]
-    if entry.moved_from and CHANGES[entry.action] then moved[entry.moved_from] = entry.path end
+    if entry.edited_at and CHANGES[entry.action] then moved[entry.edited_at] = entry.path end
   end
   for _, entry in ipairs(planned.entries) do
     if CHANGES[entry.action] and is_wanted(wanted, entry.path) then

@@ -5,6 +5,7 @@
 -- none of them forges a line, and a line of a diff is ours only where its first letter says so.
 local core = require("praxlua.core")
 local git = require("praxlua.git")
+local temporary = require("praxlua.temporary")
 local text = require("praxlua.text")
 
 local difference = {}
@@ -12,8 +13,6 @@ local difference = {}
 --- Bytes of a side above which a pair is not compared line by line, and bytes of all sides.
 difference.FILE_LIMIT = 4 * 1024 * 1024
 difference.TOTAL_LIMIT = 16 * 1024 * 1024
-
-local PRIVATE = tonumber("700", 8)
 
 -- Nothing that the user set for git changes what is shown: it is read by tools, too.
 local DIFF = {
@@ -118,8 +117,8 @@ local function split(out)
 end
 
 local function compare(root, pairs_of, numbers)
-  for _, name in ipairs({ "", "/old", "/new" }) do
-    local ok, message, code = core.file.mkdir(root .. name, PRIVATE)
+  for _, name in ipairs({ "/old", "/new" }) do
+    local ok, message, code = core.file.mkdir(root .. name)
     if not ok then return nil, message, code end
   end
   for _, number in ipairs(numbers) do
@@ -130,12 +129,6 @@ local function compare(root, pairs_of, numbers)
     environment = environment_of(root) })
   if not out then return nil, message, code end
   return split(out)
-end
-
-local function folder()
-  local parent = core.system.environment().TMPDIR
-  parent = parent and parent ~= "" and core.file.realpath(parent) or "/tmp"
-  return ("%s/praxlua-diff-%s"):format(parent, core.system.uuid())
 end
 
 --- A name in a header: quoted where it is not shown as it is.
@@ -174,9 +167,9 @@ function difference.unified(all)
     if is_comparable(pair, results[i], budget) then numbers[#numbers + 1] = i end
   end
   if #numbers == 0 then return results end
-  local root = folder()
-  local hunks, message, code = compare(root, all, numbers)
-  core.tree.remove(root)
+  local hunks, message, code = temporary.within(function(root)
+    return compare(root, all, numbers)
+  end)
   if not hunks then return nil, "comparing contents: " .. message, code end
   for _, i in ipairs(numbers) do
     add_hunks(results[i], all[i], hunks[i] or {})

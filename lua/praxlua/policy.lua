@@ -19,12 +19,8 @@ end
 local function answers_of(options)
   local found = {}
   for path, answer in pairs(options.resolutions or {}) do
-    if type(answer) == "table" then
-      found[path] = ("%s %s %s"):format(answer.answer, answer.id,
-        answer.content and core.hash.sha256(answer.content) or "")
-    else
-      found[path] = tostring(answer)
-    end
+    found[path] = ("%s %s %s"):format(answer.answer, answer.id,
+      answer.content and core.hash.sha256(answer.content) or "")
   end
   return found
 end

@@ -21,13 +21,11 @@ describe("A plan that was approved", function()
   setup(function()
     s = tiny.new()
     tiny.save(s)
+    hash = dry()
   end)
   teardown(helper.clean)
 
-  before_each(function()
-    tiny.reset(s)
-    hash = dry()
-  end)
+  before_each(function() tiny.reset(s) end)
 
   -- Upgrades to the approved plan, which is refused; what was said.
   local function refused(extra, options)
@@ -121,6 +119,7 @@ describe("A plan that was approved", function()
     assert.truthy(refused():find("on record, so what changed cannot be told", 1, true))
     os.remove(path)
     assert.truthy(refused():find("on record, so what changed cannot be told", 1, true))
+    helper.write(path, record)
     local known = hash
     hash = "1234\27[1m"
     local message = refused()
@@ -132,12 +131,15 @@ end)
 
 describe("The record of a plan", function()
   local s
-  before_each(function() s = tiny.new() end)
+  before_each(function()
+    s = tiny.new()
+    tiny.write(s, tiny.GUIDE, "mine\n") -- a conflict, at which the dry run ends soon
+  end)
   after_each(helper.clean)
 
   local function dry(environment)
     local result = tiny.upgrade(s, { "--dry-run" }, { environment = environment })
-    assert.equal(0, result.code, result.stderr)
+    assert.equal(4, result.code, result.stderr)
     return tiny.event(result, "plan").hash
   end
 
@@ -151,7 +153,7 @@ describe("The record of a plan", function()
   end)
 
   it("is made by dry runs only", function()
-    assert.equal(0, tiny.upgrade(s).code)
+    assert.equal(4, tiny.upgrade(s).code)
     assert.is_nil(lfs.attributes(s.cache .. "/praxlua"))
   end)
 
@@ -187,10 +189,10 @@ describe("Policies", function()
   it("are compared word for word", function()
     local root = helper.tempdir()
     local function of(options) return policy.of({ target = root, options = options }) end
-    local one = of({ on_conflict = "stop", resolutions = {
-      ["a.md"] = { answer = "merged", id = "0", content = "x" }, ["b.md"] = "ours" } })
-    local two = of({ on_conflict = "stop", resolutions = {
-      ["a.md"] = { answer = "merged", id = "0", content = "y" }, ["c.md"] = "ours" } })
+    local ours = { answer = "ours", id = "1" }
+    local function merged(data) return { answer = "merged", id = "0", content = data } end
+    local one = of({ resolutions = { ["a.md"] = merged("x"), ["b.md"] = ours } })
+    local two = of({ resolutions = { ["a.md"] = merged("y"), ["c.md"] = ours } })
     assert.same({}, policy.changes(one, one))
     assert.same({ "the answer to the conflict at a.md", "the answer to the conflict at b.md",
       "the answer to the conflict at c.md" }, policy.changes(one, two))

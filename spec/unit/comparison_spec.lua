@@ -2,15 +2,28 @@
 local helper = require("spec.support.helper")
 local tiny = require("spec.support.tiny")
 
+local LINES = "one\n" .. ("a line\n"):rep(9) .. "end\n"
+
 describe("praxlua diff", function()
   local s, exact
 
   setup(function()
     s = tiny.new({
-      first = { ["universal/workflows/flow/run.sh"] = "echo 1\n" },
-      second = { ["universal/workflows/flow/it's\n\27[1mhere\xff.md"] = "new\n" },
+      first = {
+        ["universal/workflows/flow/run.sh"] = "echo 1\n",
+        ["universal/standards/testing/both.md"] = LINES,
+        ["universal/standards/testing/old.md"] = LINES,
+      },
+      second = {
+        ["universal/workflows/flow/it's\n\27[1mhere\xff.md"] = "new\n",
+        ["universal/standards/testing/both.md"] = (LINES:gsub("one", "ONE")),
+        ["universal/standards/testing/old.md"] = false,
+        ["universal/standards/testing/new.md"] = LINES,
+      },
     })
     tiny.write(s, tiny.GUIDE, "mine\n")
+    tiny.write(s, "standards/universal/testing/both.md", LINES .. "mine\n")
+    tiny.write(s, "standards/universal/testing/old.md", LINES .. "mine\n")
     exact = tiny.exact(s)
   end)
   teardown(helper.clean)
@@ -40,6 +53,19 @@ describe("praxlua diff", function()
     assert.same(exact, tiny.exact(s))
   end)
 
+  it("shows what a merge leads to, and edits that go along with a moved file", function()
+    local files = files_of(diff("standards/universal/testing"))
+    local both = files["standards/universal/testing/both.md"]
+    assert.equal("merge", both.action)
+    assert.truthy(both.diff:find("\n-one\n+ONE\n", 1, true))
+    assert.same({ 1, 1 }, { both.added, both.removed }) -- what is mine is here already
+    local new, old = files["standards/universal/testing/new.md"],
+      files["standards/universal/testing/old.md"]
+    assert.same({ "remove", "", { "moved to standards/universal/testing/new.md" } },
+      { old.action, old.diff, old.notes })
+    assert.same({ "", "standards/universal/testing/old.md" }, { new.diff, new.moved_from })
+  end)
+
   it("has the hash that a dry run prints", function()
     local dry = tiny.upgrade(s, { "--dry-run" })
     assert.equal(tiny.event(dry, "plan").hash, tiny.event(diff(), "result").data.hash)
@@ -58,7 +84,7 @@ describe("praxlua diff", function()
     assert.same(one, paths("./.praxis-os//mcp_server/__init__.py"))
     assert.same(one, paths(s.target .. "/mcp_server"))
     assert.equal(2, #paths("mcp_server", "workflows/flow/phase.md"))
-    assert.equal(5, #paths(".praxis-os"))
+    assert.equal(8, #paths(".praxis-os"))
     assert.same({}, paths("workflows/flow/run.sh"))
     local result = diff("mcp_serve")
     assert.equal(2, result.code)
