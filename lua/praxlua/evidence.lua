@@ -293,15 +293,13 @@ local SUMMARIES = {
       is_null(health) and "server not asked" or "server check " .. health)
   end,
   function(e)
-    if is_null(e.tools_registered) then
-      return string.format("server not asked; %d tools expected", e.expected_tools)
-    end
+    if is_null(e.tools_registered) then return "server not asked" end
     return string.format("%d tools, %d expected; search %s", e.tools_registered, e.expected_tools,
       is_null(e.rag_search_test) and "not tested" or e.rag_search_test)
   end,
-  function(e)
-    return string.format("%s removed; report %s",
-      text.plural(e.old_backups_archived, "old backup"), e.upgrade_summary)
+  function(e, dry)
+    local removed = text.plural(e.old_backups_archived, "old backup") .. " removed"
+    return dry and removed or removed .. "; report " .. e.upgrade_summary
   end,
 }
 
@@ -329,7 +327,7 @@ end
 function evidence.summary(phase, found, dry)
   if math.type(phase) ~= "integer" then return field_list(found) end
   if not SUMMARIES[phase] or not evidence.check(phase, found, dry) then return nil end
-  return SUMMARIES[phase](found)
+  return SUMMARIES[phase](found, dry)
 end
 
 local function model_of(phase, dry)
