@@ -15,7 +15,7 @@ describe("praxlua diff", function()
         ["universal/standards/testing/old.md"] = LINES,
       },
       second = {
-        ["universal/workflows/flow/it's\n\27[1mhere\xff.md"] = "new\n",
+        ["universal/workflows/flow/it's\n\27[1mhere\xff.md"] = "\tnew \27[2J\xff\n \n",
         ["universal/standards/testing/both.md"] = (LINES:gsub("one", "ONE")),
         ["universal/standards/testing/old.md"] = false,
         ["universal/standards/testing/new.md"] = LINES,
@@ -95,6 +95,8 @@ describe("praxlua diff", function()
     local result = tiny.run(s, { "diff", "--source", s.source, "workflows" })
     assert.equal(0, result.code, result.stderr)
     assert.truthy(result.stdout:find([[+++ "b/workflows/flow/it's\n\e[1mhere\xFF.md"]], 1, true))
+    local said = result.stdout
+    assert.truthy(said:find("\n+        new \\e[2J\\xFF\n+\\x20\n", 1, true), said)
     assert.is_nil(result.stdout:find("\27", 1, true))
     assert.truthy(result.stdout:find("2 files would change.", 1, true))
   end)
