@@ -41,15 +41,15 @@ end
 
 --- The policy of an upgrade as it is now.
 ---@param ctx table target, options?
----@return table found { on_conflict, answers = path to words, settings, phases = path to SHA-256,
----  praxlua = its version }
+---@return table found { on_conflict, driver, answers = path to words, settings, phases = path to
+---  SHA-256, praxlua = its version }
 function policy.of(ctx)
   local options = ctx.options or {}
   local on_conflict = options.on_conflict or "stop"
   return {
     on_conflict = UNDECIDED[on_conflict] or on_conflict, answers = answers_of(options),
-    settings = digest(ctx.target .. SETTINGS), phases = scripts_of(ctx, options),
-    praxlua = version.text,
+    driver = options.driver or "built-in", settings = digest(ctx.target .. SETTINGS),
+    phases = scripts_of(ctx, options), praxlua = version.text,
   }
 end
 
@@ -83,6 +83,9 @@ function policy.changes(before, now)
   end
   if before.on_conflict ~= now.on_conflict then
     add("the policy for conflicts: %s then, %s now", tostring(before.on_conflict), now.on_conflict)
+  end
+  if before.driver ~= now.driver then
+    add("the driver: %s then, %s now", tostring(before.driver), now.driver)
   end
   for _, path in ipairs(differing(before.answers or {}, now.answers)) do
     add("the answer to the conflict at %s", path)

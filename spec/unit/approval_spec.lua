@@ -197,6 +197,8 @@ describe("Policies", function()
     assert.same({ "the answer to the conflict at a.md", "the answer to the conflict at b.md",
       "the answer to the conflict at c.md" }, policy.changes(one, two))
     assert.not_equal(policy.text(one), policy.text(two))
+    assert.same({ "the driver: built-in then, safe-upgrade.py now" },
+      policy.changes(of({}), of({ driver = "safe-upgrade.py" })))
     helper.clean()
   end)
 
