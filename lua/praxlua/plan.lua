@@ -371,7 +371,7 @@ local function split_components(ctx)
   end
   local active, skipped = {}, json.array({})
   for _, component in ipairs(wanted) do
-    if shipped[component.name] then
+    if shipped[component.name] or component.retired then
       active[#active + 1] = component
     elseif core.file.exists(ctx.target .. "/" .. component.to) then
       skipped[#skipped + 1] = component.name

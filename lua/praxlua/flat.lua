@@ -1,0 +1,90 @@
+--- Which files of the flat layout (layout/flat.lua) were shipped: told by the source's history.
+--
+-- There shipped files and the project's own lie in the same folders. One that has the content of a
+-- version the source once had at its path was shipped, and nobody changed it. One whose path no
+-- version ever had is the project's own. What is neither cannot be told: a shipped one that was
+-- edited, or an own one under a shipped name.
+local base = require("praxlua.base")
+local git = require("praxlua.git")
+local layout = require("praxlua.layout")
+local survey = require("praxlua.survey")
+local text = require("praxlua.text")
+
+local flat = {}
+
+local SHOWN = 20 -- files that are named
+
+local function component_of(recognised)
+  for _, component in ipairs(recognised.components) do
+    if component.retired then return component end
+  end
+end
+
+local function sort_one(sorted, known, versions, path, state)
+  local at_path = versions[layout.source_path(known.layout, path)]
+  if not at_path then
+    table.insert(sorted.own, path)
+    return true
+  end
+  local key, message, code = base.key_of(known, path, state)
+  if not key then return nil, message, code end
+  table.insert(at_path[key] and sorted.shipped or sorted.unclear, path)
+  return true
+end
+
+--- Sorts the files of a flat installation.
+---@param ctx table source, target, layout (the flat one)
+---@return { shipped: string[], own: string[], unclear: string[], shallow: boolean }|nil sorted
+--- paths relative to the target
+---@return string|nil message
+---@return string|nil code
+function flat.sort(ctx)
+  local component = component_of(ctx.layout)
+  local here, message, code = survey.target(ctx, { component })
+  if not here then return nil, message, code end
+  local head, shallow, versions
+  head, message, code = git.head(ctx.source)
+  if head then shallow, message, code = git.is_shallow(ctx.source) end
+  if shallow ~= nil then versions, message, code = git.history(ctx.source, { component.from }) end
+  if not versions then return nil, message, code end
+  local known = { head = head, target = ctx.target, layout = ctx.layout, keys = {} }
+  local sorted = { shipped = {}, own = {}, unclear = {}, shallow = shallow }
+  for path, state in pairs(here) do
+    local done
+    done, message, code = sort_one(sorted, known, versions, path, state)
+    if not done then return nil, message, code end
+  end
+  for _, name in ipairs({ "shipped", "own", "unclear" }) do table.sort(sorted[name]) end
+  return sorted
+end
+
+local function named(paths)
+  local shown = {}
+  for i = 1, math.min(#paths, SHOWN) do shown[i] = text.visible(paths[i]) end
+  local list = table.concat(shown, ", ")
+  return #paths > SHOWN and ("%s and %d more"):format(list, #paths - SHOWN) or list
+end
+
+--- Why a flat installation cannot be put right; nil when it can.
+---@param ctx table source, target
+---@param sorted table of flat.sort
+---@return string|nil message
+function flat.objection(ctx, sorted)
+  local what = ctx.target .. " has the flat layout that safe-upgrade.py leaves: shipped files lie "
+    .. "directly in standards/, among the project's own"
+  if sorted.shallow then
+    return ("%s. Which are which is told by the source's history, and that of %s is cut off; "
+      .. "complete it with: git fetch --unshallow"):format(what, ctx.source)
+  elseif #sorted.unclear > 0 then
+    return ("%s. %s differ from everything that was ever shipped under these names, so they may be "
+      .. "edited ones or your own: %s. Move each to standards/development/, where it stays as it "
+      .. "is, or put the shipped text back; then run this again"):format(what,
+      text.plural(#sorted.unclear, "file"), named(sorted.unclear))
+  elseif #sorted.shipped == 0 then
+    return ("%s is not an installation of %s: not one file in its standards/ was ever shipped by "
+      .. "it; name the source it comes from with --source"):format(ctx.target, ctx.source)
+  end
+  return nil
+end
+
+return flat
