@@ -250,6 +250,10 @@ function validation.validate_target_structure(ctx)
     warning(result, "%s also holds %s, which another tool may have put there; they are left alone",
       ctx.target, some(stray))
   end
+  if recognised.folder then
+    warning(result, "%s has its older name; servers of newer releases look for .praxis-os, so give "
+      .. "it that name first: praxlua migrate", ctx.target)
+  end
   local installed = base.read_version(ctx.target)
   result.version, result.commit = installed.version, installed.commit
   local environment = core.file.stat(ctx.target .. "/" .. recognised.environment)
