@@ -11,7 +11,8 @@ local function show(data)
       t.line("  ", { "dim", ".gitignore" }, "  ", line)
     end
     if #data.references == 0 then return end
-    t.line({ "bold", ("These still name %s, and are yours to change:"):format(data.from) })
+    t.line({ "bold", ("These still name %s, and are yours to change; start your editor's server "
+      .. "again then:"):format(text.visible(data.from)) })
     local rows = {}
     for i, found in ipairs(data.references) do
       rows[i] = { ("%s:%d"):format(text.visible(found.path), found.line), { "dim", found.text } }
