@@ -76,8 +76,8 @@ function flat.objection(ctx, sorted)
     return ("%s. Which are which is told by the source's history, and that of %s is cut off; "
       .. "complete it with: git fetch --unshallow"):format(what, ctx.source)
   elseif #sorted.unclear > 0 then
-    return ("%s. %s differ from everything that was ever shipped under these names, so they may be "
-      .. "edited ones or your own: %s. Move each to standards/development/, where it stays as it "
+    return ("%s. These (%s) have never been shipped like this under their names, so each may be an "
+      .. "edited one or your own: %s. Move each to standards/development/, where it stays as it "
       .. "is, or put the shipped text back; then run this again"):format(what,
       text.plural(#sorted.unclear, "file"), named(sorted.unclear))
   elseif #sorted.shipped == 0 then

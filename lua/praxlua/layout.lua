@@ -2,12 +2,13 @@
 -- that a directory is a source or a target of the product. The data is in layout/, one file a
 -- layout; the functions only read it.
 --
--- A component is { name, from, to, ownership, scope, when?, except?, retired? }:
+-- A component is { name, from, to, ownership, scope, when?, except?, arriving?, retired? }:
 --   from       directory in the source, to: directory in the target
 --   ownership  "system" (we add, update, and delete what we shipped) or "shared" (add and update)
 --   scope      "content" (upgraded in phase 2) or "server" (phase 3)
 --   when       "present": only where the target has the directory already
 --   except     directories in the target that are not of it
+--   arriving   nothing was shipped there before
 --   retired    nothing is shipped there any more: what was, and nobody changed, goes
 --
 -- Beside its components a layout has

@@ -11,7 +11,10 @@ flat.name = "praxis-os-flat"
 flat.title = "prAxIs OS as safe-upgrade.py leaves it, with standards/ not in universal/"
 flat.ships = praxis_os.name
 flat.becomes = praxis_os.name
-flat.components = table.move(praxis_os.components, 1, #praxis_os.components, 1, {})
+flat.components = table.move(praxis_os.components, 2, #praxis_os.components, 2, {
+  { name = "standards", from = "universal/standards", to = "standards/universal",
+    ownership = "system", scope = "content", arriving = true },
+})
 table.insert(flat.components, { name = "flat-standards", from = "universal/standards",
   to = "standards", ownership = "system", scope = "content", except = flat.user, retired = true })
 flat.target = { { "workflows" }, { "usage" }, { "mcp_server" } }
