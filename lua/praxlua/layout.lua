@@ -315,6 +315,19 @@ function layout.source_path(recognised, path)
   return component.from .. "/" .. tail
 end
 
+--- Where a path was before an upgrade puts it in its right place.
+---@param recognised table layout
+---@param path string relative to the target
+---@return string|nil former nil where it was nowhere else
+function layout.former_path(recognised, path)
+  local component, tail = layout.component_of(recognised, path)
+  if not component or not component.arriving then return nil end
+  for _, other in ipairs(recognised.components) do
+    if other.retired and other.from == component.from then return other.to .. "/" .. tail end
+  end
+  return nil
+end
+
 --- Whether a target path is not content: a cache, the environment, our own records.
 ---@param recognised table layout
 ---@param path string relative to the target

@@ -445,7 +445,7 @@ function plan.build(ctx)
   ctx.memory.known = work.known
   local steps = {
     decide_all, settle_types, function() return check_case(ctx, work) end,
-    function() return renames.upstream(ctx, work) end, renames.here, note_tasks,
+    function() return renames.upstream(ctx, work) end, renames.of_layout, renames.here, note_tasks,
     function() return merging.run(ctx, work) end, resolve_all,
   }
   for _, step in ipairs(steps) do

@@ -141,9 +141,10 @@ local function check_flat(ctx, result)
   local known, message = flat.sort(ctx)
   local refusal = not known and message or flat.objection(ctx, known)
   if refusal then return problem(result, "%s", refusal) end
-  warning(result, "%s has the flat layout that safe-upgrade.py leaves; it is put right: %s go from "
-    .. "standards/, and what is shipped now comes into standards/universal/", ctx.target,
-    text.plural(#known.shipped, "unchanged shipped file"))
+  warning(result, "%s has the flat layout that safe-upgrade.py leaves; it is put right: what is "
+    .. "shipped now comes into standards/universal/, %s from standards/ (%d edited, whose changes "
+    .. "go along)", ctx.target, text.plural(#known.shipped + #known.edited, "shipped file goes",
+    "shipped files go"), #known.edited)
 end
 
 local function check_clean(ctx, result, root)
