@@ -406,8 +406,8 @@ static int file_remove(lua_State *L) {
     return 1;
 }
 
-/* Where the file system cannot refuse by itself, `to` is looked at first: at worst an empty directory
-** that was made in between is replaced. */
+/* Where the file system cannot refuse by itself, `to` is looked at first: at worst an empty
+** directory that was made in between is replaced. */
 static int rename_new(const struct entry *from, const struct entry *to) {
     struct stat st;
     if (durable_rename_new(from->dir, from->name, to->dir, to->name) == 0)
@@ -421,8 +421,8 @@ static int rename_new(const struct entry *from, const struct entry *to) {
     return errno == ENOENT ? durable_rename(from->dir, from->name, to->dir, to->name) : -1;
 }
 
-/* rename(from, to, new?) -> true | nil, message, code: replaces `to`, or with `new` fails with "EEXIST"
-** when it is there; then syncs both directories. */
+/* rename(from, to, new?) -> true | nil, message, code: replaces `to`, or with `new` fails with
+** "EEXIST" when it is there; then syncs both directories. */
 static int file_rename(lua_State *L) {
     bool is_new = lua_toboolean(L, 3);
     const char *from = core_check_path(L, 1);

@@ -41,12 +41,12 @@ local function obstacle(r, ctx, to)
   local there = core.file.stat(r.project .. "/" .. to)
   if there then
     return refused(("%s is there already (a %s); two installations are not made into one"):format(
-      text.visible(r.project .. "/" .. to), there.type), "look which of the two is in use, and move "
-      .. "the other one away")
+      text.visible(r.project .. "/" .. to), there.type), "look which of the two is in use, and "
+      .. "move the other one away")
   end
   if not core.system.access(r.project, "w") then
-    return refused("the project " .. text.visible(r.project) .. " cannot be written, and the folder "
-      .. "is renamed in it", "check its permissions")
+    return refused("the project " .. text.visible(r.project) .. " cannot be written, and the "
+      .. "folder is renamed in it", "check its permissions")
   end
   local found = server.find(ctx)
   if found then
@@ -127,8 +127,8 @@ function migrate.run(r, options, ui)
   data.gitignore, data.references = findings(r.project, from, to)
   if options.dry_run then
     if ui.show then ui.show(data) end
-    return { exit_code = 0, status = "completed", message = ("%s can become %s; nothing was changed.")
-      :format(from, to) }
+    return { exit_code = 0, status = "completed",
+      message = ("%s can become %s; nothing was changed."):format(text.visible(from), to) }
   end
   local made, problem = back_up(ctx)
   if not made then return problem end

@@ -51,7 +51,9 @@ local function correct_environment(target, from)
   local stat = file.stat(new)
   if not stat or stat.type ~= "directory" then return true end
   local paths = { new .. "/pyvenv.cfg" }
-  for _, name in ipairs(names_of(new .. "/bin") or {}) do paths[#paths + 1] = new .. "/bin/" .. name end
+  for _, name in ipairs(names_of(new .. "/bin") or {}) do
+    paths[#paths + 1] = new .. "/bin/" .. name
+  end
   for _, path in ipairs(paths) do
     local ok, message, code = correct_script(path, old, new)
     if not ok then return nil, message, code end

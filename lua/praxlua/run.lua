@@ -54,8 +54,8 @@ local function named_target(given)
   return real
 end
 
--- The installation in a folder, by either name; or nil and, where something else of the present name
--- is there, the refusal.
+-- The installation in a folder, by either name; or nil and, where something else of the present
+-- name is there, the refusal.
 local function target_in(folder, passed)
   local candidate = folder .. "/" .. run.TARGET_NAME
   local stat = file.stat(candidate)

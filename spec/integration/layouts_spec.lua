@@ -197,8 +197,8 @@ describe("the layout with the server ouroboros", function()
     assert.equal(3, refused.code)
     assert.matches("is a source of praxis-os (its server is mcp_server)", refused.last.message, 1,
       true)
-    assert.matches("an installation of ouroboros (its server is ouroboros)", refused.last.message, 1,
-      true)
+    assert.matches("an installation of ouroboros (its server is ouroboros)",
+      refused.last.message, 1, true)
     assert.same(before, snapshot(s))
   end)
 

@@ -126,7 +126,7 @@ describe("layout", function()
     for _, known in ipairs(layout.layouts) do assert.truthy(FIXTURES[known.name], known.name) end
   end)
 
-  it("takes an installation in .agent-os with what is older or later in it for what it is", function()
+  it("goes by the folder's name only where the content leaves it open", function()
     assert.equal("praxis-os-flat", recognised(installed(".agent-os",
       FIXTURES["praxis-os-flat"][2])))
     assert.equal("praxis-os", recognised(installed("anything", FIXTURES["agent-os"][2])))
@@ -210,7 +210,11 @@ describe("layout", function()
 
   it("has what lies flat come from where it belongs now, and leaves the project's own", function()
     local flat = layout.by_name("praxis-os-flat")
-    assert.equal("standards/universal/a/b.md", (layout.target_path(flat, "universal/standards/a/b.md")))
+    assert.equal("standards/universal/a/b.md",
+      (layout.target_path(flat, "universal/standards/a/b.md")))
+    assert.equal("standards/a/b.md", layout.former_path(flat, "standards/universal/a/b.md"))
+    assert.is_nil(layout.former_path(flat, "workflows/a/b.md"))
+    assert.is_nil(layout.former_path(praxis, "standards/universal/a/b.md"))
     assert.equal("universal/standards/a/b.md", layout.source_path(flat, "standards/a/b.md"))
     assert.equal("standards", layout.component_of(flat, "standards/universal/a/b.md").name)
     assert.equal("flat-standards", layout.component_of(flat, "standards/a/b.md").name)

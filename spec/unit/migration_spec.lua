@@ -5,7 +5,8 @@ local migration = require("praxlua.migration")
 local repository = require("spec.support.repository")
 
 local OLD, NEW = ".agent-os", ".praxis-os"
-local IGNORED = "node_modules/\n.agent-os/.cache/\r\n!/.agent-os/keep\n.agent-os.backup.*\n.agent-os"
+local IGNORED = "node_modules/\n.agent-os/.cache/\r\n!/.agent-os/keep\n.agent-os.backup.*\n"
+  .. ".agent-os"
 
 -- What changes the disk, and so what can fail or be the last thing before a power cut.
 local CALLS = { "mkdir", "write_atomic", "rename", "remove" }
@@ -48,7 +49,8 @@ describe("migration", function()
     local now = project .. "/" .. NEW
     assert.is_false(core.file.exists(target))
     assert.equal(inode, core.file.stat(now .. "/standards/universal/a.md").inode)
-    assert.equal("#!" .. now .. "/venv/bin/python\nimport pip\n", helper.read(now .. "/venv/bin/pip"))
+    assert.equal("#!" .. now .. "/venv/bin/python\nimport pip\n",
+      helper.read(now .. "/venv/bin/pip"))
     assert.equal(493, core.file.stat(now .. "/venv/bin/pip").mode)
     assert.equal(('V="%s/venv"\nW="%s/venv-old"\n'):format(now, target),
       helper.read(now .. "/venv/bin/activate"))
@@ -106,6 +108,8 @@ describe("migration", function()
     repository.sh("sh", "-c", 'rm -rf "$1" && cp -a "$1.saved" "$1"', "sh", project)
   end
 
+  local function move() return migration.move(target, NEW) end
+
   local function fails() return nil, "no luck", "EIO" end
 
   describe("that is disturbed", function()
@@ -124,8 +128,9 @@ describe("migration", function()
 
     it("leaves everything as it was when a change fails", function()
       for n = 1, changes do
-        local _, results = disturbed(n, false, fails, function() return migration.move(target, NEW) end)
-        assert.same({ true, nil, "no luck", "EIO" }, { table.unpack(results, 1, 4) }, "change " .. n)
+        local _, results = disturbed(n, false, fails, move)
+        assert.same({ true, nil, "no luck", "EIO" }, { table.unpack(results, 1, 4) },
+          "change " .. n)
         assert.same(before, snapshot(), "change " .. n)
         reset()
       end
@@ -140,7 +145,7 @@ describe("migration", function()
             if done then call(...) end
             done = false -- only that one
             error("cut")
-          end, function() return migration.move(target, NEW) end)
+          end, move)
           renamed = moved()
           local name = renamed and NEW or OLD
           local settled = migration.settle(project .. "/" .. name)
@@ -154,7 +159,7 @@ describe("migration", function()
 
     it("tells when taking it back fails, and the next one settles it", function()
       for n = 4, changes do -- those after the rename
-        local _, results = disturbed(n, true, fails, function() return migration.move(target, NEW) end)
+        local _, results = disturbed(n, true, fails, move)
         assert.equal("EUNDO", results[4], "change " .. n)
         assert.matches("no luck; taking it back failed, too: no luck", results[3], 1, true)
         assert.equal(NEW, migration.settle(project .. "/" .. NEW))
@@ -226,8 +231,9 @@ describe("gitignore.rename", function()
   it("changes the patterns for the installation and nothing else", function()
     local function renamed(data) return gitignore.rename(data, OLD, NEW) end
     for before, after in pairs({
-      [".agent-os"] = ".praxis-os", [".agent-os/"] = ".praxis-os/", ["/.agent-os/x"] = "/.praxis-os/x",
-      ["!.agent-os/x"] = "!.praxis-os/x", [".agent-os/.cache/ # .agent-os"] = ".praxis-os/.cache/ # .agent-os",
+      [".agent-os"] = ".praxis-os", [".agent-os/"] = ".praxis-os/",
+      ["/.agent-os/x"] = "/.praxis-os/x", ["!.agent-os/x"] = "!.praxis-os/x",
+      [".agent-os/.cache/ # .agent-os"] = ".praxis-os/.cache/ # .agent-os",
       [".agent-os.backup.*"] = ".agent-os.backup.*", [".agent-osx/"] = ".agent-osx/",
       ["docs/.agent-os/"] = "docs/.agent-os/", ["# .agent-os/"] = "# .agent-os/", [""] = "",
       ["a\r\n.agent-os\r\n\r\n\nb"] = "a\r\n.praxis-os\r\n\r\n\nb",

@@ -161,7 +161,8 @@ end
 ---  project. old: the hash, "link:TARGET", false for nothing, or a directory's mode. extra: it is
 ---  there now and was not when the backup was made.
 ---@return string? message
----@return string? code "EBADBACKUP", "ENOENT", "EINVAL", "ERENAMED" (store.check_folder), "ENOTREG", an errno
+---@return string? code "EBADBACKUP", "ENOENT", "EINVAL", "ERENAMED" (store.check_folder),
+---  "ENOTREG", an errno
 function restore.restore_plan(ctx, name, others)
   local plan, message, code = prepare(ctx, name, others)
   if not plan then return nil, message, code end

@@ -87,8 +87,8 @@ function store.check_folder(ctx, m)
   local name = name_then(m)
   if not name or name == ctx.target_name then return true end
   name = text.visible(name)
-  return nil, string.format("this backup was made when the installation was called %s; give it that "
-    .. "name again first, with: praxlua migrate --to %s", name, name), "ERENAMED"
+  return nil, string.format("this backup was made when the installation was called %s; give it "
+    .. "that name again first, with: praxlua migrate --to %s", name, name), "ERENAMED"
 end
 
 local function check_scope(ctx, m, contents)
