@@ -75,8 +75,8 @@ function flat.objection(ctx, sorted)
       .. "complete it with: git fetch --unshallow"):format(what, ctx.source)
   elseif #sorted.unclear > 0 then
     return ("%s. These (%s) are unlike everything that was ever shipped under their names, so each "
-      .. "may be an edited one or your own: %s. Move each to standards/development/, where it stays "
-      .. "as it is, or put the shipped text back; then run this again"):format(what,
+      .. "may be an edited one or your own: %s. Move each to standards/development/, where it "
+      .. "stays as it is, or put the shipped text back; then run this again"):format(what,
       text.plural(#sorted.unclear, "file"), named(sorted.unclear))
   elseif #sorted.shipped + #sorted.edited == 0 then
     return ("%s is not an installation of %s: not one file in its standards/ was ever shipped by "

@@ -109,6 +109,17 @@ local function back_up(ctx)
     "mend the cause and run it again")
 end
 
+-- Whoever means the one beside it must name it.
+local function warn_of_other(r, ctx)
+  for _, name in ipairs(migrate.NAMES) do
+    local other = r.project .. "/" .. name
+    if name ~= r.target_name and core.file.exists(other) and layout.recognise_target(other) then
+      ctx.warn(text.visible(other) .. " is an installation, too, and is not used unless --target "
+        .. "names it; look which of the two is in use, and move the other one away")
+    end
+  end
+end
+
 --- Moves the installation of an open run to another name in its project.
 ---@param r table of run.open; afterwards its paths are no longer right
 ---@param options { to: string, dry_run: boolean? } to: one of migrate.NAMES
@@ -118,6 +129,7 @@ end
 function migrate.run(r, options, ui)
   local ctx, from, to = context(r), r.target_name, options.to
   if from == to then
+    warn_of_other(r, ctx)
     return { exit_code = 0, status = "nothing_to_do",
       message = ("%s is called %s already."):format(text.visible(r.target), to) }
   end

@@ -247,7 +247,7 @@ function validation.validate_target_structure(ctx)
   result.layout = recognised.name
   ctx.layout = recognised
   local stray = layout.flat_directories(ctx.target, recognised)
-  if #stray > 0 then
+  if #stray > 0 and not recognised.becomes then
     warning(result, "%s also holds %s, which another tool may have put there; they are left alone",
       ctx.target, some(stray))
   end

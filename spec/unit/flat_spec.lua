@@ -31,6 +31,7 @@ describe("the flat layout", function()
     local ctx = repository.context(source, target)
     local found = validation.validate_target_structure(ctx)
     assert.equal("praxis-os-flat", found.layout)
+    assert.same({}, found.warnings)
     return validation.validate_source_repo(ctx), ctx
   end
 

@@ -79,6 +79,13 @@ describe("praxlua migrate", function()
     helper.write(project .. "/" .. NEW .. "/standards/universal/a.md", "b\n")
     before = repository.snapshot(project)
     refused(migrate(), "/.praxis-os is there already (a directory)")
+    local warnings = {}
+    local function emit(event)
+      if event.event == "warning" then warnings[#warnings + 1] = event.message end
+    end
+    local result = engine.migrate({ target = project .. "/" .. NEW, to = NEW }, { emit = emit })
+    assert.equal("nothing_to_do", result.status)
+    assert.matches("/.agent-os is an installation, too", warnings[1], 1, true)
   end)
 
   it("refuses what is no installation, as of another product", function()

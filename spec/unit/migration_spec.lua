@@ -5,7 +5,7 @@ local migration = require("praxlua.migration")
 local repository = require("spec.support.repository")
 
 local OLD, NEW = ".agent-os", ".praxis-os"
-local IGNORED = "node_modules/\n.agent-os/.cache/\r\n!/.agent-os/keep\n.agent-os.backup.*\n"
+local IGNORED = "caf\xe9/\n.agent-os/.cache/\r\n!/.agent-os/keep\n.agent-os.backup.*\n"
   .. ".agent-os"
 
 -- What changes the disk, and so what can fail or be the last thing before a power cut.
@@ -56,7 +56,7 @@ describe("migration", function()
       helper.read(now .. "/venv/bin/activate"))
     assert.equal("\0" .. target .. "/venv", helper.read(now .. "/venv/bin/binary"))
     assert.matches("-m venv " .. now .. "/venv\n", helper.read(now .. "/venv/pyvenv.cfg"), 1, true)
-    assert.equal("node_modules/\n.praxis-os/.cache/\r\n!/.praxis-os/keep\n.agent-os.backup.*\n"
+    assert.equal("caf\xe9/\n.praxis-os/.cache/\r\n!/.praxis-os/keep\n.agent-os.backup.*\n"
       .. ".praxis-os", helper.read(project .. "/.gitignore"))
     assert.is_false(core.file.exists(now .. "/.cache/migration.json"))
   end)
