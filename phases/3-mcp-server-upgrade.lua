@@ -7,8 +7,6 @@ local phase = {
   limits = { wall = 8 * 3600 },
 }
 
-local REQUIREMENTS = "mcp_server/requirements.txt"
-
 local function failure_text(errors)
   local lines = {}
   for _, failure in ipairs(errors or {}) do
@@ -19,8 +17,8 @@ local function failure_text(errors)
 end
 
 -- true, or nothing and a reason: the server names no packages, or this is a dry run.
-local function install(host)
-  if not host.target.exists(REQUIREMENTS) then return nil, "no_requirements" end
+local function install(host, requirements)
+  if not host.target.exists(requirements) then return nil, "no_requirements" end
   host.progress("installing the server's packages")
   local result = need(host.dependencies.install_dependencies())
   for _, warning in ipairs(result.warnings or {}) do host.warn(warning) end
@@ -33,11 +31,11 @@ local STATUS = { success = "success", failed = "failed", not_run = "skipped" }
 
 -- What packages want to be done after their installation (browsers, say). Optional steps that fail
 -- are warnings: the same command does them later.
-local function post_install(host)
+local function post_install(host, requirements)
   local steps = {}
-  if not host.target.exists(REQUIREMENTS) then return steps end
-  local requirements = need(host.target.read(REQUIREMENTS))
-  local wanted = need(host.dependencies.detect_post_install_steps(requirements))
+  if not host.target.exists(requirements) then return steps end
+  local lines = need(host.target.read(requirements))
+  local wanted = need(host.dependencies.detect_post_install_steps(lines))
   for i, done in ipairs(need(host.dependencies.run_post_install_steps(wanted))) do
     local status = STATUS[done.status]
     if status == "failed" and done.optional then
@@ -60,8 +58,8 @@ end
 function phase.run(host)
   host.progress("copying the server's code")
   local copied = need(host.content.upgrade_server_code())
-  local installed, reason = install(host)
-  local steps = post_install(host)
+  local installed, reason = install(host, copied.requirements)
+  local steps = post_install(host, copied.requirements)
   host.progress("restarting the server")
   local restart = need(host.server.restart_server())
   return {

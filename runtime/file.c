@@ -406,8 +406,25 @@ static int file_remove(lua_State *L) {
     return 1;
 }
 
-/* rename(from, to) -> true | nil, message, code: replaces `to`; then syncs both directories. */
+/* Where the file system cannot refuse by itself, `to` is looked at first: at worst an empty
+** directory that was made in between is replaced. */
+static int rename_new(const struct entry *from, const struct entry *to) {
+    struct stat st;
+    if (durable_rename_new(from->dir, from->name, to->dir, to->name) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return -1;
+    if (fstatat(to->dir, to->name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+        errno = EEXIST;
+        return -1;
+    }
+    return errno == ENOENT ? durable_rename(from->dir, from->name, to->dir, to->name) : -1;
+}
+
+/* rename(from, to, new?) -> true | nil, message, code: replaces `to`, or with `new` fails with
+** "EEXIST" when it is there; then syncs both directories. */
 static int file_rename(lua_State *L) {
+    bool is_new = lua_toboolean(L, 3);
     const char *from = core_check_path(L, 1);
     const char *to = core_check_path(L, 2);
     struct entry source, destination;
@@ -417,7 +434,9 @@ static int file_rename(lua_State *L) {
         return core_errno(L, errno, "open the directory of", from);
     if (open_entry(L, to, &destination) < 0)
         return core_errno(L, errno, "open the directory of", to);
-    if (durable_rename(source.dir, source.name, destination.dir, destination.name) < 0) {
+    int rc = is_new ? rename_new(&source, &destination)
+                    : durable_rename(source.dir, source.name, destination.dir, destination.name);
+    if (rc < 0) {
         lua_pushfstring(L, "%s to %s", from, to);
         return core_errno(L, errno, "rename", lua_tostring(L, -1));
     }

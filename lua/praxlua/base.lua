@@ -329,6 +329,8 @@ end
 ---@return string|nil message
 ---@return string|nil code
 function base.find(known, path, state, new)
+  local component = layout.component_of(known.layout, path)
+  if component and component.arriving then return nil, "history" end
   local entry = known.manifest and known.manifest.files[path]
   if entry then return of_manifest(entry), "manifest" end
   if known.manifest and not new then return nil, "manifest" end

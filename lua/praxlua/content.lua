@@ -332,6 +332,7 @@ function content.upgrade_server_code(ctx)
     if not check.verified then return nil, check.problem, "EVERIFY" end
     result.checksums[name] = check
   end
+  result.requirements = ctx.layout.server.requirements
   return result
 end
 

@@ -4,6 +4,7 @@ local confinement = require("praxlua.confinement")
 local core = require("praxlua.core")
 local failures = require("praxlua.pip_failures")
 local json = require("praxlua.json")
+local layout = require("praxlua.layout")
 local process = require("praxlua.process")
 local text = require("praxlua.text")
 
@@ -32,7 +33,8 @@ local function interpreter(ctx) return venv_path(ctx) .. "/bin/python" end
 
 -- The file to install from. A file of elsewhere would be a way past the grants of a phase.
 local function requirements_path(ctx, options)
-  local path = options and options.requirements or ctx.target .. "/mcp_server/requirements.txt"
+  local path = options and options.requirements
+    or ctx.target .. "/" .. layout.server_of(ctx).requirements
   local real, inside = file.realpath(path), file.realpath(ctx.target)
   if not real then return path end
   if real:sub(1, #inside + 1) ~= inside .. "/" then
@@ -193,7 +195,7 @@ end
 --- rollback exchanges for the original again.
 ---@param ctx table with ctx.change; options.pip_timeout: seconds, 600
 ---@param options { requirements: string? }? requirements: another file of this installation (a
----  backup's snapshot), mcp_server/requirements.txt when nil
+---  backup's snapshot), the server's requirements.txt when nil
 ---@return table|nil { success, packages_installed, packages = { {name, version, previous?} },
 ---  errors = { {kind, message, next} }, warnings (strings), environment_created, reason?, seconds }
 ---@return string? message only when nothing could be run, or the environment not be replaced

@@ -9,6 +9,7 @@ local execution = require("praxlua.execution")
 local isolation = require("praxlua.isolation")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
+local migrate = require("praxlua.migrate")
 local phases = require("praxlua.phases")
 local restore = require("praxlua.restore")
 local rollback = require("praxlua.rollback")
@@ -585,6 +586,18 @@ function engine.run_script(options, ui)
     local found = unfinished.sessions(r)
     if #found > 0 then return unfinished.refuse(found) end
     return script.act(r, phase, options, ui)
+  end)
+end
+
+--- Gives an installation another folder name in its project.
+---@param options { target: string?, to: string, dry_run: boolean? }
+---@param ui { emit: function, show: fun(data: table)? }
+---@return table result
+function engine.migrate(options, ui)
+  return with_run(options, ui, function(r)
+    local found = unfinished.sessions(r)
+    if #found > 0 then return unfinished.refuse(found) end
+    return core.cancel.within(math.huge, migrate.run, r, options, ui)
   end)
 end
 

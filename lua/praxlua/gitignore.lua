@@ -75,6 +75,29 @@ function gitignore.required(ctx)
   return patterns
 end
 
+--- The text of a project's .gitignore.
+---@param project string
+---@return string|nil text nil where it is no plain file, or none
+function gitignore.text(project)
+  local stat = core.file.stat(project .. "/.gitignore")
+  return stat and stat.type == "file" and core.file.read(project .. "/.gitignore") or nil
+end
+
+--- A text in which the patterns for an installation are for one of another name. Patterns for what
+--- lies beside it (.agent-os.backup.*) still have something to match, and stay.
+---@param data string
+---@param from string ".agent-os"
+---@param to string
+---@return string
+function gitignore.rename(data, from, to)
+  return (data:gsub("[^\n]+", function(line)
+    local lead, rest = line:match("^(!?/?)(.*)$")
+    if rest:sub(1, #from) ~= from then return nil end
+    local tail = rest:sub(#from + 1)
+    if tail == "" or tail:find("^[/\r%s]") then return lead .. to .. tail end
+  end))
+end
+
 local function read(ctx)
   local path = ctx.project .. "/.gitignore"
   local stat, message, code = core.file.stat(path)

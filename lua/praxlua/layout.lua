@@ -1,70 +1,48 @@
 --- Layouts: which path of a source lands on which path of a target, who owns it, and what proves
--- that a directory is a source or a target of the product. The data is the table `layouts`; the
--- functions only read it.
+-- that a directory is a source or a target of the product. The data is in layout/, one file a
+-- layout; the functions only read it.
 --
--- A component is { name, from, to, ownership, scope, when? }:
+-- A component is { name, from, to, ownership, scope, when?, except?, arriving?, retired? }:
 --   from       directory in the source, to: directory in the target
 --   ownership  "system" (we add, update, and delete what we shipped) or "shared" (add and update)
 --   scope      "content" (upgraded in phase 2) or "server" (phase 3)
 --   when       "present": only where the target has the directory already
+--   except     directories in the target that are not of it
+--   arriving   nothing was shipped there before
+--   retired    nothing is shipped there any more: what was, and nobody changed, goes
+--
+-- Beside its components a layout has
+--   name       as in sessions and .installed-manifest.json; title: for people
+--   folder     the installation is called so; else it may have any name
+--   ships      the layout whose sources are sources of this one, where it has none of its own
+--   becomes    the layout that an upgrade leaves, where it is another
+--   unshipped  names and suffixes that are left out of every copy
+--   user       what is the project's own
+--   config     the settings; ephemeral: what is no content; environment: the server's venv
+--   server     { module, requirements }: what `python -m` runs, the list of its packages
+--   source     a source has all `directories`, nothing in those of `without`, and a manifest or
+--              files in `content`, which shows that the others are not empty
+--   target     any one line of directories proves a target, given that those of `holds` have files
+--              in them, one of `holds_one` has, and none of `without`
+--   flat       directories that show the layout safe-upgrade.py leaves behind
+--   tools      `minimum` of any server, and those that are `gone` from newer ones
 local core = require("praxlua.core")
 local json = require("praxlua.json")
+local lists = require("praxlua.lists")
+local names_of = require("praxlua.folder").names
 
 local layout = {}
 
-local praxis_os = {
-  name = "praxis-os",
-  title = "prAxIs OS, copied into .praxis-os (or the older .agent-os)",
-  components = {
-    { name = "standards", from = "universal/standards", to = "standards/universal",
-      ownership = "system", scope = "content" },
-    { name = "workflows", from = "universal/workflows", to = "workflows",
-      ownership = "system", scope = "content" },
-    { name = "usage", from = "universal/usage", to = "usage",
-      ownership = "shared", scope = "content" },
-    { name = "mcp_server", from = "mcp_server", to = "mcp_server",
-      ownership = "system", scope = "server" },
-    { name = "scripts", from = "scripts", to = "scripts",
-      ownership = "system", scope = "server", when = "present" },
-  },
-  -- What the installer leaves out of every copy.
-  unshipped = {
-    names = { ["__pycache__"] = true, [".DS_Store"] = true, [".pytest_cache"] = true,
-      [".mypy_cache"] = true, [".praxis-os"] = true, [".cursor"] = true },
-    suffixes = { ".pyc" },
-  },
-  user = { "specs", "standards/development", "workspace" },
-  config = { "config.json" },
-  ephemeral = {
-    paths = { [".cache"] = true, [".backups"] = true, [".upgrade"] = true,
-      [".upgrade-lock"] = true, [".mcp_server_state.json"] = true, ["venv"] = true,
-      ["rag_index"] = true, [".mcp_state"] = true },
-    names = { ["__pycache__"] = true },
-  },
-  environment = "venv",
-  source = {
-    manifest = "universal/.universal-manifest.json",
-    -- A source has all of these directories, and one of `content` to show that they are not empty.
-    directories = { "universal/standards", "universal/workflows" },
-    content = "universal/standards/ai-assistant",
-    gitignore = "universal/standards/installation/gitignore-requirements.md",
-    requirements = "mcp_server/requirements.txt",
-    phases = ".praxlua/phases", -- those a source brings along
-  },
-  -- Any one line of directories proves a target.
-  target = { { "standards/universal" }, { "workflows", "mcp_server" } },
-  -- Directories directly under standards/ that show the layout safe-upgrade.py leaves behind.
-  flat = { "standards/ai-assistant", "standards/ai-safety", "standards/architecture",
-    "standards/concurrency", "standards/testing" },
-  tools = {
-    minimum = { "search_standards" },
-    gone = { "aos_browser", "aos_workflow", "start_workflow", "get_current_phase", "get_task",
-      "complete_phase", "get_workflow_state", "create_workflow", "validate_workflow" },
-  },
-}
+local praxis_os = require("praxlua.layout.praxis_os")
+local agent_os = require("praxlua.layout.agent_os")
+local ouroboros = require("praxlua.layout.ouroboros")
+local flat = require("praxlua.layout.flat")
 
---- All layouts, in the order in which they are tried.
-layout.layouts = { praxis_os }
+--- All layouts; the first is the one where nothing tells.
+layout.layouts = { praxis_os, agent_os, ouroboros, flat }
+
+-- A target is of the first of these that is proven: those that demand more come before the others.
+local TRIED = { flat, ouroboros, agent_os, praxis_os }
 
 --- What no layout counts as content: names directly under a target.
 ---@type table<string, boolean>
@@ -75,18 +53,30 @@ local function is_directory(path)
   return stat ~= nil and stat.type == "directory"
 end
 
---- Whether a directory holds at least one file, at any depth.
+--- Whether a directory holds at least one file, at any depth; what Python leaves behind is none.
 local function has_files(path)
-  local entries = is_directory(path) and core.tree.list(path) or {}
+  local entries = is_directory(path)
+    and core.tree.list(path, { skip_names = praxis_os.ephemeral.names }) or {}
   for _, entry in ipairs(entries) do
     if entry.type == "file" then return true end
   end
   return false
 end
 
+-- A name beside a missing one that is the same but for its case.
+local function twin_of(path)
+  local folder, name = path:match("^(.*)/([^/]+)$")
+  for _, other in ipairs(folder and names_of(folder) or {}) do
+    if other ~= name and other:lower() == name:lower() then return other end
+  end
+end
+
 local function kind_of(path)
   local stat = core.file.stat(path)
-  if not stat then return "missing" end
+  if not stat then
+    local twin = twin_of(path)
+    return twin and ("missing (%s is there, in another case)"):format(twin) or "missing"
+  end
   if stat.type == "link" then return "a link" end
   return stat.type == "directory" and "a directory" or "not a directory"
 end
@@ -118,6 +108,9 @@ local function source_problem(path, candidate)
     if kind ~= "a directory" then return ("%s is %s"):format(directory, kind) end
     if not has_files(path .. "/" .. directory) then return directory .. " holds no file" end
   end
+  for _, directory in ipairs(candidate.source.without) do
+    if has_files(path .. "/" .. directory) then return directory .. " is there, too" end
+  end
   if layout.source_manifest(path, candidate) or has_files(path .. "/" .. candidate.source.content)
   then
     return nil
@@ -138,27 +131,30 @@ function layout.recognise_source(path)
   end
   local tried = {}
   for _, candidate in ipairs(layout.layouts) do
-    local problem = source_problem(path, candidate)
-    if not problem then return candidate end
-    tried[#tried + 1] = ("looked for %s (%s), found that %s"):format(
-      table.concat(candidate.source.directories, " and "), candidate.name, problem)
+    local problem = not candidate.ships and source_problem(path, candidate)
+    if problem == nil then return candidate end
+    if problem then
+      tried[#tried + 1] = ("looked for %s (%s), found that %s"):format(
+        table.concat(candidate.source.directories, " and "), candidate.name, problem)
+    end
   end
   return nil, ("%s is not a source of a known product: %s; name the root of its repository with "
     .. "--source"):format(path, table.concat(tried, "; ")), "ELAYOUT"
 end
 
-local function has_all(path, directories)
-  for _, directory in ipairs(directories) do
-    if not is_directory(path .. "/" .. directory) then return false end
-  end
-  return true
+--- Whether a source of one layout is a source of another's installations.
+---@param source table layout
+---@param target table layout
+---@return boolean
+function layout.fits(source, target)
+  return source.name == (target.ships or target.name)
 end
 
---- The names of `directories` that are directories beneath `path`.
-local function present(path, directories)
+--- The names of `directories` that hold files beneath `path`.
+local function filled(path, directories)
   local found = {}
-  for _, directory in ipairs(directories) do
-    if is_directory(path .. "/" .. directory) then found[#found + 1] = directory end
+  for _, directory in ipairs(directories or {}) do
+    if has_files(path .. "/" .. directory) then found[#found + 1] = directory end
   end
   return found
 end
@@ -168,7 +164,32 @@ end
 ---@param candidate table layout
 ---@return string[] directories
 function layout.flat_directories(path, candidate)
-  return present(path, candidate.flat)
+  return filled(path, candidate.flat)
+end
+
+local function has_all(path, directories)
+  for _, directory in ipairs(directories) do
+    if not is_directory(path .. "/" .. directory) then return false end
+  end
+  return true
+end
+
+local function has_one_line(path, lines)
+  for _, directories in ipairs(lines) do
+    if has_all(path, directories) then return true end
+  end
+  return false
+end
+
+local function is_called(path, candidate)
+  return not candidate.folder or path:match("[^/]*$") == candidate.folder
+end
+
+local function is_proven(path, candidate)
+  return is_called(path, candidate) and has_one_line(path, candidate.target)
+    and #filled(path, candidate.holds) == #(candidate.holds or {})
+    and (not candidate.holds_one or #filled(path, candidate.holds_one) > 0)
+    and #filled(path, candidate.without) == 0
 end
 
 --- What was looked for in a target and what each is.
@@ -183,8 +204,24 @@ local function target_report(path, candidate)
       end
     end
   end
-  return ("looked for %s (%s), found that %s"):format(
+  local report = ("looked for %s (%s), found that %s"):format(
     table.concat(wanted, " or "), candidate.name, table.concat(found, ", "))
+  local others = filled(path, candidate.without)
+  if #others == 0 then return report end
+  return ("%s, and files in %s, which that layout does not have"):format(report,
+    table.concat(others, ", "))
+end
+
+-- The servers of two layouts in one target: neither is proven, and either might be meant.
+local function mixed_servers(path)
+  local found = {}
+  for _, candidate in ipairs(layout.layouts) do
+    local module = candidate.server.module
+    if not lists.has(found, module) and has_files(path .. "/" .. module) then
+      found[#found + 1] = module
+    end
+  end
+  return #found > 1 and found or nil
 end
 
 --- The layout of an installation.
@@ -197,31 +234,42 @@ function layout.recognise_target(path)
     return nil, ("there is no installation at %s (it is %s); name its directory with --target")
       :format(path, kind_of(path)), "ELAYOUT"
   end
+  for _, candidate in ipairs(TRIED) do
+    if is_proven(path, candidate) then return candidate end
+  end
+  local servers = mixed_servers(path)
+  if servers then
+    return nil, ("%s holds the servers of two layouts, %s, and either may be the one in use; move "
+      .. "the folder of the other one out of the installation and run this again"):format(path,
+      table.concat(servers, " and ")), "ELAYOUT"
+  end
   local tried = {}
   for _, candidate in ipairs(layout.layouts) do
-    local flat = layout.flat_directories(path, candidate)
-    for _, directories in ipairs(candidate.target) do
-      local proven = has_all(path, directories)
-      if proven and (#flat == 0 or is_directory(path .. "/standards/universal")) then
-        return candidate
-      end
-    end
-    if #flat > 0 then
-      return nil, ("%s has the flat layout that safe-upgrade.py leaves: shipped files lie directly "
-        .. "in %s, among the project's own standards, where they cannot be told apart; move them "
-        .. "to standards/universal/ and run this again"):format(path, table.concat(flat, ", ")),
-        "ELAYOUT"
-    end
-    tried[#tried + 1] = target_report(path, candidate)
+    if not candidate.ships then tried[#tried + 1] = target_report(path, candidate) end
   end
   return nil, ("%s is not an installation of a known layout: %s; name the installation with "
     .. "--target, or install the product first"):format(path, table.concat(tried, "; ")), "ELAYOUT"
+end
+
+--- What is known of the server of an installation, also where its layout is not (yet) known.
+---@param ctx table target, layout?
+---@return { module: string, requirements: string } server
+function layout.server_of(ctx)
+  local recognised = ctx.layout or layout.recognise_target(ctx.target) or praxis_os
+  return recognised.server
 end
 
 local function beneath(path, directory)
   if path == directory then return "" end
   if path:sub(1, #directory + 1) == directory .. "/" then return path:sub(#directory + 2) end
   return nil
+end
+
+local function is_excepted(component, path)
+  for _, directory in ipairs(component.except or {}) do
+    if beneath(path, directory) then return true end
+  end
+  return false
 end
 
 --- The component a target path belongs to.
@@ -232,7 +280,7 @@ end
 function layout.component_of(recognised, path)
   local best, rest
   for _, component in ipairs(recognised.components) do
-    local tail = beneath(path, component.to)
+    local tail = not is_excepted(component, path) and beneath(path, component.to)
     if tail and (not best or #component.to > #best.to) then best, rest = component, tail end
   end
   return best, rest
@@ -265,6 +313,19 @@ function layout.source_path(recognised, path)
   local component, tail = layout.component_of(recognised, path)
   if not component or tail == "" then return nil end
   return component.from .. "/" .. tail
+end
+
+--- Where a path was before an upgrade puts it in its right place.
+---@param recognised table layout
+---@param path string relative to the target
+---@return string|nil former nil where it was nowhere else
+function layout.former_path(recognised, path)
+  local component, tail = layout.component_of(recognised, path)
+  if not component or not component.arriving then return nil end
+  for _, other in ipairs(recognised.components) do
+    if other.retired and other.from == component.from then return other.to .. "/" .. tail end
+  end
+  return nil
 end
 
 --- Whether a target path is not content: a cache, the environment, our own records.

@@ -39,13 +39,14 @@ local KNOWN = {
     kind = "hash_mismatch",
     patterns = { "DO NOT MATCH THE HASHES" },
     message = "a downloaded package is not the one that was locked",
-    next = "Do not install it. Look at the hashes in mcp_server/requirements.txt and at the index",
+    next = "Do not install it. Look at the hashes in the server's requirements.txt, and at the "
+      .. "index",
   },
   {
     kind = "version_conflict",
     patterns = { "ResolutionImpossible", "conflicting dependencies" },
     message = "the requirements contradict each other",
-    next = "Look at the versions in mcp_server/requirements.txt of the source",
+    next = "Look at the versions in the server's requirements.txt in the source",
   },
   {
     kind = "python_version",
@@ -60,7 +61,7 @@ local KNOWN = {
       "Could not find a version that satisfies the requirement ([^\n]+)",
     },
     message = "there is no such package or version: %s",
-    next = "Check the name and version in mcp_server/requirements.txt, and that the index pip "
+    next = "Check the name and version in the server's requirements.txt, and that the index pip "
       .. "uses (PIP_INDEX_URL) can be reached and has it for this version of Python",
   },
   {
@@ -83,7 +84,7 @@ local KNOWN = {
     kind = "bad_requirements",
     patterns = { "Invalid requirement: ([^\n]+)" },
     message = "a line of requirements.txt is not understood: %s",
-    next = "Correct mcp_server/requirements.txt in the source",
+    next = "Correct the server's requirements.txt in the source",
   },
   {
     kind = "no_pip",

@@ -374,7 +374,7 @@ local function split_components(ctx)
   end
   local active, skipped = {}, json.array({})
   for _, component in ipairs(wanted) do
-    if shipped[component.name] then
+    if shipped[component.name] or component.retired then
       active[#active + 1] = component
     elseif core.file.exists(ctx.target .. "/" .. component.to) then
       skipped[#skipped + 1] = component.name
@@ -460,7 +460,7 @@ function plan.build(ctx)
   ctx.memory.known = work.known
   local steps = {
     decide_all, settle_types, function() return check_case(ctx, work) end,
-    function() return renames.upstream(ctx, work) end, renames.here, note_tasks,
+    function() return renames.upstream(ctx, work) end, renames.of_layout, renames.here, note_tasks,
     function() return merging.run(ctx, work) end, resolve_all,
     function() return drive(ctx, work) end,
   }

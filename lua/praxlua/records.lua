@@ -120,7 +120,8 @@ function records.next_manifest(ctx, planned, components)
   end
   return {
     format_version = base.FORMAT_VERSION, version = planned.source_version,
-    commit = planned.source_commit, layout = ctx.layout.name, generated = clock.iso(),
+    commit = planned.source_commit, layout = ctx.layout.becomes or ctx.layout.name,
+    generated = clock.iso(),
     generator_version = GENERATOR_VERSION, files = files,
   }
 end

@@ -8,6 +8,7 @@ local core = require("praxlua.core")
 local decision = require("praxlua.decision")
 local git = require("praxlua.git")
 local layout = require("praxlua.layout")
+local lists = require("praxlua.lists")
 local merge = require("praxlua.merge")
 local survey = require("praxlua.survey")
 local temporary = require("praxlua.temporary")
@@ -113,9 +114,27 @@ function renames.upstream(ctx, work)
   if not found then return nil, message, code end
   for _, rename in ipairs(found) do
     local from = layout.target_path(work.layout, rename.from)
+    from = from and layout.former_path(work.layout, from) or from
     local to = layout.target_path(work.layout, rename.to)
     local followed = true
     if from and to then followed, message, code = follow_upstream(work, from, to) end
+    if not followed then return nil, message, code end
+  end
+  return true
+end
+
+-- ---- the layout -----------------------------------------------------------------------------
+
+--- Follows what an upgrade puts in its right place, where the layout itself changes.
+---@param work table of plan.build
+---@return true|nil
+---@return string? message
+---@return string? code
+function renames.of_layout(work)
+  for _, to in ipairs(lists.sorted_keys(work.new)) do
+    local from = layout.former_path(work.layout, to)
+    local followed, message, code = true, nil, nil
+    if from then followed, message, code = follow_upstream(work, from, to) end
     if not followed then return nil, message, code end
   end
   return true

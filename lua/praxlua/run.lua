@@ -6,7 +6,9 @@ local change = require("praxlua.change")
 local children = require("praxlua.children")
 local names_of = require("praxlua.folder").names
 local json = require("praxlua.json")
+local layout = require("praxlua.layout")
 local lock_text = require("praxlua.lock_text")
+local migration = require("praxlua.migration")
 local process = require("praxlua.process")
 local state = require("praxlua.state")
 local text = require("praxlua.text")
@@ -18,6 +20,8 @@ local file = core.file
 
 --- The folder name of an installation, when none is named.
 run.TARGET_NAME = ".praxis-os"
+--- What it was called in older releases. Other products use this name, too.
+run.OLDER_NAME = ".agent-os"
 
 --- The exit code of an interrupted run tells the signal.
 run.SIGNAL_EXITS = { SIGHUP = 129, SIGINT = 130, SIGTERM = 143 }
@@ -50,9 +54,23 @@ local function named_target(given)
   return real
 end
 
+-- The installation in a folder, by either name; or nil and, where something else of the present
+-- name is there, the refusal.
+local function target_in(folder, passed)
+  local candidate = folder .. "/" .. run.TARGET_NAME
+  local stat = file.stat(candidate)
+  if stat and stat.type == "directory" then return candidate end
+  if stat then return not_a_folder(candidate, stat) end
+  candidate = folder .. "/" .. run.OLDER_NAME
+  stat = file.stat(candidate)
+  if not stat then return nil end
+  if stat.type == "directory" and layout.recognise_target(candidate) then return candidate end
+  passed[#passed + 1] = text.visible(candidate)
+end
+
 --- The installation a command is about: the one given, or the nearest .praxis-os at or above the
---- working directory. Something else of that name ends the search: what lies further up is
---- another project's.
+--- working directory, or .agent-os where that is an installation. Something else called .praxis-os
+--- ends the search: what lies further up is another project's.
 ---@param given string|nil
 ---@return string|nil path absolute
 ---@return table? result of the refusal
@@ -63,16 +81,16 @@ function run.find_target(given)
     return refused("the working directory cannot be told: " .. message,
       "go into the project, or name its installation with --target")
   end
+  local passed = {}
   while true do
-    local candidate = (at == "/" and "" or at) .. "/" .. run.TARGET_NAME
-    local stat = file.stat(candidate)
-    if stat and stat.type == "directory" then return candidate end
-    if stat then return not_a_folder(candidate, stat) end
+    local target, result = target_in(at == "/" and "" or at, passed)
+    if target or result then return target, result end
     if at == "/" then break end
     at = at:match("^(.*)/[^/]*$")
     if at == "" then at = "/" end
   end
-  return refused("there is no " .. run.TARGET_NAME .. " here or above",
+  local other = #passed > 0 and ("; %s is no installation of it"):format(table.concat(passed, ", "))
+  return refused("there is no " .. run.TARGET_NAME .. " here or above" .. (other or ""),
     "go into the project, or name its installation with --target")
 end
 
@@ -146,6 +164,18 @@ local function closed_folder(target)
   end
 end
 
+-- Makes what follows the installation's name agree with it, where a move was cut short.
+local function settle(target, ui)
+  local name, message = migration.settle(target)
+  if name then
+    ui.emit({ event = "warning", message = "a move of this installation to another name was cut "
+      .. "short; it is settled now, and the name is " .. text.visible(name) })
+  end
+  if name ~= nil then return true end
+  return refused("a move of this installation to another name was cut short, and cannot be "
+    .. "settled: " .. message, "mend the cause and run this again")
+end
+
 --- Opens a run: finds the target and takes its lock. Close it with run.close.
 ---@param options { target: string?, source: string? } and the user's options
 ---@param ui { emit: fun(event: table), ask: function? }
@@ -184,7 +214,14 @@ function run.open(options, ui)
     lock:release()
     return refused(children.explain(left))
   end
-  if not options.dry_run then children.sweep(target) end
+  if not options.dry_run then
+    children.sweep(target)
+    local settled, problem = settle(target, ui)
+    if not settled then
+      lock:release()
+      return nil, problem
+    end
+  end
   local project, name = run.split(target)
   local r = {
     target = target, project = project, target_name = name, lock = lock, options = options,

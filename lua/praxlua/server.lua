@@ -9,6 +9,7 @@
 local ask = require("praxlua.server.ask")
 local clock = require("praxlua.clock")
 local core = require("praxlua.core")
+local layout = require("praxlua.layout")
 local log = require("praxlua.server.log")
 local owned = require("praxlua.server.owned")
 local smoke = require("praxlua.server.smoke")
@@ -46,9 +47,9 @@ end
 local function warn_when_shadowed(ctx, code)
   local path, ours = ask.module_path(ctx, code)
   if path and not ours then
-    local message = "%s is run instead of %s/mcp_server: the working directory comes first. "
+    local message = "%s is run instead of %s/%s: the working directory comes first. "
       .. "What is proven is that copy; rename or move it to prove the installed one"
-    warn(ctx, message:format(text.visible(path), code))
+    warn(ctx, message:format(text.visible(path), code, layout.server_of(ctx).module))
   end
   return path
 end
@@ -63,7 +64,7 @@ end
 --- Starts the installed code privately over stdio, shakes hands, lists its tools and ends it again.
 --- The live state file is the same afterwards, to the byte and the nanosecond.
 ---@param ctx table
----@param options { code: string?, timeout: number? }? code: directory that holds mcp_server/ (a
+---@param options { code: string?, timeout: number? }? code: directory that holds the module (a
 ---  staged copy), the target when nil · timeout: seconds, options.health_timeout or 30
 ---@return table|nil health as of server.health, with module_path
 ---@return string? message
@@ -348,9 +349,10 @@ end
 -- Python takes compiled code for current when the source has the size and the second of before,
 -- which a file of another version may well have. Code that was exchanged starts without any.
 local function drop_bytecode(ctx)
-  for _, entry in ipairs(core.tree.list(ctx.target .. "/mcp_server") or {}) do
+  local code = ctx.target .. "/" .. layout.server_of(ctx).module
+  for _, entry in ipairs(core.tree.list(code) or {}) do
     if entry.type == "directory" and entry.path:match("[^/]+$") == "__pycache__" then
-      core.tree.remove(ctx.target .. "/mcp_server/" .. entry.path)
+      core.tree.remove(code .. "/" .. entry.path)
     end
   end
 end

@@ -3,6 +3,7 @@
 local base = require("praxlua.base")
 local clock = require("praxlua.clock")
 local core = require("praxlua.core")
+local flat = require("praxlua.flat")
 local git = require("praxlua.git")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
@@ -123,11 +124,27 @@ end
 local function check_product(ctx, result, root)
   local recognised, message = layout.recognise_source(root)
   if not recognised then return problem(result, message) and nil end
-  if ctx.layout and ctx.layout ~= recognised then
-    problem(result, "%s is a source of %s, but %s is an installation of %s; name a source that "
-      .. "fits", root, recognised.name, ctx.target, ctx.layout.name)
+  if ctx.layout and not layout.fits(recognised, ctx.layout) then
+    problem(result, "%s is a source of %s (its server is %s), but %s is an installation of %s (its "
+      .. "server is %s), and one server is not made into the other here; name a source, or check "
+      .. "out a commit of it, that ships %s, or install the other product anew", root,
+      recognised.name, recognised.server.module, ctx.target, ctx.layout.name,
+      ctx.layout.server.module, ctx.layout.server.module)
+    return nil
   end
   return recognised
+end
+
+-- The flat layout can be put right only where the source's history tells every file.
+local function check_flat(ctx, result)
+  if not (ctx.layout and ctx.layout.becomes) then return end
+  local known, message = flat.sort(ctx)
+  local refusal = not known and message or flat.objection(ctx, known)
+  if refusal then return problem(result, "%s", refusal) end
+  warning(result, "%s has the flat layout that safe-upgrade.py leaves; it is put right: what is "
+    .. "shipped now comes into standards/universal/, %s from standards/ (%d edited, whose changes "
+    .. "go along)", ctx.target, text.plural(#known.shipped + #known.edited, "shipped file goes",
+    "shipped files go"), #known.edited)
 end
 
 local function check_clean(ctx, result, root)
@@ -208,6 +225,7 @@ function validation.validate_source_repo(ctx)
   check_clean(ctx, result, root)
   check_commit(result, root)
   if not result.commit then return result end
+  check_flat(ctx, result)
   result.version, result.version_from = layout.source_version(root, recognised)
   if not result.version then
     result.version, result.version_from = result.commit:sub(1, 12), "commit"
@@ -229,9 +247,13 @@ function validation.validate_target_structure(ctx)
   result.layout = recognised.name
   ctx.layout = recognised
   local stray = layout.flat_directories(ctx.target, recognised)
-  if #stray > 0 then
+  if #stray > 0 and not recognised.becomes then
     warning(result, "%s also holds %s, which another tool may have put there; they are left alone",
       ctx.target, some(stray))
+  end
+  if recognised.folder then
+    warning(result, "%s has its older name; servers of newer releases look for .praxis-os, so give "
+      .. "it that name first: praxlua migrate", ctx.target)
   end
   local installed = base.read_version(ctx.target)
   result.version, result.commit = installed.version, installed.commit

@@ -320,6 +320,17 @@ describe("core.file", function()
       assert.equal("b\nc", names(directory))
     end)
 
+    it("replaces no file, no link and no empty directory when it must not", function()
+      helper.tree(directory, { ["a/file"] = "new", ["b/file"] = "old" })
+      sh("mkdir %s/empty; ln -s nowhere %s/link", directory, directory)
+      for _, name in ipairs({ "b/file", "empty", "link" }) do
+        fails("EEXIST", file.rename(directory .. "/a", directory .. "/" .. name, true))
+      end
+      assert.equal("old", helper.read(directory .. "/b/file"))
+      assert.is_true(file.rename(directory .. "/a", directory .. "/c", true))
+      assert.equal("new", helper.read(directory .. "/c/file"))
+    end)
+
     it("names both paths when it fails", function()
       local message = fails("ENOENT", file.rename(directory .. "/none", path))
       assert.truthy(message:find(directory .. "/none to " .. path, 1, true))
@@ -358,6 +369,8 @@ describe("core.file", function()
     assert.equal("fchmod fsync renameat2 renameat fsync",
       calls("core.file.write_atomic(d .. '/x', 'z', nil, 'p')"))
     assert.equal("renameat fsync fsync", calls("core.file.rename(d .. '/x', d .. '/y')"))
+    assert.equal("renameat2 fsync fsync", calls("core.file.rename(d .. '/y', d .. '/x', true)"))
+    assert.equal("renameat2 fsync fsync", calls("core.file.rename(d .. '/x', d .. '/y', true)"))
     assert.equal("unlinkat fsync", calls("core.file.remove(d .. '/y')"))
     assert.equal("mkdirat fsync mkdirat fsync", calls("core.file.mkdir(d .. '/a/b')"))
     assert.equal("unlinkat fsync", calls("core.file.remove(d .. '/a/b')"))

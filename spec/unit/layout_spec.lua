@@ -92,16 +92,140 @@ describe("layout", function()
     assert.matches("--target", message, 1, true)
   end)
 
-  it("refuses the flat layout by its name", function()
-    local root = helper.tempdir()
-    repository.sh("mkdir", "-p", root .. "/standards/ai-assistant", root .. "/workflows",
-      root .. "/mcp_server")
-    local found, message = layout.recognise_target(root)
-    assert.is_nil(found)
-    assert.matches("flat layout that safe-upgrade.py leaves", message, 1, true)
-    repository.sh("mkdir", root .. "/standards/universal")
-    assert.equal(praxis, layout.recognise_target(root))
-    assert.same({ "standards/ai-assistant" }, layout.flat_directories(root, praxis))
+  -- What each layout looks like, least of all.
+  local FIXTURES = {
+    ["praxis-os"] = { ".praxis-os", { "standards/universal/a.md", "workflows/w.md",
+      "mcp_server/__init__.py" } },
+    ["agent-os"] = { ".agent-os", { "standards/universal/a.md", "workflows/w.md",
+      "mcp_server/__init__.py" } },
+    ["ouroboros"] = { ".praxis-os", { "standards/universal/a.md", "workflows/w.md",
+      "ouroboros/__main__.py", "config/mcp.yaml" } },
+    ["praxis-os-flat"] = { ".praxis-os", { "standards/ai-assistant/a.md", "workflows/w.md",
+      "usage/u.md" } },
+  }
+
+  local function installed(name, files)
+    local target = helper.tempdir() .. "/" .. name
+    for _, path in ipairs(files) do helper.write(target .. "/" .. path, "x") end
+    return target
+  end
+
+  local function recognised(target)
+    local found, message, code = layout.recognise_target(target)
+    if found then return found.name end
+    assert.equal("ELAYOUT", code)
+    return nil, message
+  end
+
+  it("recognises each layout, and finds it again by its name", function()
+    for name, fixture in pairs(FIXTURES) do
+      assert.equal(name, recognised(installed(fixture[1], fixture[2])))
+      assert.equal(name, layout.by_name(name).name)
+    end
+    assert.is_nil(layout.by_name("another"))
+    for _, known in ipairs(layout.layouts) do assert.truthy(FIXTURES[known.name], known.name) end
+  end)
+
+  it("goes by the folder's name only where the content leaves it open", function()
+    assert.equal("praxis-os-flat", recognised(installed(".agent-os",
+      FIXTURES["praxis-os-flat"][2])))
+    assert.equal("praxis-os", recognised(installed("anything", FIXTURES["agent-os"][2])))
+  end)
+
+  it("takes files for proof, not empty folders", function()
+    local target = installed(".praxis-os", { "workflows/w.md", "mcp_server/__init__.py" })
+    repository.sh("mkdir", "-p", target .. "/standards/ai-safety", target .. "/ouroboros")
+    helper.write(target .. "/ouroboros/__pycache__/a.pyc", "")
+    assert.equal("praxis-os", recognised(target))
+    helper.write(target .. "/standards/ai-safety/a.md", "")
+    assert.equal("praxis-os-flat", recognised(target))
+    repository.sh("mkdir", target .. "/standards/universal")
+    assert.equal("praxis-os-flat", recognised(target))
+    helper.write(target .. "/standards/universal/a.md", "")
+    assert.equal("praxis-os", recognised(target))
+    assert.same({ "standards/ai-safety" }, layout.flat_directories(target, praxis))
+  end)
+
+  it("refuses one with the servers of two layouts, and names both", function()
+    local target = installed(".praxis-os", { "standards/universal/a.md", "workflows/w.md",
+      "ouroboros/__main__.py", "mcp_server/__init__.py" })
+    local name, message = recognised(target)
+    assert.is_nil(name)
+    assert.matches("two layouts, mcp_server and ouroboros", message, 1, true)
+  end)
+
+  it("refuses halves of a layout, and tells what is missing", function()
+    for missing, files in pairs({
+      ["workflows is missing"] = { "mcp_server/__init__.py" },
+      ["mcp_server is missing"] = { "workflows/w.md" },
+      ["standards/universal is missing"] = { "ouroboros/__main__.py" },
+      ["ouroboros is missing"] = { "standards/development/mine.md", "config/mcp.yaml" },
+      ["mcp_server is not a directory"] = { "workflows/w.md", "mcp_server" },
+      ["files in ouroboros, which that layout does not have"] = { "ouroboros/__main__.py" },
+    }) do
+      local name, message = recognised(installed(".praxis-os", files))
+      assert.is_nil(name)
+      assert.matches(missing, message, 1, true)
+    end
+    assert.is_nil(recognised(installed(".praxis-os", { "standards/ai-assistant/mine.md" })))
+  end)
+
+  it("refuses links in the place of folders", function()
+    local target = installed(".praxis-os", { "elsewhere/a.md", "standards/x.md" })
+    for _, path in ipairs({ "standards/universal", "workflows", "mcp_server" }) do
+      repository.sh("ln", "-s", target .. "/elsewhere", target .. "/" .. path)
+    end
+    local name, message = recognised(target)
+    assert.is_nil(name)
+    assert.matches("standards/universal is a link, workflows is a link, mcp_server is a link",
+      message, 1, true)
+  end)
+
+  it("tells of names in another case", function()
+    local name, message = recognised(installed(".praxis-os", { "Workflows/w.md",
+      "mcp_server/__init__.py" }))
+    assert.is_nil(name)
+    assert.matches("workflows is missing (Workflows is there, in another case)", message, 1, true)
+  end)
+
+  it("tells the sources of the two servers apart", function()
+    local source = repository.source()
+    helper.write(source .. "/dist/ouroboros/__main__.py", "")
+    local later = layout.recognise_source(source)
+    assert.equal("ouroboros", later.name)
+    for name, fits in pairs({ ["praxis-os"] = false, ["agent-os"] = false, ouroboros = true,
+      ["praxis-os-flat"] = false }) do
+      assert.equal(fits, layout.fits(later, layout.by_name(name)), name)
+      assert.equal(not fits, layout.fits(praxis, layout.by_name(name)), name)
+    end
+  end)
+
+  it("maps the paths of the later layout", function()
+    local later = layout.by_name("ouroboros")
+    assert.equal("ouroboros/tools/x.py", (layout.target_path(later, "dist/ouroboros/tools/x.py")))
+    assert.equal("dist/ouroboros/x.py", layout.source_path(later, "ouroboros/x.py"))
+    assert.is_nil(layout.target_path(later, "mcp_server/x.py"))
+    assert.is_nil(layout.component_of(later, "config/mcp.yaml"))
+  end)
+
+  it("has what lies flat come from where it belongs now, and leaves the project's own", function()
+    local flat = layout.by_name("praxis-os-flat")
+    assert.equal("standards/universal/a/b.md",
+      (layout.target_path(flat, "universal/standards/a/b.md")))
+    assert.equal("standards/a/b.md", layout.former_path(flat, "standards/universal/a/b.md"))
+    assert.is_nil(layout.former_path(flat, "workflows/a/b.md"))
+    assert.is_nil(layout.former_path(praxis, "standards/universal/a/b.md"))
+    assert.equal("universal/standards/a/b.md", layout.source_path(flat, "standards/a/b.md"))
+    assert.equal("standards", layout.component_of(flat, "standards/universal/a/b.md").name)
+    assert.equal("flat-standards", layout.component_of(flat, "standards/a/b.md").name)
+    assert.is_nil(layout.component_of(flat, "standards/development/b.md"))
+  end)
+
+  it("knows the server of an installation before its layout is known", function()
+    local target = installed(".praxis-os", FIXTURES.ouroboros[2])
+    assert.equal("ouroboros", layout.server_of({ target = target }).module)
+    assert.equal("mcp_server", layout.server_of({ target = helper.tempdir() }).module)
+    assert.equal("mcp_server", layout.server_of({ target = target, layout = praxis }).module)
   end)
 
   it("upgrades scripts only where they are installed", function()

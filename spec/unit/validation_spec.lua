@@ -187,7 +187,7 @@ describe("validation", function()
     end)
 
     it("warns of standards that another tool put beside", function()
-      repository.sh("mkdir", target .. "/standards/ai-safety")
+      helper.write(target .. "/standards/ai-safety/x.md", "x\n")
       local result = validation.validate_target_structure(repository.context(source, target))
       assert.is_true(result.valid)
       assert.matches("standards/ai-safety", result.warnings[1], 1, true)

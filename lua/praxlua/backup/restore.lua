@@ -136,6 +136,8 @@ local function prepare(ctx, name, others)
   local opened, ok, message, code
   opened, message, code = store.open(ctx, name)
   if not opened then return nil, message, code end
+  ok, message, code = store.check_folder(ctx, opened.manifest)
+  if not ok then return nil, message, code end
   ok, message, code = unpack_into(ctx, opened)
   if not ok then return nil, message, code end
   local wanted = manifest.contents(opened.manifest)
@@ -159,7 +161,8 @@ end
 ---  project. old: the hash, "link:TARGET", false for nothing, or a directory's mode. extra: it is
 ---  there now and was not when the backup was made.
 ---@return string? message
----@return string? code "EBADBACKUP", "ENOENT", "EINVAL", "ENOTREG", an errno
+---@return string? code "EBADBACKUP", "ENOENT", "EINVAL", "ERENAMED" (store.check_folder),
+---  "ENOTREG", an errno
 function restore.restore_plan(ctx, name, others)
   local plan, message, code = prepare(ctx, name, others)
   if not plan then return nil, message, code end

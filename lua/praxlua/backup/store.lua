@@ -74,11 +74,29 @@ function store.read_manifest(directory)
   return m
 end
 
-local function check_scope(ctx, contents)
+-- What the installation was called when a backup was made; that is in all of its paths.
+local function name_then(m) return m.backup_path:match("^([^/]+)/%.backups/") end
+
+--- Whether a backup can be restored where the installation has the name that it has now.
+---@param ctx table
+---@param m table manifest
+---@return true|nil
+---@return string? message
+---@return string? code "ERENAMED"
+function store.check_folder(ctx, m)
+  local name = name_then(m)
+  if not name or name == ctx.target_name then return true end
+  name = text.visible(name)
+  return nil, string.format("this backup was made when the installation was called %s; give it "
+    .. "that name again first, with: praxlua migrate --to %s", name, name), "ERENAMED"
+end
+
+local function check_scope(ctx, m, contents)
+  local name = name_then(m) or ctx.target_name
   for path in pairs(contents) do
-    if not scope.includes(ctx.target_name, path) then
+    if not scope.includes(name, path) then
       return nil, string.format("'%s' is nothing that a backup of %s holds", text.visible(path),
-        ctx.target_name)
+        text.visible(name))
     end
   end
   return true
@@ -124,7 +142,7 @@ function store.verify(ctx, directory)
   if not m then return nil, problem end
   local contents, count = manifest.contents(m)
   local ok
-  ok, problem = check_scope(ctx, contents)
+  ok, problem = check_scope(ctx, m, contents)
   if ok then ok, problem = check_archive(directory, m, contents, count) end
   if ok then ok, problem = check_requirements(directory, m) end
   if not ok then return nil, problem end

@@ -12,7 +12,8 @@ local function path(text)
 end
 
 local function add_common(command)
-  command:option("--target", "The installation (default: the nearest .praxis-os here or above).")
+  command:option("--target", "The installation (default: the nearest .praxis-os here or above, or "
+    .. ".agent-os where that is one).")
     :argname("DIR"):convert(path)
   command:flag("--json", "One JSON object a line on standard output; text for people goes to "
     .. "standard error.")
@@ -126,6 +127,13 @@ local function add_backups(parser)
   prune:option("--keep", "How many to keep.", "3"):argname("N"):convert(count)
 end
 
+local function add_migrate(parser)
+  local c = add_common(parser:command("migrate", "Give an installation its present folder name "
+    .. "(.praxis-os), or its older one back."))
+  c:option("--to", "The name.", ".praxis-os"):choices({ ".praxis-os", ".agent-os" })
+  c:flag("--dry-run", "Show what would be done; change nothing.")
+end
+
 local function add_phases(parser)
   local group = parser:command("phase", "Look at the phases of an upgrade.")
   group:require_command(true):command_target("action")
@@ -178,6 +186,7 @@ local function make_parser()
   add_backups(parser)
   add_phases(parser)
   add_run(parser)
+  add_migrate(parser)
   add_common(parser:command("doctor", "Check this machine and what praxlua needs."))
   return parser
 end
@@ -185,7 +194,7 @@ end
 local MODULES = {
   upgrade = "upgrade", resume = "upgrade", rollback = "upgrade", status = "status",
   backup = "backup", phase = "phase", doctor = "doctor", rehearse = "rehearse", run = "run",
-  diff = "diff",
+  diff = "diff", migrate = "migrate",
 }
 
 -- Tools that asked for events get one of these, too.

@@ -8,8 +8,7 @@ local view = {}
 -- The commands that are about an installation: the pattern of their words.
 local COMMANDS = {
   "praxlua upgrade", "praxlua resume", "praxlua rollback", "praxlua status", "praxlua rehearse",
-  "praxlua diff",
-  "praxlua backup %l+", "praxlua phase %l+", "praxlua run",
+  "praxlua diff", "praxlua backup %l+", "praxlua phase %l+", "praxlua run", "praxlua migrate",
 }
 
 -- What to type next, for the same installation as now, from the same place.

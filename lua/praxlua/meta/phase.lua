@@ -52,6 +52,8 @@
 ---@field verified boolean read back and equal to the source's
 ---@field version string the new one
 ---@field commit string it comes from
+---@field requirements string? the list of the server's packages, in the target; of
+---  `upgrade_server_code`
 
 ---A backup that was made.
 ---@class praxlua.phase.Backup

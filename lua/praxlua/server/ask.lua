@@ -1,6 +1,7 @@
 --- How the installed server is called, and how it is asked: the running one over HTTP, the
 --- installed code by a private server over stdio, which is started, asked and ended again.
 local core = require("praxlua.core")
+local layout = require("praxlua.layout")
 local listener = require("praxlua.server.listener")
 local mcp = require("praxlua.mcp")
 local process = require("praxlua.process")
@@ -12,7 +13,7 @@ local ask = {}
 
 local STDIO_GRACE = 2
 local MODULE_SECONDS = 15
-local FIND_MODULE = "import importlib.util as u; s = u.find_spec('mcp_server'); "
+local FIND_MODULE = "import importlib.util as u; s = u.find_spec('%s'); "
   .. "print(s.origin if s else '')"
 
 --- The interpreter of the installation's environment.
@@ -33,14 +34,16 @@ function ask.check_interpreter(ctx)
   return nil, message:format(python, ctx.target), "ENOENT"
 end
 
+local function module_of(ctx) return layout.server_of(ctx).module end
+
 --- What core.spawn needs to start the server, without its streams.
 ---@param ctx table
 ---@param transport string "stdio"|"http"|"dual"
----@param code string directory that holds mcp_server/
+---@param code string directory that holds the server's module, mcp_server/ for one
 ---@return table options { argv, directory, environment }
 function ask.command(ctx, transport, code)
   return {
-    argv = { ask.interpreter(ctx), "-m", "mcp_server", "--transport", transport },
+    argv = { ask.interpreter(ctx), "-m", module_of(ctx), "--transport", transport },
     directory = ctx.project,
     environment = process.environment({
       PYTHONPATH = code,
@@ -100,7 +103,7 @@ end
 --- Calls use(client, deadline) with a client of a private server over stdio. The live state file is
 --- out of its way meanwhile, and is the same afterwards, to the byte and the nanosecond.
 ---@param ctx table
----@param code string directory that holds mcp_server/
+---@param code string directory that holds the server's module
 ---@param seconds number for everything but the end of the private server
 ---@param use function
 ---@return any what use returned, or nil, message, code
@@ -114,21 +117,21 @@ function ask.privately(ctx, code, seconds, use)
   return table.unpack(results, 2, results.n)
 end
 
---- The file that `-m mcp_server` runs. It is another than the installed one where the working
---- directory holds a mcp_server/ too, as in praxis-os' own work tree: that comes before PYTHONPATH.
+--- The file that `-m MODULE` runs. It is another than the installed one where the working
+--- directory holds the module too, as in praxis-os' own work tree: that comes before PYTHONPATH.
 ---@param ctx table
----@param code string directory that holds mcp_server/
+---@param code string directory that holds the server's module
 ---@return string|nil path of its __init__.py
 ---@return boolean|nil ours whether it lies beneath `code`
 function ask.module_path(ctx, code)
   local options = ask.command(ctx, "stdio", code)
   options.environment.PYTHONDONTWRITEBYTECODE = "1"
-  options.argv = { ask.interpreter(ctx), "-c", FIND_MODULE }
+  options.argv = { ask.interpreter(ctx), "-c", FIND_MODULE:format(module_of(ctx)) }
   options.timeout = MODULE_SECONDS
   local result = process.run(options)
   local path = result and result.code == 0 and result.stdout:match("^([^\n]+)\n")
   if not path then return nil end
-  local real, wanted = file.realpath(path), file.realpath(code .. "/mcp_server")
+  local real, wanted = file.realpath(path), file.realpath(code .. "/" .. module_of(ctx))
   return path, real ~= nil and wanted ~= nil and real:sub(1, #wanted + 1) == wanted .. "/"
 end
 

@@ -2,10 +2,11 @@
 --
 -- The pid in a state file may long belong to somebody else. A process is ours only if all of this
 -- holds: it runs, it is no younger than the claim, it belongs to the user who made the claim, it
--- works in this project, and it runs `-m mcp_server` with the interpreter of this installation.
+-- works in this project, and it runs the server's module with the interpreter of this installation.
 -- Nothing that is not proven so is ever sent a signal.
 local clock = require("praxlua.clock")
 local core = require("praxlua.core")
+local layout = require("praxlua.layout")
 local process = require("praxlua.process")
 local state_file = require("praxlua.server.state_file")
 local text = require("praxlua.text")
@@ -54,9 +55,9 @@ local function check_directory(ctx, info)
   return "it works in " .. text.visible(info.directory)
 end
 
-local function runs_module(argv)
+local function runs_module(argv, module)
   for i = 2, #argv - 1 do
-    if argv[i] == "-m" and argv[i + 1] == "mcp_server" then return true end
+    if argv[i] == "-m" and argv[i + 1] == module then return true end
   end
   return false
 end
@@ -65,7 +66,8 @@ end
 -- little and a changed environment changes it: the path it was called by counts as well.
 local function check_command(ctx, info)
   local argv = info.argv or {}
-  if not runs_module(argv) then return "it does not run mcp_server" end
+  local module = layout.server_of(ctx).module
+  if not runs_module(argv, module) then return "it does not run " .. module end
   local bin = ctx.target .. "/venv/bin/"
   local called, name = argv[1]:match("^(.*/)([^/]*)$")
   if called and name:find("^python[%d.]*$") then

@@ -1,17 +1,17 @@
 --- `--run-tests`: the tests that the installation's server brings along, run with pytest in its own
 -- environment.
 local core = require("praxlua.core")
+local layout = require("praxlua.layout")
 local process = require("praxlua.process")
 
 local tests = {}
 
 local SECONDS = 600
-local PLACES = { "/mcp_server/tests", "/tests" }
-
-local function find(target)
-  for _, place in ipairs(PLACES) do
-    local stat = core.file.stat(target .. place)
-    if stat and stat.type == "directory" then return target .. place end
+-- They lie in the server's own folder, or beside it.
+local function find(ctx)
+  for _, place in ipairs({ "/" .. layout.server_of(ctx).module .. "/tests", "/tests" }) do
+    local stat = core.file.stat(ctx.target .. place)
+    if stat and stat.type == "directory" then return ctx.target .. place end
   end
 end
 
@@ -24,7 +24,7 @@ local function missing(reason, message) return { reason = reason, message = mess
 ---@return string? message
 ---@return string? code
 function tests.run(ctx)
-  local folder = find(ctx.target)
+  local folder = find(ctx)
   if not folder then return missing("no_tests", "the installation has none") end
   local python = ctx.target .. "/venv/bin/python"
   local environment = process.environment({ PYTHONPATH = ctx.target, PROJECT_ROOT = ctx.project })

@@ -172,6 +172,8 @@ type_of("Applied", "What was done to the content.", {
   { "files_written", "integer", "" }, { "bytes_written", "integer", "" },
   { "verified", "boolean", "read back and equal to the source's" },
   { "version", "string", "the new one" }, { "commit", "string", "it comes from" },
+  { "requirements", "string?", "the list of the server's packages, in the target; of "
+    .. "`upgrade_server_code`" },
 })
 type_of("Ignored", "What became of the project's `.gitignore`.", {
   { "path", "string", "of the file" },
