@@ -5,6 +5,7 @@
 -- of the command line.
 local checkpoint = require("praxlua.checkpoint")
 local core = require("praxlua.core")
+local decisions = require("praxlua.decisions")
 local execution = require("praxlua.execution")
 local isolation = require("praxlua.isolation")
 local json = require("praxlua.json")
@@ -44,9 +45,9 @@ end
 -- ---------------------------------------------------------------------------------------------
 -- Unfinished sessions
 
--- What to do with sessions whose owner is gone: true to go on, or the result that ends the run.
-local function settle_unfinished(r, ui)
-  local found = unfinished.sessions(r)
+-- What to do with sessions that were cut short, or wait for what a person does: true to go on, or
+-- nil and the result that ends the run.
+local function settle_others(r, ui, found)
   if #found == 0 then return true end
   local waiting = unfinished.first_waiting(found)
   local answer = r.options.yes and not waiting and "rollback" or nil
@@ -66,6 +67,15 @@ local function settle_unfinished(r, ui)
     core.system.catch_signals() -- the rollback ignored them
   end
   return true
+end
+
+-- What to do with sessions whose owner is gone. Those that wait for answers to conflicts have
+-- changed nothing, and give way.
+local function settle_unfinished(r, ui)
+  local waiting, others = unfinished.split_waiting(unfinished.sessions(r))
+  local clear, result = settle_others(r, ui, others)
+  if clear and not r.options.dry_run then decisions.supersede(r, waiting) end
+  return clear, result
 end
 
 -- ---------------------------------------------------------------------------------------------
@@ -348,7 +358,7 @@ local function find_phases(r)
   if not r.phases then return cannot_read_phases(message, code, next_step) end
   r.source_phases = sourced
   local awaits = r.session.status == "waiting" and r.session.metadata.awaits
-  if awaits and not phases.find(r.phases, awaits.phase) then
+  if awaits and awaits.phase and not phases.find(r.phases, awaits.phase) then
     return { exit_code = 3, status = "refused",
       message = "the phase " .. awaits.phase .. " that this upgrade waits for is not there any "
         .. "more",
@@ -381,7 +391,9 @@ function engine.resume_with(r, session_id)
   if not ok then return cannot_load(r, session_id, "resumed", 3, message, code) end
   local over = not r.transaction and not state.is_active(r.session)
   if over then return nothing_to_resume(r) end
-  if r.evidence and r.session.status ~= "waiting" then return awaits_nothing(session_id) end
+  if r.evidence and (r.session.status ~= "waiting" or decisions.is_awaited(r.session)) then
+    return awaits_nothing(session_id)
+  end
   r.dry_run = false
   use_kept_options(r)
   local status = r.transaction and r.transaction:status()
@@ -431,7 +443,8 @@ end
 
 --- Resumes an unfinished session.
 ---@param options { target: string?, session_id: string?, min_isolation: string?,
----  evidence: table[]? } evidence: for the manual phase at which it waits, as of manual.evidence
+---  on_conflict: string?, evidence: table[]? } evidence: for the manual phase at which it waits, as
+---  of manual.evidence
 ---@param ui table
 ---@return table result
 function engine.resume(options, ui)
@@ -467,6 +480,7 @@ function engine.rollback_with(r, session_id, reason)
   local on_conflict = r.options.on_conflict
   use_kept_options(r)
   r.options.on_conflict = on_conflict -- what the upgrade was allowed says nothing about its undo
+  if decisions.is_awaited(r.session) and not r.transaction then return decisions.forget(r) end
   if r.session.status == "rolled_back" and not r.transaction then
     return { exit_code = 0, status = "nothing_to_do", success = true,
       message = "The session is rolled back already." }

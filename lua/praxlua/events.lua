@@ -90,8 +90,14 @@ events.fields = {
     moved_from = optional(filled), notes = array(words),
   },
   conflict = {
-    id = filled, path = filled, reason = filled,
+    id = schema.string({ pattern = "^%x+$", min_length = 12, max_length = 12 }), path = filled,
+    reason = filled, base_from = optional(filled),
+    files = optional(object({
+      base = optional(filled), ours = optional(filled), theirs = optional(filled),
+      merged = optional(filled),
+    })),
     resolution = optional(schema.string({ one_of = { "ours", "theirs", "merged" } })),
+    decided_by = optional(schema.string({ one_of = { "answer", "remembered", "policy" } })),
   },
   question = {
     question = filled, choices = array(filled), default = filled, answer = optional(words),

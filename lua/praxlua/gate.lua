@@ -4,6 +4,7 @@
 local approval = require("praxlua.approval")
 local comparison = require("praxlua.comparison")
 local content = require("praxlua.content")
+local decisions = require("praxlua.decisions")
 local json = require("praxlua.json")
 local overlay = require("praxlua.overlay")
 local run = require("praxlua.run")
@@ -37,43 +38,6 @@ local function emit_differences(r, planned)
     file.event = "difference"
     r.ctx.emit(file)
   end
-end
-
-local function conflicts_of(planned)
-  local found = {}
-  for _, entry in ipairs(planned.entries) do
-    if entry.action == "conflict" then found[#found + 1] = entry end
-  end
-  return found
-end
-
-local function wait_for_answer(r, found)
-  for _, entry in ipairs(found) do
-    r.ctx.emit({ event = "conflict", id = entry.path, path = entry.path, reason = entry.reason })
-  end
-  run.forget(r)
-  return {
-    exit_code = 4, status = "waiting",
-    message = string.format("%d of your files changed on both sides; nothing was applied", #found),
-    next = "keep yours with --on-conflict ours, or take the new ones with --on-conflict theirs "
-      .. "(yours stay in the backup)",
-  }
-end
-
--- On a terminal each conflict is a question; an answer that is not ours or theirs ends the run.
-local function ask_conflicts(r, planned)
-  if r.options.on_conflict ~= "ask" then return planned end
-  local answers = {}
-  for _, entry in ipairs(conflicts_of(planned)) do
-    local answer = r.ctx.ask(string.format("%s: %s. Keep yours, or take theirs?", entry.path,
-      entry.reason), { "ours", "theirs", "stop" }, "stop")
-    if answer ~= "ours" and answer ~= "theirs" then return planned end
-    answers[entry.path] = { answer = answer, id = entry.id }
-  end
-  if not next(answers) then return planned end
-  r.options.resolutions = answers
-  r.ctx.memory.plan = nil
-  return content.plan(r.ctx)
 end
 
 -- Time passes between the two where a phase or a person comes first, and the checks say nothing
@@ -114,9 +78,30 @@ local function refused(message, next_step)
   return { exit_code = 3, status = "refused", message = message, next = next_step }
 end
 
--- The ends that need no more than the plan; nil to go on.
-local function judge(r, planned, preview)
-  if r.options.plan_hash and r.options.plan_hash ~= planned.hash then
+-- The plan, with what was decided about conflicts, and its hash before anybody was asked. Nil and
+-- the result that ends the run.
+local function plan_of(r)
+  local doc, result = decisions.take(r)
+  if result then return nil, result end
+  local planned, message = content.plan(r.ctx)
+  if not planned then
+    run.forget(r)
+    return nil, refused(message, "mend what the message names and run the command again")
+  end
+  local moved = moved_source(r, planned)
+  if moved then return nil, moved end
+  local proposed = planned.hash
+  planned, result = decisions.ask(r, planned, doc)
+  if not planned then return nil, result end
+  decisions.note(r, planned)
+  return planned, proposed
+end
+
+-- The ends that need no more than the plan; nil to go on. Who approved a plan with open conflicts
+-- approved what answers make of it, too.
+local function judge(r, planned, proposed, preview)
+  local approved = r.options.plan_hash
+  if approved and approved ~= planned.hash and approved ~= proposed then
     return other_plan(r, planned)
   end
   if r.dry_run then approval.keep(r.ctx, planned) end
@@ -128,29 +113,26 @@ end
 ---@param following { begin: function, run: function } how the phases behind it are carried out
 ---@return table|nil result that ends the run here; nil to go on
 function gate.pass(r, following)
-  local preview, result, allowed
-  local planned, message = content.plan(r.ctx)
-  if planned then planned, message = ask_conflicts(r, planned) end
-  if not planned then
-    run.forget(r)
-    return refused(message, "mend what the message names and run the command again")
-  end
-  local moved = moved_source(r, planned)
-  if moved then return moved end
-  preview, message = content.preview(r.ctx)
+  local planned, proposed = plan_of(r)
+  if not planned then return proposed end
+  local preview, message = content.preview(r.ctx)
   if not preview then
     run.forget(r)
     return refused(message)
   end
-  local open = conflicts_of(planned)
-  result = judge(r, planned, preview)
-  if r.dry_run and not result and #open == 0 then return foresee(r, planned, following) end
+  local result = judge(r, planned, proposed, preview)
+  if r.dry_run and not result and not decisions.is_open(planned) then
+    decisions.settle(r, planned)
+    return foresee(r, planned, following)
+  end
   show(r, planned)
   if result then
     run.forget(r)
     return result
   end
-  if #open > 0 then return wait_for_answer(r, open) end
+  result = decisions.settle(r, planned)
+  if result then return result end
+  local allowed
   allowed, result = source_phases.permit(r)
   if not allowed then run.forget(r) end
   return result

@@ -249,7 +249,7 @@ end
 
 local function conflict_result(r, paths)
   for _, path in ipairs(paths) do
-    r.ctx.emit({ event = "conflict", id = path, path = path,
+    r.ctx.emit({ event = "conflict", id = core.hash.sha256(path):sub(1, 12), path = path,
       reason = "you changed it after the upgrade" })
   end
   return give_up(r, { exit_code = 4, status = "waiting", success = false,

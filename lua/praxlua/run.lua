@@ -4,6 +4,7 @@ local core = require("praxlua.core")
 local backup = require("praxlua.backup")
 local change = require("praxlua.change")
 local children = require("praxlua.children")
+local conflicts = require("praxlua.conflicts")
 local names_of = require("praxlua.folder").names
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
@@ -178,7 +179,7 @@ end
 
 --- Opens a run: finds the target and takes its lock. Close it with run.close.
 ---@param options { target: string?, source: string? } and the user's options
----@param ui { emit: fun(event: table), ask: function? }
+---@param ui { emit: fun(event: table), ask: function?, prompt: function?, decide: function? }
 ---@return table|nil r
 ---@return table? result of a refusal: exit_code 3, or 6 when another run holds the target
 function run.open(options, ui)
@@ -225,7 +226,7 @@ function run.open(options, ui)
   local project, name = run.split(target)
   local r = {
     target = target, project = project, target_name = name, lock = lock, options = options,
-    emit = ui.emit, ask = ui.ask, prompt = ui.prompt,
+    emit = ui.emit, ask = ui.ask, prompt = ui.prompt, decide = ui.decide,
   }
   if not options.dry_run then run.sweep(r) end
   r.noted = trace.note(target)
@@ -248,6 +249,7 @@ function run.sweep(r)
   for _, name in ipairs(names_in(folder)) do
     if name:find("^%.done%-") then core.tree.remove(folder .. "/" .. name) end
   end
+  conflicts.sweep(r.target)
   file.rmdir(folder) -- only when it is empty
   -- The lock's text is written when the session has its folder, and goes before that.
   if not file.exists(folder) then lock_text.remove(r) end
@@ -405,6 +407,12 @@ end
 
 local FULL = { ENOSPC = true, EDQUOT = true }
 
+-- The session does without them now. What stays because of an error is cleared up by the next run.
+local function close_conflicts(r)
+  local ok, message = conflicts.close(r.target, r.session.session_id)
+  if not ok then r.ctx.warn("the answers to conflicts could not be kept: " .. message) end
+end
+
 --- Ends a session whose changes are final, or all undone: it is saved, and the undo data goes.
 ---@param r table with the session in its last state
 ---@return true|nil
@@ -419,6 +427,7 @@ function run.end_session(r)
     ok, message, code = state.save_state(r.target, r.session)
   end
   if not ok then return nil, message, code end
+  close_conflicts(r)
   return run.discard(r)
 end
 
@@ -427,6 +436,7 @@ end
 function run.forget(r)
   if r.dry_run then return end
   run.discard(r)
+  close_conflicts(r)
   core.tree.remove(r.target .. "/.backups/.partial-" .. r.session.session_id)
   lock_text.remove(r.ctx)
   state.remove_state(r.target, r.session.session_id)

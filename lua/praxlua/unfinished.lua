@@ -29,13 +29,26 @@ function unfinished.refuse(found)
     next = "finish it with: praxlua resume " .. id .. "\nor undo it with: praxlua rollback " .. id }
 end
 
---- The first of them that waits for a person.
+--- The first of them that waits for what a person does.
 ---@param found table[]
 ---@return table|nil entry
 function unfinished.first_waiting(found)
   for _, entry in ipairs(found) do
-    if entry.waits then return entry end
+    if entry.waits and entry.waits.phase then return entry end
   end
+end
+
+--- Those that wait for answers to conflicts, and have changed nothing, apart from the others.
+---@param found table[]
+---@return table[] waiting
+---@return table[] others
+function unfinished.split_waiting(found)
+  local waiting, others = {}, {}
+  for _, entry in ipairs(found) do
+    local into = entry.waits and entry.waits.conflicts and not entry.changes and waiting or others
+    into[#into + 1] = entry
+  end
+  return waiting, others
 end
 
 --- The refusal of an upgrade because one waits. What it waits for was asked of a person: undoing

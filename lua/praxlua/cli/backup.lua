@@ -1,6 +1,7 @@
 --- `praxlua backup create|list|verify|restore|prune`.
 local backup = require("praxlua.backup")
 local core = require("praxlua.core")
+local decisions = require("praxlua.decisions")
 local engine = require("praxlua.engine")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
@@ -50,7 +51,12 @@ end
 
 -- A half upgraded installation is nothing to come back to, unless there is no other way any more.
 local function unfinished(target)
-  local open = run.unfinished(target)[1]
+  local open
+  for _, entry in ipairs(run.unfinished(target)) do -- one that waits for answers changed nothing
+    local has_changed = entry.changes or not entry.session
+      or not decisions.is_awaited(entry.session)
+    if not open and has_changed then open = entry end
+  end
   if not open or open.session and open.session.status == "rollback_failed" then return nil end
   return { exit_code = 3, status = "refused",
     message = "an upgrade of this installation did not finish: session " .. open.session_id,

@@ -99,6 +99,8 @@ local function add_sessions(parser)
     :argname("SESSION")
   resume:option("--evidence", "What a manual phase asks for; may be given more than once.")
     :argname("NAME=VALUE|@FILE"):count("*")
+  resume:option("--on-conflict", "What to do with conflicts that nobody answered.")
+    :choices({ "ask", "stop", "ours", "theirs" })
   add_isolation(resume)
   local back = add_common(parser:command("rollback", "Undo an upgrade."))
   back:argument("session_id", "Its session (default: the unfinished one, else the last completed "

@@ -1,11 +1,13 @@
 --- `praxlua status`: the installation, its server, its sessions. Reads only, and takes no lock.
 local base = require("praxlua.base")
 local core = require("praxlua.core")
+local decisions = require("praxlua.decisions")
 local json = require("praxlua.json")
 local manual = require("praxlua.manual")
 local run = require("praxlua.run")
 local server = require("praxlua.server")
 local state = require("praxlua.state")
+local text = require("praxlua.text")
 local view = require("praxlua.cli.view")
 
 local commands = {}
@@ -75,8 +77,16 @@ local function first_waiting(data)
   end
 end
 
+local function show_conflicts(session, t)
+  local id, count = session.session_id, session.awaits.conflicts
+  t.line({ "bold", ("The upgrade %s waits for answers to %s; it has changed nothing"):format(id,
+    text.plural(count, "conflict")) })
+  t.error({ next = decisions.advice(id) })
+end
+
 local function show_waiting(session, t)
   local awaits, id = session.awaits, session.session_id
+  if awaits.conflicts then return show_conflicts(session, t) end
   t.line({ "bold", "The upgrade " .. id .. " waits for a person: " .. awaits.title })
   t.paragraph(awaits.text, nil, "  ")
   local rows = {}

@@ -97,7 +97,8 @@ function commands.resume(args)
       next = "see praxlua resume --help" })
   end
   return engine.resume({ target = args.target, session_id = args.session_id,
-    evidence = given or nil, min_isolation = args.min_isolation }, ui_for(args, v)).exit_code
+    evidence = given or nil, on_conflict = args.on_conflict,
+    min_isolation = args.min_isolation }, ui_for(args, v)).exit_code
 end
 
 --- `praxlua rollback`

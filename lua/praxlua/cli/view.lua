@@ -8,6 +8,7 @@ local view = {}
 -- The commands that are about an installation: the pattern of their words.
 local COMMANDS = {
   "praxlua upgrade", "praxlua resume", "praxlua rollback", "praxlua status", "praxlua rehearse",
+  "praxlua conflicts",
   "praxlua diff", "praxlua backup %l+", "praxlua phase %l+", "praxlua run", "praxlua migrate",
 }
 

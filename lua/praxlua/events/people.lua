@@ -185,11 +185,13 @@ end
 
 function show.difference(view, event) people.show_difference(view.terminal, event) end
 
+local DECIDED = { answer = "as answered", remembered = "as last time", policy = "by policy" }
+
 function show.conflict(view, event)
-  local tail = event.resolution and " (resolved: " .. event.resolution .. ")" or ""
-  local id = event.id ~= event.path and event.id .. "  " or ""
-  view.terminal.line({ "yellow", "conflict " }, id, { "bold", event.path }, "  ", event.reason,
-    tail)
+  local tail = event.resolution and "  resolved: " .. event.resolution or ""
+  local by = DECIDED[event.decided_by]
+  view.terminal.line({ event.resolution and "dim" or "yellow", "conflict " }, event.id, "  ",
+    { "bold", event.path }, "  ", event.reason, tail, by and " (" .. by .. ")" or "")
 end
 
 -- The one who asks writes the question itself when somebody is there to answer; what is left to
