@@ -85,7 +85,7 @@ endif
 # What is built ---------------------------------------------------------------------------------
 
 # The primitives, in the order of DESIGN's picture; each is runtime/NAME.c.
-PRIMITIVES := hash tree file root lock system cancel spawn archive http transaction worker
+PRIMITIVES := hash tree file root lock system cancel spawn foreground archive http transaction worker
 ifdef COVERAGE
 PRIMITIVES += coverage
 endif
