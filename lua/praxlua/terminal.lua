@@ -212,7 +212,7 @@ end
 ---@param choices (string|{ key: string, label: string? })[]
 ---@param default string|nil the key of one of the choices; nil: an empty answer is none either
 ---@return string|nil key
----@return "answered"|"default"|"eof" how
+---@return "answered"|"default"|"eof"|"unclear" how unclear: none of the answers meant anything
 local function ask(t, question, choices, default)
   local known = default == nil
   for _, choice in ipairs(choices) do known = known or key_of(choice) == default end
@@ -233,7 +233,7 @@ local function ask(t, question, choices, default)
     line(t, "Please answer with one of the words or numbers above",
       default and "; nothing means: " .. default or "")
   end
-  return default, "default"
+  return default, "unclear"
 end
 
 --- Asks for one line.

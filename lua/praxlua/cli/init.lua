@@ -113,6 +113,20 @@ local function add_sessions(parser)
   add_common(parser:command("status", "Show the installation, its sessions and its server."))
 end
 
+local function add_conflicts(parser)
+  local c = add_common(parser:command("conflicts", "Show and answer the conflicts that an upgrade "
+    .. "waits for."))
+  c:argument("session_id", "Its session (default: the only one that waits)."):args("?")
+    :argname("SESSION")
+  c:option("--resolve", "An answer: ours, theirs, merged or remembered; may be given more than "
+    .. "once. ID may be all: those that are open."):argname("ID=ANSWER"):count("*")
+  c:option("--answers", "A JSON file with answers by id, or like conflicts.json."):argname("FILE")
+    :convert(path)
+  c:option("--edit", "Merge this one in your editor."):argname("ID")
+  c:option("--show", "Show how both sides of this one differ from what was shipped before.")
+    :argname("ID")
+end
+
 local function add_backups(parser)
   local group = parser:command("backup", "Make, list, check, restore and prune backups.")
   group:require_command(true):command_target("action")
@@ -185,6 +199,7 @@ local function make_parser()
   add_diff(parser)
   add_rehearse(parser)
   add_sessions(parser)
+  add_conflicts(parser)
   add_backups(parser)
   add_phases(parser)
   add_run(parser)
@@ -197,6 +212,7 @@ local MODULES = {
   upgrade = "upgrade", resume = "upgrade", rollback = "upgrade", status = "status",
   backup = "backup", phase = "phase", doctor = "doctor", rehearse = "rehearse", run = "run",
   diff = "diff", migrate = "migrate",
+  conflicts = "conflicts",
 }
 
 -- Tools that asked for events get one of these, too.

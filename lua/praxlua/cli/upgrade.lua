@@ -2,6 +2,7 @@
 local core = require("praxlua.core")
 local engine = require("praxlua.engine")
 local json = require("praxlua.json")
+local screen = require("praxlua.cli.conflict_screen")
 local view = require("praxlua.cli.view")
 
 local commands = {}
@@ -16,6 +17,7 @@ local function ui_for(args, v)
     return (v.terminal.ask(question, choices, default))
   end
   function ui.prompt(question) return v.terminal.prompt(question) end
+  function ui.decide(question) return screen.ask(v.terminal, question) end
   function ui.unfinished(found)
     return (v.terminal.ask(string.format("The earlier upgrade %s did not finish.",
       found[1].session_id), {

@@ -190,6 +190,7 @@ local DECIDED = { answer = "as answered", remembered = "as last time", policy = 
 function show.conflict(view, event)
   local tail = event.resolution and "  resolved: " .. event.resolution or ""
   local by = DECIDED[event.decided_by]
+  view.waits = view.waits or not event.resolution
   view.terminal.line({ event.resolution and "dim" or "yellow", "conflict " }, event.id, "  ",
     { "bold", event.path }, "  ", event.reason, tail, by and " (" .. by .. ")" or "")
 end
@@ -265,6 +266,7 @@ function show.finished(view, event)
   local what = not is_told and event.message or ENDINGS[event.status]
   if people.GOOD[event.status] then
     view.terminal.line({ "green", what })
+    if event.next then view.terminal.error({ next = event.next }) end
   elseif event.status == "waiting" and view.waits then -- a person is asked; nothing went wrong
     view.terminal.line({ "yellow", what })
     view.terminal.error({ next = event.next })
