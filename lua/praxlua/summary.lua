@@ -1,7 +1,8 @@
 --- The UpgradeReport of a session: what the session and its plan know, in the report's form.
 local evidence = require("praxlua.evidence")
-local report = require("praxlua.report")
 local json = require("praxlua.json")
+local model = require("praxlua.report.model")
+local report = require("praxlua.report")
 
 local summary = {}
 
@@ -13,10 +14,10 @@ local KIND = {
 local function changes_of(planned)
   local changes = {}
   for _, entry in ipairs(planned and planned.entries or {}) do
-    local kind = KIND[entry.action]
+    local kind = entry.resolved and "conflicts" or KIND[entry.action]
     if kind then
       changes[kind] = changes[kind] or json.array()
-      table.insert(changes[kind], { path = entry.path, reason = entry.reason })
+      table.insert(changes[kind], model.change_of(entry))
     end
   end
   return changes

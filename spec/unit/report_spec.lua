@@ -26,7 +26,12 @@ local function full(changes)
       updated = { { path = "standards/old.md", reason = "changed upstream" } },
       removed = { { path = "workflows/gone.md" } },
       kept = { { path = "standards/mine.md", reason = "you changed it" } },
-      conflicts = { { path = "workflows/both.md", reason = "you keep yours" } },
+      conflicts = {
+        { path = "workflows/both.md", reason = "both changed it", resolution = "ours",
+          decided_by = "remembered" },
+        { path = "workflows/odd`name.md", resolution = "theirs", decided_by = "policy" },
+        { path = "workflows/third.md", resolution = "merged", decided_by = "answer" },
+      },
     },
     backup_path = ".praxis-os/.backups/2025-10-08-103045",
     server = { answered = true, version = "1.3.0", tools = 8, transport = "stdio" },
@@ -112,7 +117,7 @@ describe("UpgradeReport", function()
       added = { { path = "new", reason = "new upstream" } },
       kept = { { path = "edited", reason = "you changed it" } },
       removed = { { path = "gone" } },
-      conflicts = { { path = "both", reason = "you keep yours" } },
+      conflicts = { { path = "both", resolution = "ours" } },
     }, r.changes)
     assert.equal("abc123", r.commit)
     assert.equal("b", r.backup_path)
@@ -164,7 +169,9 @@ describe("report.to_markdown", function()
       "### Added (1)\n\n- `standards/new.md`\n",
       "### Updated (1)\n\n- `standards/old.md`: changed upstream\n",
       "### Removed (1)\n", "### Kept as you changed them (1)\n",
-      "### Conflicts (1)\n\n- `workflows/both.md`: you keep yours\n",
+      "### Conflicts (3)\n\n- `workflows/both.md`: both changed it; yours was kept (as you "
+        .. "answered last time)\n- `` workflows/odd`name.md ``: the new one was taken, yours is in "
+        .. "the backup (by policy)\n- `workflows/third.md`: merged by hand (as you answered)\n",
       "The server answered: version 1.3.0, 8 tools, over stdio.\n",
       "- the newest backup was 12 days old\n", "- the source is not on main\n",
       "`praxlua rollback " .. ID .. "`",

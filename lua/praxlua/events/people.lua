@@ -74,7 +74,6 @@ end
 
 function show.waiting(view, event)
   local t, rows = view.terminal, {}
-  view.waits = true
   if event.problem then t.line({ "yellow", "not accepted: " }, event.problem) end
   t.line({ "bold", event.title })
   t.paragraph(event.text, nil, "  ")
@@ -190,7 +189,6 @@ local DECIDED = { answer = "as answered", remembered = "as last time", policy = 
 function show.conflict(view, event)
   local tail = event.resolution and "  resolved: " .. event.resolution or ""
   local by = DECIDED[event.decided_by]
-  view.waits = view.waits or not event.resolution
   view.terminal.line({ event.resolution and "dim" or "yellow", "conflict " }, event.id, "  ",
     { "bold", event.path }, "  ", event.reason, tail, by and " (" .. by .. ")" or "")
 end
@@ -267,13 +265,13 @@ function show.finished(view, event)
   if people.GOOD[event.status] then
     view.terminal.line({ "green", what })
     if event.next then view.terminal.error({ next = event.next }) end
-  elseif event.status == "waiting" and view.waits then -- a person is asked; nothing went wrong
+  elseif event.status == "waiting" then -- a person is asked; nothing went wrong
     view.terminal.line({ "yellow", what })
     view.terminal.error({ next = event.next })
   elseif event.where or event.next then
     view.terminal.error({ what = what, where = event.where, next = event.next })
   else
-    view.terminal.line({ event.status == "waiting" and "yellow" or "red", what })
+    view.terminal.line({ "red", what })
   end
 end
 

@@ -86,6 +86,22 @@ local function phase_rows(r)
   return rows
 end
 
+local RESOLVED = {
+  ours = "yours was kept", theirs = "the new one was taken, yours is in the backup",
+  merged = "merged by hand",
+}
+local DECIDED = { answer = "as you answered", remembered = "as you answered last time",
+  policy = "by policy" }
+
+-- Why a file is in a list; of a conflict also what became of it, and who decided so.
+local function reason_of(change)
+  local reason = change.reason and change.reason ~= "" and plain(change.reason) or nil
+  local resolved = RESOLVED[change.resolution]
+  if not resolved then return reason end
+  local decided = change.decided_by and " (" .. DECIDED[change.decided_by] .. ")" or ""
+  return (reason and reason .. "; " or "") .. resolved .. decided
+end
+
 local function change_lines(changes)
   local out = {}
   for _, kind in ipairs(CHANGES) do
@@ -93,9 +109,8 @@ local function change_lines(changes)
     if #list > 0 then
       out[#out + 1] = (#out > 0 and "\n" or "") .. string.format("### %s (%d)\n", kind[2], #list)
       for i = 1, math.min(#list, markdown.MAX_NAMES) do
-        local reason = list[i].reason
-        out[#out + 1] = "- " .. code(list[i].path)
-          .. (reason and reason ~= "" and ": " .. plain(reason) or "")
+        local reason = reason_of(list[i])
+        out[#out + 1] = "- " .. code(list[i].path) .. (reason and ": " .. reason or "")
       end
       local rest = #list - markdown.MAX_NAMES
       if rest > 0 then

@@ -14,7 +14,11 @@ local words = schema.string()
 local amount = schema.number({ min = 0 })
 local seconds = schema.number({ min = 0 })
 local number = schema.integer({ min = 0, max = 5 })
-local named = array(object({ path = filled, reason = optional(words) }))
+local named = array(object({
+  path = filled, reason = optional(words),
+  resolution = optional(schema.string({ one_of = { "ours", "theirs", "merged" } })),
+  decided_by = optional(schema.string({ one_of = { "answer", "remembered", "policy" } })),
+}))
 
 --- The kinds of change.
 local CHANGES = { "added", "updated", "merged", "removed", "kept", "conflicts" }
@@ -95,10 +99,14 @@ local ACTIONS = {
   add = "added", update = "updated", merge = "merged", remove = "removed", keep = "kept",
   conflict = "conflicts",
 }
-local RESOLVED = {
-  ours = "you keep yours", theirs = "the new one was taken; yours is in the backup",
-  merged = "merged by hand",
-}
+
+--- What the report says of one file of a plan: of a conflict also how it was decided.
+---@param entry table of the plan
+---@return { path: string, reason: string?, resolution: string?, decided_by: string? }
+function model.change_of(entry)
+  return { path = entry.path, reason = entry.reason, resolution = entry.resolved,
+    decided_by = entry.decided_by }
+end
 
 -- What a plan did to the files. The user's own files, which no plan touches, are not listed.
 local function changes_of(plan)
@@ -108,9 +116,7 @@ local function changes_of(plan)
     if entry.action == "keep" and not (entry.base or entry.new) then kind = nil end
     if kind then
       changes[kind] = changes[kind] or {}
-      table.insert(changes[kind], {
-        path = entry.path, reason = RESOLVED[entry.resolved] or entry.reason,
-      })
+      table.insert(changes[kind], model.change_of(entry))
     end
   end
   return changes
