@@ -211,15 +211,21 @@ static int system_clear_interrupt(lua_State *L) {
     return 0;
 }
 
-/* Waits until `deadline` (monotonic seconds) or a noted signal. Signals are blocked between the
-** look at the flag and the wait, so that none slips through in between. */
-static bool wait_until(double deadline) {
-    sigset_t caught, before;
+/* Blocks the signals that are noted, between a look at the flag and the wait for one, so that none
+** slips through in between. */
+static void hold_signals(sigset_t *before) {
+    sigset_t caught;
     sigemptyset(&caught);
     sigaddset(&caught, SIGINT);
     sigaddset(&caught, SIGTERM);
     sigaddset(&caught, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &caught, &before);
+    pthread_sigmask(SIG_BLOCK, &caught, before);
+}
+
+/* Waits until `deadline` (monotonic seconds) or a noted signal. */
+static bool wait_until(double deadline) {
+    sigset_t before;
+    hold_signals(&before);
     double left = deadline - clock_seconds(CLOCK_MONOTONIC);
     while (noted_signal == 0 && left > 0) {
         double part = left < 3600 ? left : 3600;
@@ -238,6 +244,24 @@ static int system_sleep(lua_State *L) {
     lua_Number seconds = luaL_checknumber(L, 1);
     luaL_argcheck(L, isfinite(seconds), 1, "not a finite number of seconds");
     lua_pushboolean(L, wait_until(clock_seconds(CLOCK_MONOTONIC) + seconds));
+    return 1;
+}
+
+/* await_input() -> boolean: true when standard input can be read, or is at its end; false when a
+** signal noted by catch_signals() came first (or had come before). A read that begins after the
+** signal would wait for a line that nobody types. */
+static int system_await_input(lua_State *L) {
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    sigset_t before;
+    int ready = 0;
+    hold_signals(&before);
+    while (noted_signal == 0 && ready == 0) {
+        ready = ppoll(&input, 1, NULL, &before);
+        if (ready < 0 && errno == EINTR)
+            ready = 0;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    lua_pushboolean(L, noted_signal == 0);
     return 1;
 }
 
@@ -452,6 +476,7 @@ static const luaL_Reg functions[] = {
     {"interrupted", system_interrupted_name},
     {"ignore_signals", system_ignore_signals},
     {"clear_interrupt", system_clear_interrupt},
+    {"await_input", system_await_input},
     {"signal", system_signal},
     {"process", process_describe},
     {"children", process_children},

@@ -205,6 +205,15 @@ local function write_choices(t, choices, default)
   write_table(t, rows, { indent = 2 })
 end
 
+-- The next line that is typed; nil at the end of the input, and when a signal came.
+local function typed(t)
+  put(t, "> ")
+  local answer = t.await() and t.input:read("l")
+  if answer then return answer end
+  put(t, "\n")
+  return nil
+end
+
 --- Asks, and reads one line from the input. An empty answer and the end of the input mean the
 --- default; an answer that means nothing is asked for again, a few times.
 ---@param t table
@@ -220,12 +229,8 @@ local function ask(t, question, choices, default)
   line(t, { "bold", question })
   write_choices(t, choices, default)
   for _ = 1, QUESTIONS do
-    put(t, "> ")
-    local answer = t.input:read("l")
-    if not answer then
-      put(t, "\n")
-      return default, "eof"
-    end
+    local answer = typed(t)
+    if not answer then return default, "eof" end
     answer = answer:match("^%s*(.-)%s*$")
     if answer == "" and default then return default, "default" end
     local key = answer ~= "" and chosen(answer, choices)
@@ -242,13 +247,8 @@ end
 ---@return string|nil line without blanks at its ends; nil at the end of the input
 local function prompt(t, question)
   line(t, { "bold", question })
-  put(t, "> ")
-  local answer = t.input:read("l")
-  if not answer then
-    put(t, "\n")
-    return nil
-  end
-  return text.trim(answer)
+  local answer = typed(t)
+  return answer and text.trim(answer)
 end
 
 -- ---------------------------------------------------------------------------------------------
@@ -269,6 +269,9 @@ function terminal.new(options)
   local t = {
     out = options.out or io.stderr,
     input = options.input or io.stdin,
+    await = options.input and function() return true end or function()
+      return system().await_input()
+    end,
     utf8 = is_utf8(environment),
     is_terminal = is_terminal,
     colour = is_terminal and not is_dumb and (environment.NO_COLOR or "") == "",

@@ -319,7 +319,7 @@ describe("After a kill", function()
       end
     ]], { "--yes" })
     assert.equal(4, result.code, result.stderr)
-    is_as_before()
+    assert.same(before, tiny.snapshot(s))
   end)
 
   it("resume keeps the options the session began with", function()

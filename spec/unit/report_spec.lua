@@ -389,7 +389,7 @@ describe("report", function()
       assert.is_true(report.update_installation_summary(ctx))
       local text = content("INSTALLATION_SUMMARY.md")
       assert.truthy(text:find("- To version: 1.3.0\n", 1, true))
-      assert.truthy(text:find("Added: 1, Updated: 1, Removed: 1, Kept: 1, Conflicts: 1", 1, true))
+      assert.truthy(text:find("Added: 1, Updated: 1, Removed: 1, Kept: 1, Conflicts: 3", 1, true))
       assert.truthy(text:find("- Server: The server answered: version 1.3.0", 1, true))
     end)
 

@@ -135,7 +135,7 @@ function screen.ask(t, question)
   local conflict = question.conflict
   screen.facts(t, conflict, ("Conflict %d of %d: "):format(question.index, question.total))
   screen.diff(t, question.doc, conflict, "ours", "theirs", SHORT)
-  while true do
+  while not core.system.interrupted() do
     local key, how = t.ask("What is to become of it?", choices_for(conflict),
       conflict.remembered or "later")
     if how == "eof" or core.system.interrupted() then return "abort" end
@@ -143,6 +143,7 @@ function screen.ask(t, question)
     local answer = act(t, question, key)
     if answer then return answer end
   end
+  return "abort"
 end
 
 return screen
