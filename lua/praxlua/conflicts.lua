@@ -257,9 +257,18 @@ local function described(id, name, data)
   return { id = id, file = data and name or nil, size = data and #data or nil }
 end
 
--- Writes the files of one conflict, and tells what conflicts.json says of them.
-local function write_sides(doc, conflict, entry, found)
+-- What names the sides. One that stands under another path (one of the two was moved) is not in the
+-- plan's entry.
+local function ids_of_sides(entry, found)
   local ids = { base = entry.base, ours = entry["local"], theirs = entry.new }
+  for _, which in ipairs(conflicts.SIDES) do
+    ids[which] = ids[which] or found[which] and core.hash.sha256(found[which])
+  end
+  return ids
+end
+
+-- Writes the files of one conflict, and tells what conflicts.json says of them.
+local function write_sides(doc, conflict, ids, found)
   local ok, message, code = make_folder(doc.folder .. "/" .. conflict.id)
   for _, which in ipairs(ok and conflicts.SIDES or {}) do
     local name = conflicts.file_of(conflict, which)
@@ -290,14 +299,15 @@ local function make_conflict(ctx, doc, entry, recall)
     base_from = entry.base_from }
   local found, message, code = sides.of(ctx, entry)
   if not found then return nil, message, code end
-  local known = recall({ path = entry.path, base = entry.base, ours = entry["local"],
-    theirs = entry.new })
+  local ids = ids_of_sides(entry, found)
+  local known = recall({ path = entry.path, base = ids.base, ours = ids.ours,
+    theirs = ids.theirs })
   if known and known.answer == "draft" then conflict.draft = known.content end
   if known and known.answer ~= "draft" then
     conflict.remembered, conflict.remembered_sha256 = known.answer, known.sha256
   end
   local ok
-  ok, message, code = write_sides(doc, conflict, entry, found)
+  ok, message, code = write_sides(doc, conflict, ids, found)
   if not ok then return nil, message, code end
   conflict.draft = nil
   return conflict

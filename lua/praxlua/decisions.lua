@@ -186,7 +186,7 @@ end
 
 local function tell(r, planned, doc)
   for _, entry in ipairs(planned.entries) do
-    if entry.action == "conflict" or entry.resolved then
+    if entry.id and (entry.action == "conflict" or entry.resolved) then
       r.ctx.emit({ event = "conflict", id = entry.id, path = entry.path, reason = entry.reason,
         base_from = entry.base_from, resolution = entry.resolved, decided_by = entry.decided_by,
         files = entry.action == "conflict" and files_of(doc, entry.id) or nil })
