@@ -94,19 +94,35 @@ describe("An upgrade at the gate", function()
       make_conflict()
     end)
 
-    it("stops with 4 and applies nothing", function()
-      local exact = tiny.exact(s)
-      local result = tiny.upgrade(s, { "--on-conflict", "stop" })
+    it("waits with 4 and applies nothing, whatever --yes says", function()
+      local result = tiny.upgrade(s, { "--on-conflict", "stop", "--yes" })
       assert.equal(4, result.code)
       assert.equal("waiting", result.last.status)
-      assert.equal(tiny.GUIDE, tiny.event(result, "conflict").path)
-      assert.truthy(result.last.next:find("--on-conflict theirs", 1, true))
-      assert.same(exact, tiny.exact(s))
+      local id = result.last.session_id
+      for _, words in ipairs({ "praxlua conflicts " .. id, "praxlua resume " .. id,
+        "--on-conflict theirs", "praxlua rollback " .. id }) do
+        assert.truthy(result.last.next:find(words, 1, true), result.last.next)
+      end
+      local conflict = tiny.event(result, "conflict")
+      assert.equal(tiny.GUIDE, conflict.path)
+      assert.equal("mine\n", tiny.read(s, conflict.files.ours))
+      assert.equal("guide 1\n", tiny.read(s, conflict.files.base))
+      assert.equal("guide 2\n", tiny.read(s, conflict.files.theirs))
+      assert.truthy(tiny.read(s, conflict.files.merged):find("\n||||||| base\nguide 1\n", 1, true))
+      assert.same({ conflicts = 1 }, tiny.sessions(s)[id].metadata.awaits)
+      assert.same(before, tiny.snapshot(s))
+      assert.same({ "conflicts-" .. id }, tiny.names(s, ".upgrade"))
+      assert.equal(0, tiny.json(s, { "rollback" }).code)
+      is_as_before()
+      assert.same({}, tiny.sessions(s))
     end)
 
-    it("does not take --yes for an answer", function()
-      assert.equal(4, tiny.upgrade(s, { "--yes" }).code)
-      is_as_before()
+    it("in a dry run on a terminal asks nothing and touches nothing", function()
+      local exact = tiny.exact(s)
+      local result = tiny.patched(s, "core.system.isatty = function() return true end",
+        { "upgrade", "--source", s.source, "--dry-run" })
+      assert.equal(4, result.code, result.stdout)
+      assert.same(exact, tiny.exact(s))
     end)
 
     -- On a terminal, where somebody types these lines.
@@ -128,8 +144,9 @@ describe("An upgrade at the gate", function()
 
     it("applies nothing on a terminal where one question is not answered", function()
       local result = answered("")
-      assert.equal(4, result.code, result.stdout)
+      assert.equal(3, result.code, result.stdout)
       is_as_before()
+      assert.same({}, tiny.sessions(s))
     end)
 
     it("keeps mine with ours", function()
