@@ -1,8 +1,8 @@
 /*
 ** foreground.c: core.foreground: a program that a person uses at the terminal meanwhile: an editor.
 **
-** It is no tool (spawn.c): it shares our terminal, our process group and our streams, has all of our
-** environment, no limit, and may outlive us. As a shell does, we let Ctrl-C and Ctrl-\ be its own.
+** It is no tool (spawn.c): it shares our terminal, our process group and our streams, has all of
+** our environment, no limit, and may outlive us. Like a shell we leave Ctrl-C to it.
 */
 #define _GNU_SOURCE
 #include "core.h"

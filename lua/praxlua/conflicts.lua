@@ -1,5 +1,5 @@
---- Conflicts as data: the folder .upgrade/conflicts-<session> of a session that waits until somebody
--- has decided about them.
+--- Conflicts as data: the folder .upgrade/conflicts-<session> of a session that waits until
+-- somebody has decided about them.
 --
 -- conflicts.json lists them; beside it each has a folder of its name with what was shipped (base),
 -- what is here (ours), what is shipped now (theirs) and, where all are text, the three merged with
@@ -10,6 +10,7 @@ local core = require("praxlua.core")
 local folder = require("praxlua.folder")
 local json = require("praxlua.json")
 local lists = require("praxlua.lists")
+local marks = require("praxlua.conflicts.marks")
 local schema = require("praxlua.schema")
 local sides = require("praxlua.sides")
 local state = require("praxlua.state")
@@ -169,33 +170,17 @@ end
 -- ---------------------------------------------------------------------------------------------
 -- What a person merged
 
-local MARKS = { "<<<<<<<", "|||||||", "=======", ">>>>>>>" }
-
--- How many lines begin with each mark, and where the first of each is.
-local function marks_in(data)
-  local counts, first, number = {}, {}, 0
-  for line in (data .. "\n"):gmatch("(.-)\r?\n") do
-    number = number + 1
-    for _, mark in ipairs(MARKS) do
-      if line == mark or line:sub(1, 8) == mark .. " " then
-        counts[mark], first[mark] = (counts[mark] or 0) + 1, first[mark] or number
-      end
-    end
-  end
-  return counts, first
-end
-
--- A line that looks like a mark may be meant: then one of the sides has it as well.
+-- A line that looks like a mark may be meant: then one of the sides has as many of them.
 local function mark_left(doc, conflict, data)
-  local counts, first = marks_in(data)
+  local counts, first = marks.count(data)
   local allowed = {}
   for _, which in ipairs(next(counts) and conflicts.SIDES or {}) do
-    for mark, n in pairs(marks_in(conflicts.side(doc, conflict, which) or "")) do
+    for mark, n in pairs(marks.count(conflicts.side(doc, conflict, which) or "")) do
       allowed[mark] = math.max(allowed[mark] or 0, n)
     end
   end
-  for _, mark in ipairs(MARKS) do
-    if (counts[mark] or 0) > (allowed[mark] or 0) then return first[mark], mark end
+  for mark, n in pairs(counts) do
+    if n > (allowed[mark] or 0) then return first[mark], mark end
   end
 end
 
@@ -409,7 +394,8 @@ function conflicts.find(doc, word)
   local found = {}
   for _, conflict in ipairs(doc.dict.conflicts) do
     if conflict.id == word or conflict.path == word then return { conflict } end
-    if #word >= 2 and conflict.id:sub(1, #word) == word:lower() then found[#found + 1] = conflict end
+    local begins = #word >= 2 and conflict.id:sub(1, #word) == word:lower()
+    if begins then found[#found + 1] = conflict end
   end
   if #found == 1 then return found end
   return nil, ("there is %s conflict '%s'; the ids are %s"):format(#found == 0 and "no"
@@ -535,8 +521,8 @@ end
 function conflicts.close(target, session_id)
   local path = target .. "/" .. conflicts.folder(session_id)
   if not file.exists(path) then return true end
-  local doc, ok, message, code
-  doc, message, code = conflicts.read(target, session_id)
+  local doc, _, ok, message, code
+  doc, _, code = conflicts.read(target, session_id)
   if doc then
     ok, message, code = conflicts.remember(doc)
     if ok then ok, message, code = core.tree.remove(path) end

@@ -1,5 +1,5 @@
---- Deciding about conflicts, before anything is changed: by the answers that were given, by a person
---- at the terminal, or by waiting for either.
+--- Deciding about conflicts, before anything is changed: by the answers that were given, by a
+-- person at the terminal, or by waiting for either.
 local conflicts = require("praxlua.conflicts")
 local content = require("praxlua.content")
 local core = require("praxlua.core")

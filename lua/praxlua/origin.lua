@@ -8,6 +8,11 @@ local KNOWN_BY = {
   nearest = "likeness", unknown = "nothing",
 }
 
+--- Where one base is known from, in words.
+---@param from string|nil what praxlua.base calls it
+---@return string|nil
+function origin.word(from) return KNOWN_BY[from] end
+
 --- Where the bases of a plan came from, in words: "120 by the record of the last upgrade, …".
 ---@param counts table<string, integer> by what praxlua.base calls it
 ---@return string

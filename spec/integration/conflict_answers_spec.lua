@@ -1,5 +1,5 @@
---- An upgrade that waits for answers to its conflicts: answered by command, by file, by policy; gone
---- on with, superseded, rolled back; with files that changed meanwhile.
+--- An upgrade that waits for answers to its conflicts: answered by command, by file, by policy;
+-- gone on with, superseded, rolled back; with files that changed meanwhile.
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
 local json = require("praxlua.json")
@@ -146,7 +146,8 @@ describe("An upgrade with open conflicts", function()
     local path = folder() .. "conflicts.json"
     local whole = tiny.read(s, path)
     for _, case in ipairs({
-      { whole:sub(1, -20), "JSON" }, { whole:gsub('"answer": null', '"answer": "mine"', 1), "answer" },
+      { whole:sub(1, -20), "JSON" },
+      { whole:gsub('"answer": null', '"answer": "mine"', 1), "answer" },
       { whole:gsub(ids[INIT], ids[tiny.GUIDE]), "twice" },
       { whole:gsub('"format_version": 1', '"format_version": 9'), "format 9" },
     }) do

@@ -4,13 +4,12 @@ local conflicts = require("praxlua.conflicts")
 local core = require("praxlua.core")
 local diff = require("praxlua.conflicts.diff")
 local helper = require("spec.support.helper")
-local json = require("praxlua.json")
 local lfs = require("lfs")
 local state = require("praxlua.state")
 
 local ID = "3f2b8c1e-9a4d-4e21-8b7c-0123456789ab"
 
--- Names that try to be something else: 255 bytes, a line end, quotes, an option, no UTF-8, a colour.
+-- Names that try to be something else: 255 bytes, a line end, quotes, an option, a colour.
 local NAMES = {
   ("x"):rep(252) .. ".md", "a\nb.md", "it's \"two\".md", "-rf", "caf\xe9.txt", "\27[31mred\u{202e}",
   "... ", "a/.md", "with space/b.a-b", "end.", "long.ending" .. ("e"):rep(30),
@@ -40,7 +39,9 @@ describe("Conflicts", function()
       source = theirs and path }
   end
 
-  local function plan(...) return { entries = { ... }, source_commit = "c", source_version = "2" } end
+  local function plan(...)
+    return { entries = { ... }, source_commit = "c", source_version = "2" }
+  end
 
   local function written(...) return assert(conflicts.write(ctx, plan(...))) end
 
@@ -165,7 +166,8 @@ describe("Conflicts", function()
     local path = doc.folder .. "/conflicts.json"
     local whole = helper.read(path)
     for _, change in ipairs({
-      { "^{", "[" }, { '"format_version": 1', '"format_version": 2' }, { '"session_id": "3', '"session_id": "4' },
+      { "^{", "[" }, { '"format_version": 1', '"format_version": 2' },
+      { '"session_id": "3', '"session_id": "4' },
       { '"answer": null', '"answer": "all"' }, { '"answer": null', '"answers": null, "x": 1' },
       { '"id": "%x+"', '"id": "../../x"' }, { '"path": "a.md"', '"path": ""' },
       { '"size": 1', '"size": -1' },
@@ -212,9 +214,9 @@ describe("Conflicts", function()
       remember("a", "ours")
       remember("a", "merged", "both\xff")
       assert.equal("both\xff", answers.open(target)(key("a")).content)
-      for _, other in ipairs({ { path = "b" }, { base = "x" }, { ours = "x" }, { theirs = "x" } }) do
+      for _, name in ipairs({ "path", "base", "ours", "theirs" }) do
         local asked = key("a")
-        for name, value in pairs(other) do asked[name] = value end
+        asked[name] = "x"
         assert.is_nil(answers.open(target)(asked))
       end
       local without = key("a")

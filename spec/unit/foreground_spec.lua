@@ -5,7 +5,9 @@ local helper = require("spec.support.helper")
 describe("core.foreground.run", function()
   after_each(helper.clean)
 
-  local function sh(script, ...) return core.foreground.run({ "/bin/sh", "-c", script, "sh", ... }) end
+  local function sh(script, ...)
+    return core.foreground.run({ "/bin/sh", "-c", script, "sh", ... })
+  end
 
   it("waits for the end, and tells how it came", function()
     assert.same({ code = 3, signal = 0 }, sh("exit 3"))

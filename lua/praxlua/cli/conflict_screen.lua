@@ -1,22 +1,16 @@
 --- Conflicts at a terminal: what one is about, how its sides differ, and the question what to do.
 --
--- Everything goes through the terminal, which lets no name and no line of a file be taken for one of
--- ours, or for something a terminal obeys.
+-- Everything goes through the terminal, which lets no name and no line of a file be taken for one
+-- of ours, or for something a terminal obeys.
 local conflicts = require("praxlua.conflicts")
 local core = require("praxlua.core")
 local diff = require("praxlua.conflicts.diff")
+local origin = require("praxlua.origin")
 local text = require("praxlua.text")
 
 local screen = {}
 
 local SHORT, LONG = 14, 400 -- lines of a diff
-
-local BASE_FROM = {
-  manifest = "as was noted when it was installed", history = "known from the source's history",
-  commit = "from the commit that VERSION.txt names",
-  inferred = "from the commit that the installation resembles most",
-  nearest = "the version in the source's history that is most like yours",
-}
 
 local function described(side)
   if not side then return "nothing" end
@@ -32,9 +26,9 @@ end
 function screen.facts(t, conflict, title)
   t.line("")
   t.line({ "yellow", title }, { "bold", conflict.path })
-  local base = conflict.base and described(conflict.base) .. ", "
-    .. (BASE_FROM[conflict.base_from] or "") or conflict.base_from == "unknown" and "not known"
-    or "nothing"
+  local known_by = conflict.base and origin.word(conflict.base_from)
+  local base = described(conflict.base) .. (known_by and ", known by " .. known_by or "")
+  if conflict.base_from == "unknown" then base = "not known" end
   t.table({
     { { "dim", "id" }, conflict.id }, { { "dim", "why" }, conflict.reason },
     { { "dim", diff.NAMES.base }, base },
@@ -80,8 +74,8 @@ function screen.edit(t, doc, conflict)
     local ended, message = core.foreground.run({ "/bin/sh", "-c", editor .. ' "$@"', editor,
       conflicts.path_of(doc, conflict, "merged") })
     if not ended or ended.code ~= 0 then
-      t.line({ "red", "the editor failed: " }, message or ("%s ended with %d; name another one with "
-        .. "EDITOR"):format(editor, ended.code))
+      t.line({ "red", "the editor failed: " }, message or ("%s ended with %d; name another one "
+        .. "with EDITOR"):format(editor, ended.code))
       return false
     end
   end

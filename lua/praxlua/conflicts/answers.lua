@@ -1,5 +1,5 @@
---- Answers to conflicts, remembered: what a person decided for one path between these three contents
---- is offered again when the same three meet once more. It is never applied without being asked for.
+--- Answers to conflicts, remembered: what a person decided for one path between these three
+-- contents is offered again when the same three meet once more. It is never applied unasked.
 --
 -- They lie in .cache/conflict-answers.json, a sealed document. A damaged one counts as none. What a
 -- person began to merge by hand and did not answer with is kept as a "draft": nobody's work is lost
