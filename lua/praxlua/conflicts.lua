@@ -398,8 +398,9 @@ function conflicts.find(doc, word)
     if begins then found[#found + 1] = conflict end
   end
   if #found == 1 then return found end
-  return nil, ("there is %s conflict '%s'; the ids are %s"):format(#found == 0 and "no"
-    or "more than one", text.visible(word), (ids_of(doc)))
+  local problem = #found == 0 and "there is no conflict '%s'; the ids are %s"
+    or "more than one conflict begins with '%s'; the ids are %s"
+  return nil, problem:format(text.visible(word), (ids_of(doc)))
 end
 
 -- Takes over what was decided last time about the same three contents.

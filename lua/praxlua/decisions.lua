@@ -220,10 +220,11 @@ function decisions.settle(r, planned)
     if was_awaited then r.session.status, r.session.metadata.awaits = "in_progress", nil end
     return nil
   end
-  local many = text.plural(#open, "file") .. " changed on both sides"
+  local many = text.plural(#open, "file")
   if r.dry_run then
     tell(r, planned)
-    return { exit_code = 4, status = "waiting", message = many .. "; nothing was applied",
+    return { exit_code = 4, status = "waiting",
+      message = many .. " changed on both sides; nothing was applied",
       next = "the upgrade waits until each is decided; or decide all of them beforehand: keep "
         .. "yours with --on-conflict ours, or take the new ones with --on-conflict theirs (yours "
         .. "stay in the backup)" }
@@ -235,7 +236,8 @@ function decisions.settle(r, planned)
   end
   tell(r, planned, doc)
   return { exit_code = 4, status = "waiting",
-    message = many .. "; nothing was applied, and the upgrade waits for answers",
+    message = many .. " changed on both sides; nothing was applied, and the upgrade waits for "
+      .. "answers",
     next = decisions.advice(r.session.session_id) }
 end
 
