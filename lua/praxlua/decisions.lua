@@ -92,18 +92,35 @@ end
 -- ---------------------------------------------------------------------------------------------
 -- Asking
 
+-- The session stays until somebody has decided, a kill may come meanwhile. Nothing was changed, so
+-- nothing has to be undone.
+local function begin_waiting(r, planned)
+  local doc, message = conflicts.write(r.ctx, planned)
+  local ok = doc ~= nil
+  if ok then
+    r.session.status = "waiting"
+    r.session.metadata.awaits = { conflicts = #open_in(planned) }
+    ok, message = state.save_state(r.target, r.session)
+  end
+  if ok then return doc end
+  return nil, { exit_code = 3, status = "refused",
+    message = "the conflicts cannot be written down: " .. tostring(message),
+    next = "make room or mend what the message names, and run the upgrade again" }
+end
+
 local function may_ask(r)
   local is_policy = r.options.on_conflict == "ask" or decisions.is_awaited(r.session)
   return r.decide and is_policy and not r.dry_run
 end
 
--- A person ended it. A session that waited goes on waiting, with what was answered so far.
-local function abort(r)
-  if decisions.is_awaited(r.session) then
+-- A person ended it. A session that waited before goes on waiting, with what was answered so far.
+local function abort(r, was_awaited)
+  if was_awaited then
     return { exit_code = 4, status = "waiting",
       message = "the upgrade goes on waiting for answers to its conflicts; nothing was applied",
       next = decisions.advice(r.session.session_id) }
   end
+  r.session.status = "in_progress"
   run.forget(r)
   return { exit_code = 3, status = "refused",
     message = "the upgrade was ended at a conflict; nothing was changed",
@@ -136,14 +153,13 @@ function decisions.ask(r, planned, doc)
   if #open_in(planned) == 0 then return planned, nil, doc end
   tell_refused(r, planned, doc)
   if not may_ask(r) then return planned, nil, doc end
-  local message
-  doc, message = conflicts.write(r.ctx, planned)
+  local was_awaited, message, result = decisions.is_awaited(r.session), nil, nil
+  doc, result = begin_waiting(r, planned)
   if not doc then
-    return nil, { exit_code = 3, status = "refused",
-      message = "the conflicts cannot be written down: " .. message,
-      next = "make room or mend what the message names, and run the upgrade again" }
+    if not was_awaited then run.forget(r) end
+    return nil, result
   end
-  if not ask_all(r, doc) then return nil, abort(r) end
+  if not ask_all(r, doc) then return nil, abort(r, was_awaited) end
   r.options.resolutions = conflicts.resolutions(doc)
   r.ctx.memory.plan = nil
   planned, message = content.plan(r.ctx)
@@ -194,21 +210,6 @@ local function tell(r, planned, doc)
   end
 end
 
--- The session stays until somebody decides; nothing was changed, so nothing has to be undone.
-local function wait(r, planned)
-  local doc, message = conflicts.write(r.ctx, planned)
-  local ok = doc ~= nil
-  if ok then
-    r.session.status = "waiting"
-    r.session.metadata.awaits = { conflicts = #open_in(planned) }
-    ok, message = state.save_state(r.target, r.session)
-  end
-  if ok then return doc end
-  return nil, { exit_code = 3, status = "refused",
-    message = "the conflicts cannot be written down: " .. tostring(message),
-    next = "make room or mend what the message names, and run the upgrade again" }
-end
-
 --- Ends the run where conflicts are open; tells what was decided where none is.
 ---@param r table run
 ---@param planned table
@@ -229,7 +230,7 @@ function decisions.settle(r, planned)
         .. "yours with --on-conflict ours, or take the new ones with --on-conflict theirs (yours "
         .. "stay in the backup)" }
   end
-  local doc, result = wait(r, planned)
+  local doc, result = begin_waiting(r, planned)
   if not doc then
     if not was_awaited then run.forget(r) end
     return result

@@ -6,6 +6,11 @@ local typist = require("spec.support.typist")
 describe("At a terminal", function()
   local PYRAMID = "standards/universal/testing/pyramid.md"
   local ODD = "workflows/flow/-odd 'name\27[31m\nof\xff.md"
+  -- The first time somebody only looks.
+  local EDITOR = [[
+    if test -e "$0.used"; then echo "both pyramids" > "$1"; fi
+    touch "$0.used"
+  ]]
   local s, before, editor
 
   -- Made once: three files that both sides changed.
@@ -19,12 +24,8 @@ describe("At a terminal", function()
     tiny.write(s, PYRAMID, "my pyramid\n")
     tiny.write(s, ODD, "my odd one\n")
     before = tiny.snapshot(s)
-    -- The first time somebody only looks.
     editor = s.root .. "/editor.sh"
-    helper.write(editor, [[
-      if test -e "$0.used"; then echo "both pyramids" > "$1"; fi
-      touch "$0.used"
-    ]])
+    helper.write(editor, EDITOR)
     tiny.save(s)
   end)
   before_each(function()
@@ -85,7 +86,7 @@ describe("At a terminal", function()
       assert.is_true(tiny.is_settled(s))
       assert.same({}, tiny.sessions(s))
     end
-    for at = 2, 3 do -- the same key at the other questions
+    for at = 2, 3 do -- the first of them at the other questions, while a diff is made
       local steps = {}
       for i = 1, at - 1 do steps[i] = { ("Conflict %d of 3"):format(i), "later\n" } end
       steps[at] = { ("Conflict %d of 3"):format(at), typist.CTRL_C }
@@ -106,6 +107,20 @@ describe("At a terminal", function()
     assert.equal("guide 2\n", tiny.read(s, tiny.GUIDE))
     assert.equal("my pyramid\n", tiny.read(s, PYRAMID))
     assert.truthy(report():find("guide.md`: .*%(as you answered last time%)"))
+  end)
+
+  it("a kill amid the questions leaves an upgrade that waits, with what was answered", function()
+    helper.write(editor, 'kill -9 "$(ps -o ppid= -p "$PPID")"')
+    finally(function() helper.write(editor, EDITOR) end)
+    local result = upgrade({ { "Conflict 1 of 3", "theirs\n" }, { "Conflict 2 of 3", "edit\n" } })
+    assert.equal(-9, result.code, result.output)
+    assert.same(before, tiny.snapshot(s))
+    local list = tiny.event(tiny.json(s, { "conflicts" }), "result").data
+    assert.same({ 2, "theirs" }, { list.open, list.conflicts[1].answer })
+    result = tiny.json(s, { "resume", "--on-conflict", "ours" })
+    assert.equal(0, result.code, result.stderr)
+    assert.equal("guide 2\n", tiny.read(s, tiny.GUIDE))
+    assert.is_true(tiny.is_settled(s))
   end)
 
   it("what is left for later waits, and is asked about by the resume alone", function()

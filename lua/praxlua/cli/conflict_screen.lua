@@ -74,8 +74,12 @@ function screen.edit(t, doc, conflict)
     local ended, message = core.foreground.run({ "/bin/sh", "-c", editor .. ' "$@"', editor,
       conflicts.path_of(doc, conflict, "merged") })
     if not ended or ended.code ~= 0 then
-      t.line({ "red", "the editor failed: " }, message or ("%s ended with %d; name another one "
-        .. "with EDITOR"):format(editor, ended.code))
+      if ended then
+        message = ended.signal ~= 0 and "it was ended by signal " .. ended.signal
+          or "its exit code is " .. ended.code
+      end
+      t.line({ "yellow", "not taken, as the editor failed: " }, editor, ": ", message,
+        "; what you wrote is kept, and EDITOR names another one")
       return false
     end
   end
