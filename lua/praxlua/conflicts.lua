@@ -179,9 +179,12 @@ local function mark_left(doc, conflict, data)
       allowed[mark] = math.max(allowed[mark] or 0, n)
     end
   end
+  local line, left
   for mark, n in pairs(counts) do
-    if n > (allowed[mark] or 0) then return first[mark], mark end
+    local is_left = n > (allowed[mark] or 0)
+    if is_left and (not line or first[mark] < line) then line, left = first[mark], mark end
   end
+  return line, left
 end
 
 --- What a person made of the two sides.

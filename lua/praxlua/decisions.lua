@@ -153,7 +153,8 @@ function decisions.ask(r, planned, doc)
   if #open_in(planned) == 0 then return planned, nil, doc end
   tell_refused(r, planned, doc)
   if not may_ask(r) then return planned, nil, doc end
-  local was_awaited, message, result = decisions.is_awaited(r.session), nil, nil
+  local was_awaited = decisions.is_awaited(r.session)
+  local message, result
   doc, result = begin_waiting(r, planned)
   if not doc then
     if not was_awaited then run.forget(r) end
@@ -219,6 +220,7 @@ function decisions.settle(r, planned)
   if #open == 0 then
     tell(r, planned)
     if was_awaited then r.session.status, r.session.metadata.awaits = "in_progress", nil end
+    r.options.resolutions = nil -- the plan has them; what somebody merged is no phase's business
     return nil
   end
   local many = text.plural(#open, "file")
