@@ -370,13 +370,22 @@ end
 -- ---------------------------------------------------------------------------------------------
 -- Answering
 
---- The conflicts that nobody has decided about.
+--- Whether nobody has decided about a conflict, or only with a merge that is not finished.
+---@param doc table
+---@param conflict table
+---@return boolean
+function conflicts.is_open(doc, conflict)
+  if conflict.answer ~= "merged" then return conflict.answer == nil end
+  return conflicts.merged(doc, conflict) == nil
+end
+
+--- The conflicts that are open.
 ---@param doc table
 ---@return table[]
 function conflicts.open(doc)
   local found = {}
   for _, conflict in ipairs(doc.dict.conflicts) do
-    if not conflict.answer then found[#found + 1] = conflict end
+    if conflicts.is_open(doc, conflict) then found[#found + 1] = conflict end
   end
   return found
 end

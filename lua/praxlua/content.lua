@@ -248,7 +248,8 @@ local COUNTED = { add = "new_files", update = "updated_files", merge = "merged_f
 
 local function report(planned, selected)
   local result = { new_files = 0, updated_files = 0, merged_files = 0, removed_files = 0,
-    unchanged_files = 0, local_only = 0, conflicts = 0, conflicts_resolved = 0, user_prompts = 0,
+    unchanged_files = 0, local_only = 0, conflicts = 0, conflicts_resolved = 0,
+    user_prompts = planned.user_prompts or 0,
     bytes_written = 0, verified = true, version = planned.source_version,
     commit = planned.source_commit, plan_hash = planned.hash }
   for _, entry in ipairs(selected) do

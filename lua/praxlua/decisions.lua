@@ -130,6 +130,7 @@ end
 -- One after the other; false when the person ended it.
 local function ask_all(r, doc)
   local open = conflicts.open(doc)
+  r.prompts = #open
   for i, conflict in ipairs(open) do
     local answer = r.decide({ doc = doc, conflict = conflict, index = i, total = #open })
     if answer == "abort" or core.system.interrupted() then return false end
@@ -175,10 +176,11 @@ end
 -- ---------------------------------------------------------------------------------------------
 -- Telling and waiting
 
---- Notes in a plan how each conflict was decided, for the report.
+--- Notes in a plan how each conflict was decided, and how many questions that took, for the report.
 ---@param r table run
 ---@param planned table
 function decisions.note(r, planned)
+  planned.user_prompts = r.prompts
   for _, entry in ipairs(planned.entries) do
     local given = entry.resolved and (r.options.resolutions or {})[entry.path]
     if given and given.id == entry.id then

@@ -292,8 +292,10 @@ function nemesis.sessions(s)
     if id then found[id] = { folder = false, status = ok and dict.status or "unreadable" } end
   end
   for _, name in ipairs(tiny.names(s, ".upgrade")) do
-    found[name] = found[name] or {}
-    found[name].folder = true
+    if not name:find("^conflicts%-") then -- those of a session, which its state file shows
+      found[name] = found[name] or {}
+      found[name].folder = true
+    end
   end
   return found
 end

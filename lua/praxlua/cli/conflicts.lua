@@ -97,7 +97,7 @@ local function decide(doc, given)
   local found, message = conflicts.find(doc, given.id)
   if not found then return nil, message end
   for _, conflict in ipairs(found) do
-    local is_left = given.id == "all" and (conflict.answer
+    local is_left = given.id == "all" and (not conflicts.is_open(doc, conflict)
       or given.answer == "remembered" and not conflict.remembered)
     if not is_left then
       local ok, problem, code = conflicts.answer(doc, conflict, given.answer)
@@ -165,9 +165,11 @@ end
 local function show_list(t, doc)
   local rows = {}
   for i, conflict in ipairs(doc.dict.conflicts) do
-    local given = conflict.answer and { "green", conflict.answer }
-      or conflict.remembered and { "yellow", "open; last time: " .. conflict.remembered }
-      or { "yellow", "open" }
+    local given = { "green", conflict.answer }
+    if conflicts.is_open(doc, conflict) then
+      given = { "yellow", conflict.answer and "open; the merge is not finished"
+        or conflict.remembered and "open; last time: " .. conflict.remembered or "open" }
+    end
     rows[i] = { conflict.id, { "bold", conflict.path }, conflict.reason, given }
   end
   t.table(rows, { header = { "id", "path", "why", "answer" } })
