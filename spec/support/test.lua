@@ -156,8 +156,8 @@ end
 
 -- The specs that are about C, or drive much of it.
 local SANITIZED = {
-  "archive", "backup", "broker", "change", "file", "hash", "http", "journal", "lock", "process",
-  "root", "run", "spawn", "system", "transaction", "tree", "undo", "verbs", "worker",
+  "archive", "backup", "broker", "change", "file", "foreground", "hash", "http", "journal", "lock",
+  "process", "root", "run", "spawn", "system", "transaction", "tree", "undo", "verbs", "worker",
 }
 
 -- Those, and of the integration specs the tests that are marked "#smoke" in their name.
