@@ -129,7 +129,12 @@ def is_deceptive(code):
             or 0x2028 <= code <= 0x202e or 0x2060 <= code <= 0x2069)
 
 
+PLAIN = re.compile(rb"[ !#-\[\]-~]*")
+
+
 def json_string(data):
+    if PLAIN.fullmatch(data):
+        return b'"' + data + b'"'
     out = bytearray(b'"')
     for char in data.decode("utf-8", "surrogateescape"):
         code = ord(char)
@@ -375,12 +380,12 @@ def names():
 
 
 def deep():
-    path, tar, more = inside(b"a"), b"", {}
+    path, tar, more = inside(b"a"), [], {}
     for _ in range(3000):
-        tar += pax([(b"path", path + b"/")]) + folder(b"x")
+        tar.append(pax([(b"path", path + b"/")]) + folder(b"x"))
         more[path] = FOLDER
         path += b"/a"
-    add("deep tree", "folders", tar, more)
+    add("deep tree", "folders", b"".join(tar), more)
     add("deep tree", "file", pax([(b"path", path)]) + member(b"x", MARK), {path: FILE})
     path = inside(b"a" + b"/a" * 1500)
     more = {path[:at.start()]: FOLDER for at in re.finditer(b"/", path) if at.start() > len(TOP)}
