@@ -139,7 +139,7 @@ return {
   end)
 
   it("is undone when pip finds no such package", function()
-    local s = sample.new({ requirements = "praxsample==9.9.9\n" })
+    local s = sample.new({ requirements = "praxsample==9.9.9\n", pip = true })
     local before = sample.list(s)
     local said = rolled_back(s, before, sample.upgrade(s), 3)
     assert.truthy(said:find("praxsample", 1, true), said)

@@ -68,7 +68,7 @@ for _, variant in ipairs({
     local s, before, preview, result, source
 
     lazy_setup(function()
-      s = sample.new({ manifest = variant.manifest })
+      s = sample.new({ manifest = variant.manifest, pip = true })
       source = sample.list(s, "exact", s.source)
       local exact = sample.list(s, "exact")
       preview = sample.upgrade(s, { "--dry-run" })

@@ -141,7 +141,7 @@ local directory = (os.getenv("TMPDIR") or "/tmp") .. "/praxlua-demo-" .. core.sy
 local function main()
   say("The sample is being made (a source repository, a virtual environment, a server) ...")
   assert(lfs.mkdir(directory))
-  local s = sample.new({ manifest = true, parent = directory })
+  local s = sample.new({ manifest = true, pip = true, parent = directory })
   s.environment.PATH = s.executable:match("^(.*)/[^/]*$") .. ":" .. s.environment.PATH
   for _, step in ipairs({ introduce, preview, upgrade, broken_upgrade, look_back }) do step(s) end
 end

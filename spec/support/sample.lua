@@ -115,11 +115,30 @@ json.dump({"format_version": 1, "version": "1.0.0", "commit": commit, "files": f
   })
 end
 
+-- The source, and the installation with its own environment or another one, whose paths are
+-- corrected as an installer would have written them here.
+local function install(s, other_venv)
+  local installed = s.base.dir .. "/installed"
+  local venv = other_venv or installed .. "/" .. TARGET .. "/venv"
+  sh(([[
+    git clone -q %s %s
+    git -C %s config user.name 'A Maintainer'
+    git -C %s config user.email maintainer@example.invalid
+    cp -a %s %s
+  ]]):format(s.base.repository, s.source, s.source, s.source, installed, s.project), s.scratch)
+  if other_venv then
+    sh(("rm -rf %s/venv && cp -a %s %s/venv"):format(s.target, venv, s.target), s.scratch)
+  end
+  sh(("grep -rlI --null %s %s/venv/bin %s/venv/pyvenv.cfg | xargs -0 -r sed -i 's|%s|%s/venv|g'")
+    :format(venv, s.target, s.target, venv, s.target), s.scratch)
+end
+
 ---@class SampleOptions
 ---@field manifest boolean? the base of the merge is recorded (.installed-manifest.json)
 ---@field server boolean? the old server runs; default true
 ---@field faults table? mcp_server/faults.json of the new release
 ---@field requirements string? mcp_server/requirements.txt of the new release
+---@field pip boolean? pip itself is in the environment; default: small_pip.py stands for it
 ---@field parent string? directory to make it in (default: a new temporary one)
 
 --- A sample of its own, in a temporary directory.
@@ -143,14 +162,7 @@ function sample.new(options)
   s.environment = environment(s, base)
   s.executable = os.getenv("PRAXLUA") or os.getenv("PRAXLUA_HOST") or "build/praxlua"
   if s.executable:sub(1, 1) ~= "/" then s.executable = ROOT .. "/" .. s.executable end
-  sh(([[
-    git clone -q %s %s
-    git -C %s config user.name 'A Maintainer'
-    git -C %s config user.email maintainer@example.invalid
-    cp -a %s %s
-    grep -rlI --null %s %s/venv/bin %s/venv/pyvenv.cfg | xargs -0 -r sed -i 's|%s|%s|g'
-  ]]):format(base.repository, s.source, s.source, s.source, base.dir .. "/installed", s.project,
-    base.dir .. "/installed", s.target, s.target, base.dir .. "/installed", s.project), s.scratch)
+  install(s, options.pip and sample_base.with_pip(base))
   edit(s)
   if options.manifest then write_manifest(s, base) end
   if options.faults then

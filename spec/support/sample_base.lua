@@ -1,6 +1,7 @@
 --- What all samples are made from, made once: a source repository with history, and in it a server;
 -- an installation of its old release as the real installer makes it (copies and a real virtual
--- environment); wheels for pip, so that nothing needs a network.
+-- environment); wheels for pip, so that nothing needs a network. What stands for pip is small
+-- (small_pip.py); an environment with pip itself is made for those who ask for it.
 local cjson = require("cjson")
 local core = require("praxlua.core")
 local lfs = require("lfs")
@@ -82,17 +83,33 @@ local function make_installation(base)
   helper.write(target .. "/VERSION.txt", VERSION_TEXT:format(commit))
 end
 
-local function make_environment(base)
-  local target = base.dir .. "/installed/" .. TARGET
+local function make_wheels(base)
   lfs.mkdir(base.dir .. "/wheels")
   for _, version in ipairs({ "1.0.0", "2.0.0" }) do
     sh(("%s %s/spec/support/make_wheel.py %s/wheels praxsample %s"):format(
       base.python, ROOT, base.dir, version), base.runs)
   end
-  sh(("%s -m venv %s/venv"):format(base.python, target), base.runs)
-  sh(("%s/venv/bin/python -m pip install -q --no-index --disable-pip-version-check" ..
-    " --find-links %s/wheels -r %s/mcp_server/requirements.txt"):format(target, base.dir, target),
-    base.runs)
+end
+
+local function install_packages(base, venv)
+  sh(("PIP_NO_INDEX=1 PIP_FIND_LINKS=%s/wheels %s/bin/python -m pip install -q" ..
+    " --disable-pip-version-check -r %s/installed/%s/mcp_server/requirements.txt"):format(
+    base.dir, venv, base.dir, TARGET), base.runs)
+end
+
+-- An environment in which small_pip.py is pip.
+local function make_environment(base)
+  local venv = base.dir .. "/installed/" .. TARGET .. "/venv"
+  sh(("%s -m venv --without-pip %s"):format(base.python, venv), base.runs)
+  local find = "import sysconfig; print(sysconfig.get_path('purelib'))"
+  local packages = sh(('%s/bin/python -c "%s"'):format(venv, find), base.runs):gsub("%s+$", "")
+  helper.tree(packages, {
+    ["pip/__init__.py"] = "",
+    ["pip/__main__.py"] = helper.read(ROOT .. "/spec/support/small_pip.py"),
+    ["pip-1.0.dist-info/METADATA"] = "Metadata-Version: 2.1\nName: pip\nVersion: 1.0\n",
+    ["pip-1.0.dist-info/RECORD"] = "",
+  })
+  install_packages(base, venv)
 end
 
 -- A PATH that finds the real python first, whatever HOME is.
@@ -112,6 +129,7 @@ local function build(dir)
     dir .. "/release1", dir .. "/release2" }, " "), base.runs)
   base.content = kind
   make_installation(base)
+  make_wheels(base)
   make_environment(base)
   make_tools(base)
   helper.write(dir .. "/base.json", cjson.encode(base))
@@ -128,15 +146,22 @@ local function register(base, owned)
   return base
 end
 
+-- Does something while no other test process does it here.
+local function alone(dir, action)
+  local lock = assert(io.open(dir .. "/lock", "w"))
+  while not lfs.lock(lock, "w") do core.system.sleep(0.1) end
+  local result = action()
+  lock:close()
+  return result
+end
+
 -- Several test processes share one base when PRAXLUA_SAMPLE_BASE names a directory for it.
 local function shared_base(dir)
   lfs.mkdir(dir)
-  local lock = assert(io.open(dir .. "/lock", "w"))
-  while not lfs.lock(lock, "w") do core.system.sleep(0.1) end
-  local known = helper.read(dir .. "/base.json")
-  local base = known and cjson.decode(known) or build(dir)
-  lock:close()
-  return base
+  return alone(dir, function()
+    local known = helper.read(dir .. "/base.json")
+    return known and cjson.decode(known) or build(dir)
+  end)
 end
 
 --- What all samples are made from; built at the first call.
@@ -149,6 +174,22 @@ function sample_base.get()
   local dir = (os.getenv("TMPDIR") or "/tmp") .. "/praxlua-base-" .. core.system.uuid()
   assert(lfs.mkdir(dir))
   return register(build(dir), true)
+end
+
+--- The environment of the installation with pip itself in it; made at the first call, which takes
+--- seconds.
+---@param base table
+---@return string venv path of the environment
+function sample_base.with_pip(base)
+  local venv = base.dir .. "/with-pip/venv"
+  return alone(base.dir, function()
+    if not helper.read(base.dir .. "/with-pip/made") then
+      sh(("%s -m venv --clear %s"):format(base.python, venv), base.runs)
+      install_packages(base, venv)
+      helper.write(base.dir .. "/with-pip/made", "")
+    end
+    return venv
+  end)
 end
 
 return sample_base

@@ -1,0 +1,98 @@
+"""small_pip.py: stands for pip in the environments of samples, where a test is not about pip.
+
+It lies there as pip/__main__.py and knows what praxlua calls: "freeze --all", and "install …
+-r FILE" of pinned pure Python wheels from $PIP_FIND_LINKS. What is installed, and where, is as pip
+leaves it; pip itself takes a second of a processor for that, this a tenth.
+"""
+
+import importlib.metadata
+import os
+import re
+import sys
+import sysconfig
+import zipfile
+
+SCRIPT = "#!%s\nimport sys\nfrom %s import %s\nsys.exit(%s())\n"
+SITE = sysconfig.get_path("purelib")
+
+
+def installed():
+    return {d.metadata["Name"].lower(): d for d in importlib.metadata.distributions()}
+
+
+def freeze():
+    for name, one in sorted(installed().items()):
+        print("%s==%s" % (name, one.version))
+
+
+def required(path):
+    """The (name, version) of each line."""
+    with open(path, encoding="utf-8") as lines:
+        for line in lines:
+            line = line.split("#")[0].strip()
+            pinned = re.fullmatch(r"([\w.-]+)==([\w.]+)", line)
+            if line and not pinned:
+                sys.exit("ERROR: Invalid requirement: '%s'" % line)
+            if line:
+                yield pinned[1].lower(), pinned[2]
+
+
+def wheel_of(name, version):
+    path = "%s/%s-%s-py3-none-any.whl" % (os.environ["PIP_FIND_LINKS"], name, version)
+    if not os.path.exists(path):
+        sys.exit("ERROR: No matching distribution found for %s==%s" % (name, version))
+    return path
+
+
+def remove(distribution):
+    """Everything that its RECORD names, and the folder with that."""
+    files = [str(distribution.locate_file(path)) for path in distribution.files]
+    folders = {os.path.dirname(path) for path in files if ".dist-info/" in path}
+    for path in files:
+        if os.path.exists(path):
+            os.remove(path)
+    for folder in folders:
+        os.rmdir(folder)
+
+
+def add(wheel, name, version):
+    info = "%s-%s.dist-info/" % (name, version)
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(SITE)
+        entries = archive.read(info + "entry_points.txt").decode()
+    record = [info + "INSTALLER,,"]
+    with open(os.path.join(SITE, info, "INSTALLER"), "w", encoding="utf-8") as out:
+        out.write("pip\n")
+    for command, module, function in re.findall(r"^(\S+) = (\S+):(\S+)$", entries, re.MULTILINE):
+        path = os.path.join(sysconfig.get_path("scripts"), command)
+        with open(path, "w", encoding="utf-8") as out:
+            out.write(SCRIPT % (sys.executable, module, function, function))
+        os.chmod(path, 0o755)
+        record.append(os.path.relpath(path, SITE) + ",,")
+    with open(os.path.join(SITE, info, "RECORD"), "a", encoding="utf-8") as out:
+        out.write("\n".join(record) + "\n")
+
+
+def install(path):
+    there = installed()
+    wanted = [(name, version) for name, version in required(path)
+              if name not in there or there[name].version != version]
+    wheels = [wheel_of(name, version) for name, version in wanted]
+    for wheel in wheels:
+        print("Processing %s (from -r %s)" % (wheel, path))
+    if not wanted:
+        return
+    print("Installing collected packages: " + ", ".join(name for name, _ in wanted))
+    for wheel, (name, version) in zip(wheels, wanted):
+        if name in there:
+            remove(there[name])
+        add(wheel, name, version)
+    print("Successfully installed " + " ".join("%s-%s" % one for one in wanted))
+
+
+if sys.argv[1:] == ["freeze", "--all"]:
+    freeze()
+elif sys.argv[1:2] == ["install"] and "-r" in sys.argv:
+    install(sys.argv[sys.argv.index("-r") + 1])
+else:
+    sys.exit("small_pip.py cannot do this: " + " ".join(sys.argv[1:]))
