@@ -9,7 +9,7 @@ local judge = require("spec.faults.judge")
 local scenarios = require("spec.faults.scenarios")
 
 describe("The judge of the fault campaigns", function()
-  local s, praxlua
+  local s, praxlua, kill_at
 
   setup(function()
     s = scenarios.open("upgrade", helper.tempdir())
@@ -25,14 +25,19 @@ describe("The judge of the fault campaigns", function()
     helper.clean()
   end)
 
-  -- Kills the upgrade in the middle of phase 3.
-  local function kill()
+  -- The call in the middle of phase 3 after which the upgrade is killed; the same in each run.
+  local function middle()
     local calls, at = scenarios.trace(s, s.argv, { mode = "count", log = true }).calls, nil
     s.reset()
     for _, call in ipairs(calls) do
       if (call.path2 or ""):find("mcp_server/requirements%.txt$") then at = call.n end
     end
-    assert.is_true(scenarios.trace(s, s.argv, { mode = "after", at = at }).hit)
+    return assert(at, "phase 3 replaces no requirements.txt")
+  end
+
+  local function kill()
+    kill_at = kill_at or middle()
+    assert.is_true(scenarios.trace(s, s.argv, { mode = "after", at = kill_at }).hit)
   end
 
   -- From now on praxlua is this script, in which "$praxlua" is praxlua; it runs in the project.
