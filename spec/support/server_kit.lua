@@ -19,6 +19,10 @@ local STANDARDS = {
 
 local environments = {}
 
+local function place_of_environment()
+  return (os.getenv("TMPDIR") or "/tmp") .. "/praxlua-venv-" .. core.system.uuid()
+end
+
 --- Runs a program and insists that it succeeds.
 ---@param argv string[]
 ---@param options table? of process.run
@@ -37,13 +41,22 @@ end
 function kit.environment(with_pip)
   local key = with_pip and "with pip" or "without"
   if not environments[key] then
-    local base = (os.getenv("TMPDIR") or "/tmp") .. "/praxlua-venv-" .. core.system.uuid()
+    local base = place_of_environment()
     local argv = { PYTHON, "-m", "venv", base }
     if not with_pip then table.insert(argv, 4, "--without-pip") end
     kit.run(argv)
     environments[key] = base
   end
   return environments[key]
+end
+
+--- Keeps the environment of an installation, one with pip, as the one that is copied from now on.
+---@param ctx table
+function kit.keep_environment(ctx)
+  if environments["with pip"] then return end
+  local base = place_of_environment()
+  assert(core.tree.copy(ctx.target .. "/venv", base))
+  environments["with pip"] = base
 end
 
 --- Removes the environments. For the teardown of a spec file.

@@ -95,6 +95,17 @@ describe("dependencies", function()
 
   -- ---- installing ------------------------------------------------------------------------------
 
+  it("makes the environment when there is none", function()
+    wheel("first_part", "1.0")
+    local ctx = install("first_part\n", { venv = false })
+    local result = assert(dependencies.install_dependencies(ctx))
+    assert.is_true(result.success, result.errors[1] and result.errors[1].message)
+    assert.is_true(result.environment_created)
+    assert.same({ ".praxis-os/venv" }, ctx.change.detached)
+    assert.equal("1.0\n", python(ctx, "import first_part; print(first_part.VERSION)"))
+    kit.keep_environment(ctx) -- making one takes seconds
+  end)
+
   it("installs what is required into the installation's own environment", function()
     wheel("tiny", "1.0", "Requires-Dist: small_part>=1")
     wheel("small_part", "1.2")
@@ -153,16 +164,6 @@ describe("dependencies", function()
     assert.same({ "Collecting tiny-1.0-py3-none-any.whl", "Installing tiny" }, ctx.said)
   end)
 
-  it("makes the environment when there is none", function()
-    wheel("tiny", "1.0")
-    local ctx = install("tiny\n", { venv = false })
-    local result = assert(dependencies.install_dependencies(ctx))
-    assert.is_true(result.success, result.errors[1] and result.errors[1].message)
-    assert.is_true(result.environment_created)
-    assert.same({ ".praxis-os/venv" }, ctx.change.detached)
-    assert.equal("1.0\n", python(ctx, "import tiny; print(tiny.VERSION)"))
-  end)
-
   it("makes it anew when its interpreter was removed from the system", function()
     local ctx = install("", { venv = false })
     local path, bin = ctx.target .. "/venv", helper.tempdir()
@@ -184,6 +185,14 @@ describe("dependencies", function()
     wheel("tiny", "1.0")
     local ctx = kit.install()
     helper.write(ctx.target .. "/mcp_server/requirements.txt", "tiny\n")
+    -- Python's own ensurepip takes seconds, so this interpreter copies what it once made.
+    local bin, lib = ctx.target .. "/venv/bin", "lib/python*/site-packages"
+    assert(core.file.remove(bin .. "/python"))
+    helper.write(bin .. "/python", ([[#!/bin/sh
+[ "$*" = "-m ensurepip" ] || exec "${0%%/*}/python3" "$@"
+cp -a %s/%s/pip* "${0%%/bin/*}"/%s
+]]):format(kit.environment(true), lib, lib))
+    kit.run({ "chmod", "+x", bin .. "/python" })
     local result = assert(dependencies.install_dependencies(ctx))
     assert.is_true(result.success)
     assert.equal("1.0\n", python(ctx, "import tiny; print(tiny.VERSION)"))
