@@ -94,11 +94,41 @@ function tiny.commit(s, files)
   sh(s, 'git -C "$0/source" add -A && git -C "$0/source" commit -q -m "a change"')
 end
 
+-- The source and the installation, from nothing; `options` as for tiny.new.
+local function make(s, options)
+  helper.tree(s.root .. "/files", FIRST)
+  helper.tree(s.root .. "/files", options.first or {})
+  helper.write(s.root .. "/python", PYTHON)
+  sh(s, INSTALL, tiny.NAME)
+  local second = {}
+  for path, data in pairs(SECOND) do second[path] = data end
+  for path, data in pairs(options.second or {}) do second[path] = data end
+  tiny.commit(s, second)
+end
+
+local function remove_at_exit(directory)
+  return setmetatable({}, { __gc = function()
+    os.execute("rm -rf " .. command.quote(directory))
+  end })
+end
+
+-- Those without anything further are made once a process and copied. Kept in the registry: busted
+-- loads modules anew for each file, and the finalizer there runs when the process ends.
+local KEY = "praxlua.tiny.made"
+
+local function copy(s)
+  local known = debug.getregistry()[KEY]
+  if known then return sh(s, 'cp -a "$1/." "$0"', known.directory) end
+  make(s, {})
+  local directory = (os.getenv("TMPDIR") or "/tmp") .. "/praxlua-tiny-" .. core.system.uuid()
+  debug.getregistry()[KEY] = { directory = directory, guard = remove_at_exit(directory) }
+  sh(s, 'mkdir "$1" && cd "$0" && cp -a --parents home/.gitconfig project source "$1"', directory)
+end
+
 --- A source with a new release, and an installation of the old one.
----@param options { first: table?, second: table?, version: string? }? further files of the releases
+---@param options { first: table?, second: table? }? further files of the releases
 ---@return table s root, source, project, target, home, cache, scratch, environment
 function tiny.new(options)
-  options = options or {}
   local root = helper.tempdir()
   local s = {
     root = root, source = root .. "/source", project = root .. "/project", home = root .. "/home",
@@ -113,14 +143,7 @@ function tiny.new(options)
   lfs.mkdir(s.scratch)
   lfs.mkdir(s.home)
   lfs.mkdir(s.cache)
-  helper.tree(root .. "/files", FIRST)
-  helper.tree(root .. "/files", options.first or {})
-  helper.write(root .. "/python", PYTHON)
-  sh(s, INSTALL, tiny.NAME)
-  local second = {}
-  for path, data in pairs(SECOND) do second[path] = data end
-  for path, data in pairs(options.second or {}) do second[path] = data end
-  tiny.commit(s, second)
+  if options then make(s, options) else copy(s) end
   return s
 end
 
