@@ -217,7 +217,8 @@ end
 -- -- the server ---------------------------------------------------------------------------------
 
 local function oracle(s, ...)
-  return command.run({ s.base.python, ORACLE, ... },
+  -- Without what is installed beside Python, which it does not use.
+  return command.run({ s.base.python, "-E", "-S", ORACLE, ... },
     { scratch = s.scratch, environment = s.environment })
 end
 
