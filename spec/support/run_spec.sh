@@ -3,13 +3,15 @@
 #
 # The spec gets an empty TMPDIR, which must be empty again afterwards. TMPDIR is also the mark by
 # which a process that the spec left behind is found: it has it in its environment, or works there.
-# From the environment: RESULTS (a directory), LUA, SPEC_SECONDS (time limit), BUSTED_OPTIONS.
+# From the environment: RESULTS (a directory), LUA, SPEC_SECONDS (time limit), BUSTED_OPTIONS, TMPDIR
+# (where its directory is made), and ON_DISK, the specs that get one in DISK instead.
 # Writes RESULTS/NAME.tsv (see results.lua); prints everything at once when the spec has ended.
 set -u
 spec=$1
 name=$(echo "${spec%_spec.lua}" | tr / -)
 results=$RESULTS/$name.tsv
 log=$RESULTS/$name.log
+case " ${ON_DISK:-} " in *" $spec "*) TMPDIR=$DISK ;; esac
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/praxlua-test-XXXXXX") || exit 1
 began=$(date +%s%N)
 

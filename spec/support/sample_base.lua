@@ -91,10 +91,10 @@ local function make_wheels(base)
   end
 end
 
-local function install_packages(base, venv)
+local function install_packages(base, venv, runs)
   sh(("PIP_NO_INDEX=1 PIP_FIND_LINKS=%s/wheels %s/bin/python -m pip install -q" ..
     " --disable-pip-version-check -r %s/installed/%s/mcp_server/requirements.txt"):format(
-    base.dir, venv, base.dir, TARGET), base.runs)
+    base.dir, venv, base.dir, TARGET), runs)
 end
 
 -- An environment in which small_pip.py is pip.
@@ -109,7 +109,7 @@ local function make_environment(base)
     ["pip-1.0.dist-info/METADATA"] = "Metadata-Version: 2.1\nName: pip\nVersion: 1.0\n",
     ["pip-1.0.dist-info/RECORD"] = "",
   })
-  install_packages(base, venv)
+  install_packages(base, venv, base.runs)
 end
 
 -- A PATH that finds the real python first, whatever HOME is.
@@ -181,12 +181,14 @@ end
 ---@param base table
 ---@return string venv path of the environment
 function sample_base.with_pip(base)
-  local venv = base.dir .. "/with-pip/venv"
+  local top = base.dir .. "/with-pip"
+  local venv, runs = top .. "/venv", top .. "/runs" -- base.runs is of the process that made base
   return alone(base.dir, function()
-    if not helper.read(base.dir .. "/with-pip/made") then
-      sh(("%s -m venv --clear %s"):format(base.python, venv), base.runs)
-      install_packages(base, venv)
-      helper.write(base.dir .. "/with-pip/made", "")
+    if not helper.read(top .. "/made") then
+      assert(os.execute(("rm -rf %s && mkdir -p %s"):format(top, runs)))
+      sh(("%s -m venv %s"):format(base.python, venv), runs)
+      install_packages(base, venv, runs)
+      helper.write(top .. "/made", "")
     end
     return venv
   end)
