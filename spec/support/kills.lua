@@ -56,7 +56,7 @@ end
 ---@return string before listing of the time before the upgrade
 function kills.inside(phase, seconds)
   for attempt = 0, 5 do
-    local s = sample.new()
+    local s = sample.new({ pip = phase == 3 }) -- the real one, where it may be killed at work
     local before = sample.list(s)
     if kill_at(s, phase, attempt < 5 and seconds / 2 ^ attempt or 0) then return s, before end
     sample.clean()
