@@ -59,6 +59,12 @@ local function was_interrupted(name, result, seconds)
   is_as_before()
 end
 
+-- Whether a process has not taken a signal yet that was sent to it.
+local function is_on_its_way(pid)
+  local status = helper.read(("/proc/%d/status"):format(pid)) or ""
+  return status:find("ShdPnd:\t%x*[1-9a-f]") ~= nil
+end
+
 local function phase_began(run, number)
   return command.await(run, function(event)
     return event.event == "phase_started" and event.number == number
@@ -117,6 +123,8 @@ describe("A signal #uncounted", function()
       local first = NAMES[1 + round % 3]
       local began = core.system.monotonic()
       command.kill(run, first)
+      -- Of signals that reach it at once none is the first.
+      assert(command.until_true(function() return not is_on_its_way(run.pid) end, LONG))
       while not helper.read(run.at.code) do
         core.system.sleep(0.002 + math.random() * 0.01)
         command.kill(run, NAMES[math.random(3)])
