@@ -335,7 +335,8 @@ describe("No upgrade, backup, restore or rollback", function()
           if not json.decode(data) then torn = torn + 1 end
         end
       end
-    until not core.system.process(run_.pid) or core.system.process(run_.pid).state == "Z"
+      local process = core.system.process(run_.pid)
+    until not process or process.state == "Z"
     tiny.finish(run_)
     assert.is_true(seen > 10, "only " .. seen .. " looks")
     assert.equal(0, torn)
