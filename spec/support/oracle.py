@@ -322,6 +322,7 @@ SETTLED = (
     rb"\.cache/(upgrade-summary-<time>\.md|upgrade-validation-<time>\.json)",
     rb"\.cache/mcp_server\.(log|start\.json)",
     rb"\.cache/environment-%s(/.*)?" % UUID,
+    rb"\.cache/objects(-previous)?\.tar\.zst",
     rb"\.backups(/<time>(/(MANIFEST\.json|backup\.tar\.zst|requirements-snapshot\.txt))?)?",
     rb"\.mcp_server_state\.json",
 )
