@@ -150,11 +150,25 @@ function layout.fits(source, target)
   return source.name == (target.ships or target.name)
 end
 
---- The names of `directories` that hold files beneath `path`.
+-- A folder that is called as a server is one only if Python can run it: it may be the user's.
+local function is_server(path)
+  return has_files(path)
+    and (core.file.exists(path .. "/__main__.py") or core.file.exists(path .. "/__init__.py"))
+end
+
+local function is_module(name)
+  for _, candidate in ipairs(layout.layouts) do
+    if candidate.server.module == name then return true end
+  end
+  return false
+end
+
+--- The names of `directories` that hold files beneath `path`; of a server's, those that are one.
 local function filled(path, directories)
   local found = {}
   for _, directory in ipairs(directories or {}) do
-    if has_files(path .. "/" .. directory) then found[#found + 1] = directory end
+    local holds = is_module(directory) and is_server or has_files
+    if holds(path .. "/" .. directory) then found[#found + 1] = directory end
   end
   return found
 end
@@ -217,7 +231,7 @@ local function mixed_servers(path)
   local found = {}
   for _, candidate in ipairs(layout.layouts) do
     local module = candidate.server.module
-    if not lists.has(found, module) and has_files(path .. "/" .. module) then
+    if not lists.has(found, module) and is_server(path .. "/" .. module) then
       found[#found + 1] = module
     end
   end

@@ -146,6 +146,12 @@ describe("layout", function()
     assert.same({ "standards/ai-safety" }, layout.flat_directories(target, praxis))
   end)
 
+  it("takes a folder that only has a server's name for the user's", function()
+    local target = installed(".praxis-os", { "standards/universal/a.md", "workflows/w.md",
+      "ouroboros/notes.md", "mcp_server/__init__.py" })
+    assert.equal("praxis-os", recognised(target))
+  end)
+
   it("refuses one with the servers of two layouts, and names both", function()
     local target = installed(".praxis-os", { "standards/universal/a.md", "workflows/w.md",
       "ouroboros/__main__.py", "mcp_server/__init__.py" })
