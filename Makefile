@@ -48,7 +48,7 @@ DEPS := gcc libc6-dev pkg-config lua5.4 liblua5.4-dev lua-filesystem-dev lua-cjs
   lua-argparse libuv1-dev libarchive-dev libssl-dev libcurl4-openssl-dev libseccomp-dev git \
   python3 python3-venv
 TEST_DEPS := lua-busted lua-check luarocks cppcheck clang-format zstd strace tmux \
-  procps python3-pip e2fsprogs xfsprogs
+  procps python3-pip python3-watchdog e2fsprogs xfsprogs
 
 # Libraries -------------------------------------------------------------------------------------
 
