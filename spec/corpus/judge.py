@@ -366,10 +366,16 @@ class Service:
         texts = {path: file.data for path, file in new.items()}
         person = Person(os.path.join(project, TARGET), seed, mine, changed, incoming, texts)
         person.work()
+        files = self.begin(project, older, newer, person.renamed)
+        return {"edits": person.counts, "files": files}
+
+    def begin(self, project, older, newer, renamed):
+        """Remembers an installation as it is before the upgrade, and what its user has renamed;
+        answers how many files it has."""
         self.project, self.older, self.newer = project, older, newer
-        self.renamed = person.renamed
+        self.renamed = dict(renamed)
         self.before, self.folders = snapshot(project)
-        return {"edits": person.counts, "files": len(in_target(self.before))}
+        return len(in_target(self.before))
 
     def touched(self):
         """The paths that are not as they were after `edit`."""
