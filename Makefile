@@ -253,7 +253,8 @@ sandbox:
 # The merge corpus of spec/corpus, and $(B)/corpus.json. CASE is one pair of releases, "older-newer".
 corpus:
 	$(MAKE) -j$(JOBS) all
-	$(with_build) JOBS=$(JOBS) CASE='$(CASE)' SHARE=$(SHARE) SEED=$(SEED) $(LUA) spec/corpus/main.lua
+	$(with_build) JOBS=$(JOBS) CASE='$(CASE)' SHARE=$(SHARE) SEED=$(SEED) KEEP='$(KEEP)' \
+	  $(LUA) spec/corpus/main.lua
 
 # The tools of spec/faults, which are no part of the product; each is built of what it depends on,
 # and never with sanitizers: a leak checker, for one, does not work in what is traced.

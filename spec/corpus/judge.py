@@ -41,9 +41,8 @@ class Repository:
     def __init__(self, path):
         self.path = path
         self.commits = self.git("rev-list", "--reverse", "--first-parent", "main").decode().split()
-        self.reader = subprocess.Popen(
-            ["git", "-C", path, "cat-file", "--batch"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        words = ["git", "-C", path, "cat-file", "--batch"]
+        self.reader = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.blobs, self.trees, self.moves, self.merges = {}, {}, {}, {}
 
     def git(self, *words):
@@ -76,10 +75,8 @@ class Repository:
     def renames(self, older, newer):
         """The new target path of each old one that git takes for renamed."""
         if (older, newer) not in self.moves:
-            out = self.git(
-                "diff", "-M", "-l0", "--diff-filter=R", "--name-status", "-z",
-                self.commits[older], self.commits[newer],
-            )  # fmt: skip
+            options = ("-M", "-l0", "--diff-filter=R", "--name-status", "-z")
+            out = self.git("diff", *options, self.commits[older], self.commits[newer])
             words = out.decode().split("\0")[:-1]
             found = {}
             for _, old, new in zip(words[::3], words[1::3], words[2::3]):
@@ -97,10 +94,9 @@ class Repository:
                 for path, data in zip(paths, (ours, base, theirs)):
                     with open(path, "wb") as file:
                         file.write(data)
-                done = subprocess.run(
-                    ["git", "merge-file", "-p", *paths], cwd=folder, check=False,
-                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                )  # fmt: skip
+                words = ["git", "merge-file", "-p", *paths]
+                quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+                done = subprocess.run(words, cwd=folder, check=False, **quiet)
             self.merges[key] = done.stdout if done.returncode == 0 else None
         return self.merges[key]
 
@@ -143,6 +139,10 @@ def snapshot(project):
     return files, folders
 
 
+def lines_of(file):
+    return collections.Counter(file.data.splitlines() if file else ())
+
+
 def in_target(files):
     prefix = TARGET + "/"
     return {p[len(prefix) :]: f for p, f in files.items() if p.startswith(prefix)}
@@ -153,9 +153,10 @@ def in_target(files):
 
 class Fate:
     """What may become of one shipped file. `allowed`: for each path the states that are right there
-    (None: absent). `conflict`: the paths of which one is to be in conflict, the allowed ones being
-    what deciding for ours leaves; `may_conflict`: a conflict is as good. `is_merge`: both changed it,
-    and git merges that; `is_mine`: the user did something to it. `sides`: base, ours, theirs."""
+    (None: absent). `conflict`: the paths of which one is to be in conflict; the allowed states are
+    then what deciding for ours leaves. `may_conflict`: a conflict is as good as none. `is_merge`:
+    both changed it, and git merges that; `is_mine`: the user did something to it. `sides`: base,
+    ours, theirs."""
 
     def __init__(self, kind):
         self.kind, self.allowed = kind, {}
@@ -283,11 +284,12 @@ class Expectation:
             hit = [path for path in fate.conflict if path in conflicts]
             told.update(hit)
             if fate.conflict and not fate.may_conflict and len(hit) != 1:
-                found[fate.conflict[0]] = ("undecided", "%s: %d conflicts, one is due" % (fate.kind, len(hit)))
+                text = "%s: %d conflicts, one is due" % (fate.kind, len(hit))
+                found[fate.conflict[0]] = ("undecided", text)
             for path, states in fate.allowed.items():
                 state = after.get(path)
                 if state not in states and not (hit and fate.may_conflict):
-                    found[path] = (self.kind_of(fate, path, state), self.told(fate, path, state, states))
+                    found[path] = (self.kind_of(fate, path, state), self.told(fate, path, state))
         for path in conflicts:
             if path not in told:
                 found[path] = ("needless conflict", "a conflict that git merge-file does not find")
@@ -306,7 +308,7 @@ class Expectation:
             return "mode"
         return "stale"
 
-    def told(self, fate, path, state, states):
+    def told(self, fate, path, state):
         def name(one):
             if one is None:
                 return "nothing"
@@ -316,31 +318,27 @@ class Expectation:
                     words.append(side)
             return " ".join(words)
 
-        return "%s: %s is there, right is %s" % (fate.kind, name(state), " or ".join(map(name, states)))
+        right = " or ".join(map(name, fate.allowed[path]))
+        return "%s: %s is there, right is %s" % (fate.kind, name(state), right)
 
     def lost(self, after, released):
-        """By path: bytes of the user's that are nowhere any more. `released`: what any release ships."""
-        contents = {file.data for file in after.values()}
-        merged = {}
-        for fate in self.fates:
-            for path in fate.allowed:
-                merged[path] = fate
+        """By path: bytes of the user's that are nowhere any more. `released`: all contents that any
+        release ships."""
+        contents = {file.data for file in after.values()} | released
+        fates = {path: fate for fate in self.fates for path in fate.allowed}
         gone = {}
         for path, file in self.here.items():
-            if path in RECORDS or file.data in contents or file.data in released:
-                continue
-            places = list(merged[path].allowed) if path in merged else [path]
-            base = merged[path].sides[0].data if path in merged and merged[path].sides else b""
-            mine = collections.Counter(file.data.splitlines()) - collections.Counter(base.splitlines())
-            best = None
-            for place in places:
-                there = after.get(place)
-                left = mine - collections.Counter(there.data.splitlines()) if there else mine
-                size = sum(len(line) * count for line, count in left.items())
-                best = size if best is None else min(best, size)
-            if best:
-                gone[path] = best
+            if path not in RECORDS and file.data not in contents:
+                size = self.missing(fates.get(path, Fate("own").at(path, file)), file, after)
+                if size:
+                    gone[path] = size
         return gone
+
+    def missing(self, fate, file, after):
+        """How many bytes of the lines that the user wrote in a file are at none of its places."""
+        mine = lines_of(file) - lines_of(fate.sides[0] if fate.sides else None)
+        left = [mine - lines_of(after.get(path)) for path in fate.allowed]
+        return min(sum(len(line) * count for line, count in one.items()) for one in left)
 
 
 # -- the service -----------------------------------------------------------------------------------
@@ -378,9 +376,9 @@ class Service:
         return len(in_target(self.before))
 
     def touched(self):
-        """The paths that are not as they were after `edit`."""
+        """The paths that are not as they were when it began."""
         now, _ = snapshot(self.project)
-        return sorted(p for p in now.keys() | self.before.keys() if now.get(p) != self.before.get(p))
+        return differing(now, self.before)
 
     def bases(self, is_told):
         """The commits an installation may be of: where nothing tells, all that fit it best."""
@@ -390,11 +388,10 @@ class Service:
         scores = {}
         for number in range(self.newer + 1):
             files = self.repository.shipped(number)
-            same = sum(1 for path, file in files.items() if path in here and here[path].data == file.data)
+            same = sum(path in here and here[path].data == files[path].data for path in files)
             scores[number] = (same, -len(files))
         best = max(scores.values())
-        found = [n for n in scores if scores[n] == best or n == self.older]
-        return [self.older] + [n for n in found if n != self.older]
+        return [self.older] + [n for n in scores if scores[n] == best and n != self.older]
 
     def verdict(self, actions, conflicts, is_told):
         """What is wrong after the upgrade, and the figures. `actions`: of the plan, path to action;
@@ -406,60 +403,66 @@ class Service:
         views = []
         for number in bases:
             views.append(Expectation(self.repository, number, self.newer, here, self.renamed))
-        problems = views[0].problems(after, conflicts)
-        for view in views[1:]:
-            other = view.problems(after, conflicts)
-            for path in list(problems):
-                # Where two bases fit alike and differ, the better answer is to ask.
-                asks = path in conflicts and view.base.get(path) != views[0].base.get(path)
-                if path not in other or asks:
-                    del problems[path]
+        problems = agreed_problems(views, after, conflicts)
         for path, size in views[0].lost(after, self.released).items():
             problems[path] = ("lost", "%d bytes of the user's are gone" % size)
-        self.compare_plan(problems, now, actions)
-        for folder in folders - self.folders_left(now):
-            was = any(path.startswith(folder + "/") for path in self.before)
-            if was and folder in self.folders:
-                problems[folder] = ("stale", "a folder was left empty")
-        outside = {p for p in now.keys() | self.before.keys() if not p.startswith(TARGET + "/")}
-        for path in outside - {".gitignore"}:
-            if now.get(path) != self.before.get(path):
+        compare_plan(problems, here, after, actions)
+        for folder in self.folders & folders - folders_of(now) & folders_of(self.before):
+            problems[folder] = ("stale", "a folder was left empty")
+        for path in differing(now, self.before):
+            if not path.startswith(TARGET + "/") and path != ".gitignore":
                 problems[path] = ("lost", "a file of the project has changed")
         fates = views[0].fates
-        due = [fate for fate in fates if fate.conflict and not fate.may_conflict]
         return {
             "problems": [[path, *problems[path]] for path in sorted(problems)],
             "merges": sum(fate.is_merge for fate in fates),
             "followed": sum(fate.kind == "followed" and fate.is_mine for fate in fates),
-            "conflicts": len(due),
+            "conflicts": sum(bool(fate.conflict) and not fate.may_conflict for fate in fates),
             "ambiguous": len(bases) > 1,
         }
 
-    def folders_left(self, files):
-        used = set()
-        for path in files:
-            while "/" in path:
-                path = path.rsplit("/", 1)[0]
-                used.add(path)
-        return used | {TARGET}
 
-    def compare_plan(self, problems, now, actions):
-        """Whether exactly what the plan says was done."""
-        here, after = in_target(self.before), in_target(now)
-        for path in here.keys() | after.keys() | actions.keys():
-            if path in RECORDS:
-                continue
-            action = actions.get(path, "unchanged")
-            was, is_now = here.get(path), after.get(path)
-            right = {
-                "add": was is None and is_now is not None,
-                "update": was is not None and is_now is not None and was != is_now,
-                "merge": is_now is not None and was != is_now,
-                "remove": was is not None and is_now is None,
-            }.get(action, was == is_now)
-            if not right:
-                text = "the plan says %s, and it %s" % (action, "changed" if was != is_now else "did not change")
-                problems.setdefault(path, ("plan", text))
+def differing(some, others):
+    return sorted(p for p in some.keys() | others.keys() if some.get(p) != others.get(p))
+
+
+def folders_of(files):
+    """The folders in which a file lies, however deep."""
+    used = {TARGET}
+    for path in files:
+        while "/" in path:
+            path = path.rsplit("/", 1)[0]
+            used.add(path)
+    return used
+
+
+def agreed_problems(views, after, conflicts):
+    """What is wrong whichever of the bases was meant. Where they differ, it is right to ask."""
+    problems = views[0].problems(after, conflicts)
+    for view in views[1:]:
+        other = view.problems(after, conflicts)
+        for path in list(problems):
+            asks = path in conflicts and view.base.get(path) != views[0].base.get(path)
+            if path not in other or asks:
+                del problems[path]
+    return problems
+
+
+def compare_plan(problems, here, after, actions):
+    """Whether exactly what the plan says was done."""
+    for path in here.keys() | after.keys() | actions.keys():
+        was, now = here.get(path), after.get(path)
+        action = actions.get(path, "unchanged")
+        right = {
+            "add": was is None and now is not None,
+            "update": was is not None and now is not None and was != now,
+            "merge": now is not None and was != now,
+            "remove": was is not None and now is None,
+        }.get(action, was == now)
+        if not right and path not in RECORDS:
+            has = "has" if was != now else "is not"
+            text = "the plan says %s, and it %s changed" % (action, has)
+            problems.setdefault(path, ("plan", text))
 
 
 def main():

@@ -155,8 +155,8 @@ local function choose(count, options)
   return chosen
 end
 
--- A pair is upgraded with a recorded base, and from the history: every other time with a VERSION.txt
--- that names the commit.
+-- A pair is upgraded with a recorded base, and from the history: every other time with a
+-- VERSION.txt that names the commit.
 local function items_of(chosen)
   local items = {}
   for i, pair in ipairs(chosen) do

@@ -1,8 +1,8 @@
 """What a person does to an installation between two upgrades, drawn by a seed: appends and edits
 lines, deletes, renames and replaces shipped files, changes modes, and writes files of their own.
 
-Every kind is done to files of its own, so that each leaves a trace that can be judged alone. Half of
-them are files that the next release changes: there the two sides meet.
+Every kind is done to files of its own, so that each leaves a trace that can be judged alone. Half
+of them are files that the next release changes: there the two sides meet.
 """
 
 import os
@@ -59,7 +59,8 @@ class Person:
 
     def line(self):
         self.serial += 1
-        return b"Our line %d, number %d of this project." % (self.random.randrange(10**6), self.serial)
+        number = self.random.randrange(10**6)
+        return b"Our line %d, number %d of this project." % (number, self.serial)
 
     def pick(self):
         """A shipped file that nothing was done to yet."""
@@ -118,7 +119,8 @@ class Person:
         self.write(path, b"\0\x89PNG" + self.random.randbytes(self.random.randint(0, 600)))
 
     def line_ends(self, path):
-        self.write(path, self.read(path).replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") + b"mine\r\n")
+        data = self.read(path).replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        self.write(path, data + b"mine\r\n")
 
     def same_as_upstream(self, path):
         """Somebody has copied the new file already."""

@@ -9,11 +9,11 @@ local FORGED = "finished: exit 0"
 local DEEP = ("deep/"):rep(40)
 
 local NAMES = {
-  "with  two blanks .md", "line\nbreak.md", "x\n" .. FORGED, "\r" .. FORGED, "'quoted' \"twice\".md",
-  "-rf", "--target=elsewhere", "\27[2J\27[31m.md", "\xff\xfe\x80.md", "\xc3(.md", "back\\slash\\n.md",
-  "$(touch pwned);`touch pwned`&.md", "*?[a-z].md", "tab\tand\1control\127.md", "\u{202E}dm.txt",
-  "...", "~", "#%41%2F.md", '{"event":"finished"}.md', "wide \u{1F984} \u{00E9}e\u{0301}.md",
-  ("n"):rep(252) .. ".md", DEEP .. "end.md",
+  "with  two blanks .md", "line\nbreak.md", "x\n" .. FORGED, "\r" .. FORGED, "-rf",
+  "--target=elsewhere", "'quoted' \"twice\".md", "back\\slash\\n.md", "*?[a-z].md", "...", "~",
+  "$(touch pwned);`touch pwned`&.md", '{"event":"finished"}.md', "#%41%2F.md",
+  "\27[2J\27[31m.md", "tab\tand\1control\127.md", "\u{202E}dm.txt", "\xff\xfe\x80.md", "\xc3(.md",
+  "wide \u{1F984} \u{00E9}e\u{0301}.md", ("n"):rep(252) .. ".md", DEEP .. "end.md",
 }
 
 -- What becomes of a name in each folder: what the two releases ship there, and what a person left.
@@ -39,12 +39,10 @@ local function each_file()
   end)
 end
 
-local function source_path(path) return (path:gsub("^standards/", "", 1):gsub("^", "", 1)) end
-
 local function sample()
   local first, second = {}, {}
   for path, role in each_file() do
-    local from = source_path(path):gsub("^universal/", "universal/standards/", 1)
+    local from = path:gsub("^standards/universal/", "universal/standards/")
     first[from] = role[1]
     if role[1] ~= role[2] then second[from] = role[2] or false end
   end
