@@ -281,7 +281,7 @@ class Expectation:
         """By path: (kind, text) of all that is not as it must be."""
         found, told = {}, set()
         for fate in self.fates:
-            hit = [path for path in fate.conflict if path in conflicts]
+            hit = {path for path in fate.conflict if path in conflicts}
             told.update(hit)
             if fate.conflict and not fate.may_conflict and len(hit) != 1:
                 text = "%s: %d conflicts, one is due" % (fate.kind, len(hit))
@@ -302,7 +302,7 @@ class Expectation:
         return found
 
     def kind_of(self, fate, path, state):
-        if fate.is_merge:
+        if fate.is_merge and None not in fate.allowed[path]:
             return "merge"
         if state and any(s and s.data == state.data for s in fate.allowed[path]):
             return "mode"

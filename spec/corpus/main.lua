@@ -27,7 +27,8 @@ local WRONG = {
   { "user_bytes_lost", "lost" }, { "stale_shipped_files", "stale" }, { "modes_wrong", "mode" },
   { "merges_unequal_to_git", "merge" }, { "conflicts_beyond_git", "needless conflict" },
   { "conflicts_not_told", "undecided" }, { "plan_unequal_to_result", "plan" },
-  { "files_nobody_expects", "stray" }, { "runs_failed", "run" },
+  { "files_nobody_expects", "stray" }, { "unsettled_afterwards", "again" },
+  { "runs_failed", "run" },
 }
 local quote = command.quote
 
@@ -94,6 +95,20 @@ local function upgrade(p)
   return conflicts, dry.plan
 end
 
+local SETTLED = { keep = true, unchanged = true }
+
+-- The same upgrade once more has nothing to do and nothing to ask: the records are right.
+local function is_settled(p, problems)
+  local again = place.upgrade(p, "--dry-run", "--on-conflict", "stop")
+  problems[#problems + 1] = expect(0, "the same upgrade again", again)
+  for _, one in ipairs(again.plan and again.plan.actions or {}) do
+    if not SETTLED[one.action] then
+      problems[#problems + 1] = { one.path, "again", ("the same upgrade once more would %s it: %s")
+        :format(one.action, one.reason) }
+    end
+  end
+end
+
 local function one(p, item, seed)
   place.install(p, item.older, item.how)
   place.release(p, item.newer)
@@ -106,6 +121,7 @@ local function one(p, item, seed)
   local verdict = place.ask(p, "verdict", { actions = by_path(planned), conflicts = conflicts,
     is_told = item.how ~= "bare" })
   verdict.edits, verdict.files, verdict.questions = edit.edits, edit.files, #conflicts
+  is_settled(p, verdict.problems)
   return verdict
 end
 
