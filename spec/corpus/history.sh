@@ -1,6 +1,7 @@
 #!/bin/sh
 # history.sh CONTENT SOURCE SERVER: makes SOURCE, a clone of CONTENT in which every commit ships a
-# server, too (the files in SERVER), and says in it which release it is. The content stays as it is.
+# server, too (the files in SERVER). It is the same in all of them, so that it does not tell them
+# apart. The content stays as it is.
 set -eu
 content=$1 source=$2 server=$3
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
@@ -10,8 +11,8 @@ git clone -q --no-checkout "$content" "$source"
 cd "$source"
 export GIT_INDEX_FILE=.git/made
 parent=
-number=0
 add() { git update-index --add --cacheinfo "100644,$1,mcp_server/$2"; }
+empty=$(git hash-object -w /dev/null)
 fault=$(git hash-object -w "$server/fault")
 code=$(git hash-object -w "$server/server.lua")
 for commit in $(git rev-list --reverse --first-parent origin/main); do
@@ -21,9 +22,8 @@ for commit in $(git rev-list --reverse --first-parent origin/main); do
   git read-tree "$commit"
   add "$fault" fault
   add "$code" server.lua
-  add "$(echo "# release $number" | git hash-object -w --stdin)" __init__.py
-  parent=$(git commit-tree ${parent:+-p "$parent"} -m "release $number" "$(git write-tree)")
-  number=$((number + 1))
+  add "$empty" __init__.py
+  parent=$(git commit-tree ${parent:+-p "$parent"} -m release "$(git write-tree)")
 done
 unset GIT_INDEX_FILE
 git update-ref refs/heads/main "$parent"

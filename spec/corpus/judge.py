@@ -12,6 +12,7 @@ of Service. A path is relative to the target unless said otherwise.
 import collections
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -139,6 +140,19 @@ def snapshot(project):
     return files, folders
 
 
+def ends_of(data):
+    """The kinds of line ends in a text."""
+    return set(re.findall(rb"\r?\n", data))
+
+
+def is_json(data):
+    try:
+        json.loads(data)
+    except ValueError:
+        return False
+    return True
+
+
 def lines_of(file):
     return collections.Counter(file.data.splitlines() if file else ())
 
@@ -240,15 +254,22 @@ class Expectation:
             data = new.data
         elif new.data in (base.data, here.data):
             data = here.data
-        elif b"\0" in base.data + here.data + new.data:
-            return None
         else:
-            data = self.repository.merge(base.data, here.data, new.data)
+            data = self.merged(base.data, here.data, new.data)
             if data is None:
                 return None
         runs = here.mode if (here.mode ^ base.mode) & 0o100 else new.mode
         mode = here.mode & ~0o111
         return File(data, mode | ((mode & 0o444) >> 2 if runs & 0o100 else 0))
+
+    def merged(self, base, ours, theirs):
+        """As git merges it. Where the user's editor has changed all line ends, theirs are kept."""
+        if ends_of(ours) == {b"\r\n"} and ends_of(base) == ends_of(theirs) == {b"\n"}:
+            base, theirs = base.replace(b"\n", b"\r\n"), theirs.replace(b"\n", b"\r\n")
+        result = self.repository.merge(base, ours, theirs)
+        if result is not None and is_json(ours) and is_json(theirs) and not is_json(result):
+            return None  # each side is right by itself, and together they are not
+        return result
 
     def both(self, path, lies_at, goes_to, base, here, new):
         ends_at = goes_to if lies_at == path else lies_at
