@@ -174,6 +174,17 @@ describe("merging", function()
       assert.equal(lines(1, 30, { [3] = "mine\n", [20] = "theirs\n" }), entry(MOVED).content)
     end)
 
+    it("takes along what is no text, and a changed permission", function()
+      write(PHASE, "\0 mine")
+      move()
+      assert.same({ "merge", "\0 mine" }, { entry(MOVED).action, entry(MOVED).content })
+      write(PHASE, BASE)
+      repository.sh("chmod", "750", target .. "/" .. PHASE)
+      local found = entry(MOVED)
+      assert.same({ "add", 488 }, { found.action, found.mode })
+      assert.equal("remove", entry(PHASE).action)
+    end)
+
     it("leaves both names alone while they are in conflict, and lets either side win", function()
       local mine = lines(1, 30, { [3] = "mine\n" })
       write(PHASE, mine)
@@ -244,6 +255,18 @@ describe("merging", function()
       assert.same({ "update", core.hash.sha256(lines(1, 30, { [3] = "theirs\n" })) },
         { theirs.action, theirs.result })
     end)
+
+    it("takes no copy of one missing file for one of another that is like it", function()
+      local twin, from = "workflows/flow/twin.md", "universal/workflows/flow/twin.md"
+      repository.commit(source, { [from] = lines(1, 30, { [1] = "a twin\n" }) })
+      write("VERSION.txt", "commit=" .. repository.git(source, "rev-parse", "HEAD") .. "\n")
+      write("workflows/mine.md", lines(1, 30, { [1] = "a twin\n" })) -- moved from the twin
+      os.remove(target .. "/" .. PHASE)
+      repository.commit(source, { [SOURCE_PHASE] = lines(1, 30, { [20] = "theirs\n" }) })
+      assert.equal("conflict", entry(PHASE).action) -- deleted here, changed upstream
+      assert.equal("keep", entry("workflows/mine.md").action)
+      assert.equal("keep", entry(twin).action)
+    end)
   end)
 
   it("merges with the object store where the source's history is another one", function()
@@ -264,6 +287,21 @@ describe("merging", function()
   end)
 
   describe("without a record", function()
+    it("keeps a permission and a deletion where the files tell the commit", function()
+      write("VERSION.txt", "no commit\n")
+      local files = { [SOURCE_PHASE] = lines(1, 30, { [20] = "theirs\n" }) }
+      for i = 1, 20 do files[("universal/workflows/flow/%d.md"):format(i)] = "as here\n" end
+      repository.commit(source, files)
+      target = repository.install(source)
+      for i = 1, 8 do write(("workflows/flow/%d.md"):format(i), "changed\n") end
+      os.remove(target .. "/workflows/flow/20.md")
+      repository.sh("chmod", "+x", target .. "/" .. PHASE)
+      repository.commit(source, { [SOURCE_PHASE] = lines(1, 30, { [9] = "theirs\n" }) })
+      assert.same({ "update", "history", 493 },
+        { entry(PHASE).action, entry(PHASE).base_from, entry(PHASE).mode })
+      assert.equal("keep", entry("workflows/flow/20.md").action)
+    end)
+
     it("works from the version of the file that is nearest", function()
       repository.commit(source, { [SOURCE_PHASE] = lines(1, 30, { [20] = "theirs\n" }) })
       write("VERSION.txt", "no commit\n")
