@@ -35,6 +35,14 @@ local function base_at(work, path)
   return state
 end
 
+-- Whether the target has the folder of a path's component. What is missing in one that was never
+-- installed was not deleted, and nothing is looked for behind a link.
+local function is_installed(work, path)
+  local component = work.component(path)
+  local stat = component and core.file.stat(work.target .. "/" .. component.to)
+  return stat ~= nil and stat.type == "directory"
+end
+
 -- Adds what stands in such a component to what is known to be here.
 local function look_at(work, path)
   local component = work.component(path)
@@ -83,6 +91,7 @@ local function follow_upstream(work, from, to)
     return true
   end
   if type(work.bases[to]) == "table" or not work.entries[to] then return true end
+  if not is_installed(work, from) then return true end
   local done, message, code = look_at(work, from)
   if not done then return nil, message, code end
   local before

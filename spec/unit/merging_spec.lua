@@ -214,6 +214,16 @@ describe("merging", function()
       assert.equal(1, planned.changes)
     end)
 
+    it("asks nothing about a folder that was never installed, or lies elsewhere", function()
+      repository.commit(source, { ["universal/usage/guide.md"] = BASE })
+      write("VERSION.txt", "commit=" .. repository.git(source, "rev-parse", "HEAD") .. "\n")
+      repository.commit(source, { ["universal/usage/guide.md"] = false,
+        ["universal/standards/usage.md"] = lines(1, 30, { [20] = "theirs\n" }) })
+      assert.equal("add", entry("standards/universal/usage.md").action)
+      repository.sh("ln", "-s", "specs", target .. "/usage")
+      assert.equal("add", entry("standards/universal/usage.md").action)
+    end)
+
     it("follows nothing onto a name that is taken", function()
       write(PHASE, lines(1, 30, { [3] = "mine\n" }))
       write(MOVED, "my own\n")
