@@ -101,6 +101,9 @@ local SETTLED = { keep = true, unchanged = true }
 local function is_settled(p, problems)
   local again = place.upgrade(p, "--dry-run", "--on-conflict", "stop")
   problems[#problems + 1] = expect(0, "the same upgrade again", again)
+  if again.last and again.last.status ~= "nothing_to_do" then
+    problems[#problems + 1] = { "", "again", "the same upgrade once more: " .. again.last.status }
+  end
   for _, one in ipairs(again.plan and again.plan.actions or {}) do
     if not SETTLED[one.action] then
       problems[#problems + 1] = { one.path, "again", ("the same upgrade once more would %s it: %s")

@@ -49,6 +49,15 @@ describe("merging", function()
       planned.counts.conflicts })
   end)
 
+  it("records the size of what was shipped, not of what a merge made of it", function()
+    write(PHASE, lines(1, 30, { [3] = "mine, and much longer\n" }))
+    repository.commit(source, { [SOURCE_PHASE] = lines(1, 30, { [20] = "theirs\n" }) })
+    local ctx = repository.context(source, target)
+    local manifest = assert(records.next_manifest(ctx, assert(plan.build(ctx)),
+      { workflows = true }))
+    assert.equal(#lines(1, 30, { [20] = "theirs\n" }), manifest.files[PHASE].size)
+  end)
+
   it("tells where both changed the same place, and decides as told", function()
     write(PHASE, lines(1, 30, { [3] = "mine\n" }))
     repository.commit(source, { [SOURCE_PHASE] = lines(1, 30, { [3] = "theirs\n" }) })
