@@ -15,11 +15,11 @@ local place = require("spec.corpus.place")
 
 local LUA = os.getenv("LUA") or "lua5.4"
 local BUILD = os.getenv("B") or "build"
-local SAMPLE = 9 -- pairs
+local SAMPLE = 7 -- pairs
 -- What is the least that has to be done, by content and share; with less the run is no proof.
 local FLOORS = {
-  bundle = { full = { pairs = 378, merges = 400, conflicts = 300, followed = 200 },
-    sample = { pairs = SAMPLE, merges = 4, conflicts = 2, followed = 2 } },
+  bundle = { full = { pairs = 378, merges = 2000, conflicts = 800, followed = 1400 },
+    sample = { pairs = SAMPLE, merges = 20, conflicts = 8, followed = 12 } },
   generated = { full = { pairs = 3 }, sample = { pairs = 3 } },
 }
 -- What has to be 0, and how the judge names it.
@@ -74,20 +74,21 @@ end
 -- Upgrades the project; the conflicts, what was planned to be done, or nil and the problem.
 local function upgrade(p)
   local dry = place.upgrade(p, "--dry-run", "--on-conflict", "stop")
-  local conflicts = dry.plan and paths_of(dry.plan, "conflict") or {}
+  local conflicts, policy = dry.plan and paths_of(dry.plan, "conflict") or {}, "stop"
   local problem = expect(#conflicts > 0 and 4 or 0, "dry run", dry)
   if problem then return nil, problem end
   if #conflicts > 0 then
     problem = stops(p)
     if problem then return nil, problem end
-    dry = place.upgrade(p, "--dry-run", "--on-conflict", "ours")
+    policy = "ours"
+    dry = place.upgrade(p, "--dry-run", "--on-conflict", policy)
     problem = expect(0, "dry run for ours", dry)
     if problem then return nil, problem end
   end
   local touched = place.ask(p, "touched", {})
   if #touched > 0 then return nil, { touched[1], "run", "a dry run has touched it" } end
-  local done = place.upgrade(p, "--on-conflict", "ours")
-  problem = expect(0, "--on-conflict ours", done)
+  local done = place.upgrade(p, "--on-conflict", policy, "--plan", dry.plan.hash)
+  problem = expect(0, "the upgrade", done)
   if problem then return nil, problem end
   if done.plan.hash ~= dry.plan.hash then
     return nil, { "", "plan", "the run had another plan than the dry run" }
