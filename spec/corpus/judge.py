@@ -428,7 +428,8 @@ class Service:
         for path, size in views[0].lost(after, self.released).items():
             problems[path] = ("lost", "%d bytes of the user's are gone" % size)
         compare_plan(problems, here, after, actions)
-        for folder in self.folders & folders - folders_of(now) & folders_of(self.before):
+        theirs = self.folders - folders_of(self.before)  # were empty before, as the user left them
+        for folder in (folders & folders_of(self.before)) - folders_of(now) - folders_of(theirs):
             problems[folder] = ("stale", "a folder was left empty")
         for path in differing(now, self.before):
             if not path.startswith(TARGET + "/") and path != ".gitignore":
