@@ -12,6 +12,7 @@
 #   make coverage     tests and line coverage of each module, Lua and C
 #   make bench        what things cost, each beside something to compare it with
 #   make faults       kills, errors and power cuts at every step; FAMILY=, CASE=, SHARE=, SEED=
+#   make corpus       upgrades between all releases of the real content, judged by git; CASE=, SHARE=
 #   make sandbox      hostile phases against the sandbox; CASE=, GROUP=, DEFENCE=, SHARE=, SEED=
 #   make dogfood      the real safe-upgrade.py drives upgrades; PRAXLUA_DOGFOOD_SOURCE=a clone
 #   make doctor       what this machine offers praxlua
@@ -47,7 +48,7 @@ DEPS := gcc libc6-dev pkg-config lua5.4 liblua5.4-dev lua-filesystem-dev lua-cjs
   lua-argparse libuv1-dev libarchive-dev libssl-dev libcurl4-openssl-dev libseccomp-dev git \
   python3 python3-venv
 TEST_DEPS := lua-busted lua-check luarocks cppcheck clang-format zstd strace tmux \
-  procps python3-pip e2fsprogs xfsprogs
+  procps python3-pip python3-watchdog e2fsprogs xfsprogs
 
 # Libraries -------------------------------------------------------------------------------------
 
@@ -197,14 +198,14 @@ doctor: all
 
 # The runner builds what a stage needs by calling make again. STAGES are run in this order; the rock
 # is built and tried by a spec of integration/ too, so "make test" has no stage for it.
-STAGES := lint unit integration sandbox faults asan replay docs
+STAGES := lint unit integration sandbox faults corpus asan replay docs
 run_stages = B=$(B) LUA=$(LUA) JOBS=$(JOBS) $(LUA) spec/support/test.lua
 .PHONY: test coverage rock spec $(STAGES)
 test: test-deps
 	$(MAKE) -j$(JOBS) all fault-tools sandbox-tools
 	$(run_stages) $(STAGES)
 
-$(filter-out faults sandbox,$(STAGES)) rock:
+$(filter-out faults sandbox corpus,$(STAGES)) rock:
 	$(MAKE) -j$(JOBS) all fault-tools
 	$(run_stages) $@
 
@@ -248,6 +249,12 @@ sandbox:
 	$(MAKE) -j$(JOBS) all fault-tools sandbox-tools
 	$(with_build) JOBS=$(JOBS) GROUP='$(GROUP)' CASE='$(CASE)' DEFENCE='$(DEFENCE)' PART='$(PART)' \
 	  SHARE=$(SHARE) SEED=$(SEED) $(LUA) spec/sandbox/main.lua
+
+# The merge corpus of spec/corpus, and $(B)/corpus.json. CASE is one pair of releases, "older-newer".
+corpus:
+	$(MAKE) -j$(JOBS) all
+	$(with_build) JOBS=$(JOBS) CASE='$(CASE)' SHARE=$(SHARE) SEED=$(SEED) KEEP='$(KEEP)' \
+	  $(LUA) spec/corpus/main.lua
 
 # The tools of spec/faults, which are no part of the product; each is built of what it depends on,
 # and never with sanitizers: a leak checker, for one, does not work in what is traced.

@@ -29,7 +29,7 @@ base.MAX_BYTES = 64 * 1024 * 1024
 --- Stands for a base that is not known; nil is a base known to be absent.
 base.UNKNOWN = "unknown"
 
--- The share of a commit's files that must be here as they were for a missing one to count as
+-- The share of a commit's files that must be here, changed or not, for a missing one to count as
 -- deleted.
 local CLEAR = 0.9
 
@@ -251,6 +251,15 @@ local function of_tree(known, file, new)
     content = data }
 end
 
+-- Whether the file of that content was shipped as one that may be run, where the installed commit
+-- tells.
+local function shipped_executable(known, source_path, key)
+  local tree = known.tree or known.inferred
+  local file = tree and source_path and tree[source_path]
+  if not file or file.key ~= key then return nil end
+  return file.mode == "100755"
+end
+
 --- From the history alone; nil, nil when it says nothing.
 local function from_history(known, path, state, new)
   if not state then return nil end
@@ -258,9 +267,9 @@ local function from_history(known, path, state, new)
   if not key then return nil, nil, message, code end
   local source_path = layout.source_path(known.layout, path)
   local here = source_path and known.versions[source_path] or {}
-  if here[key] then return { type = state.type, id = state.id }, "history" end
-  if new and known.any_version[key] then return { type = state.type, id = state.id }, "history" end
-  return nil
+  if not here[key] and not (new and known.any_version[key]) then return nil end
+  return { type = state.type, id = state.id,
+    executable = shipped_executable(known, source_path, key) }, "history"
 end
 
 local function from_tree(known, path, new, tree, name)
@@ -435,6 +444,15 @@ local function best_tree(tree, head, commits, here)
   return best
 end
 
+-- How many files of a tree are here, in whatever version.
+local function present_of(tree, here)
+  local count = 0
+  for path in pairs(tree) do
+    if here[path] then count = count + 1 end
+  end
+  return count
+end
+
 --- Works out which commit was installed, from the files nobody changed. Only needed when neither a
 --- manifest nor a commit is known. Afterwards base.find can answer "inferred" where all of the
 --- equally likely commits agree on a file.
@@ -454,7 +472,7 @@ function base.infer(known, here)
   local best = best_tree(tree, known.head, commits, here)
   if best.matches == 0 or best.matches * 2 < best.files then return false end
   known.inferred, known.ancestor = best.tree, best.commit
-  known.is_clear = best.matches >= CLEAR * best.files
+  known.is_clear = present_of(best.tree, here) >= CLEAR * best.files
   return true
 end
 

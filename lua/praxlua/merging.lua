@@ -65,6 +65,7 @@ end
 
 local function merge_text(work, task, texts)
   local entry = task.entry
+  if task.is_moved then return settle(task, texts.ours, reason_of(work, task)) end
   if not texts.base then
     return conflict(entry, "you changed it, and so did upstream, and what was shipped before is "
       .. "not known any more")

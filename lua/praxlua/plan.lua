@@ -40,7 +40,7 @@ local function make_entry(work, path, before, from, here, new, decided)
     base = id_of(before), base_from = from, ["local"] = id_of(here), new = id_of(new),
   }
   if new then
-    entry.source, entry.size = new.source, new.size
+    entry.source, entry.size, entry.shipped_size = new.source, new.size, new.size
     entry.mode = mode_for(new, here, decided[3])
     entry.shipped_mode = new.type == "file" and (new.executable and "755" or "644") or nil
   elseif here then

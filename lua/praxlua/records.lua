@@ -63,7 +63,7 @@ local function as_entry(entry, dates)
   local link = entry.new:match("^link:")
   return {
     checksum = link and entry.new or "sha256:" .. entry.new,
-    size = entry.size or 0, last_updated = dates[entry.source],
+    size = entry.shipped_size or 0, last_updated = dates[entry.source],
     mode = entry.shipped_mode,
   }
 end

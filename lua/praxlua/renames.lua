@@ -35,6 +35,14 @@ local function base_at(work, path)
   return state
 end
 
+-- Whether the target has the folder of a path's component. What is missing in one that was never
+-- installed was not deleted, and nothing is looked for behind a link.
+local function is_installed(work, path)
+  local component = work.component(path)
+  local stat = component and core.file.stat(work.target .. "/" .. component.to)
+  return stat ~= nil and stat.type == "directory"
+end
+
 -- Adds what stands in such a component to what is known to be here.
 local function look_at(work, path)
   local component = work.component(path)
@@ -45,11 +53,13 @@ local function look_at(work, path)
   return true
 end
 
--- The user changed what upstream moved: the change goes along.
-local function follow_edit(work, from, to, before)
+-- The user has what upstream moved: permissions go along, and so does a change.
+local function follow_file(work, from, to, before)
   local entry, here, new = work.entries[to], work.here[from], work.new[to]
   local executable = select(3, decision.decide(before, here, new, "system"))
-  entry.mode, entry.edited_at = work.mode_for(new, here, executable), from
+  entry.mode = work.mode_for(new, here, executable)
+  if decision.same(here, before) then return end
+  entry.edited_at = from
   add_task(work, { entry = entry, base = before, base_path = from, here = here, new = new,
     from = from, is_moved = decision.same(before, new) })
   work.moves[#work.moves + 1] = { from = from, to = to }
@@ -81,6 +91,7 @@ local function follow_upstream(work, from, to)
     return true
   end
   if type(work.bases[to]) == "table" or not work.entries[to] then return true end
+  if not is_installed(work, from) then return true end
   local done, message, code = look_at(work, from)
   if not done then return nil, message, code end
   local before
@@ -94,8 +105,8 @@ local function follow_upstream(work, from, to)
     return true
   elseif not here then
     follow_deletion(work, from, to, before)
-  elseif is_file(here) and not decision.same(here, before) then
-    follow_edit(work, from, to, before)
+  elseif is_file(here) then
+    follow_file(work, from, to, before)
   end
   return true
 end
@@ -142,22 +153,44 @@ end
 
 -- ---- here -----------------------------------------------------------------------------------
 
--- What is shipped in another version now and is missing here, and what is here and was never
--- shipped.
+-- Whether a file is shipped in another version now and missing here: what the user moved would
+-- have to follow.
+local function is_waited_for(work, path)
+  local entry = work.entries[path]
+  return entry ~= nil and entry.action == "conflict" and not work.here[path]
+    and is_file(work.bases[path]) and is_file(work.new[path])
+end
+
+-- What was shipped and is missing here, and what is here and was never shipped. What upstream did
+-- not change is among the missing ones: a copy of it is no copy of a file that is like it.
 local function missing_and_own(work)
-  local missing, own = {}, {}
-  for path, entry in pairs(work.entries) do
-    local before, here, new = work.bases[path], work.here[path], work.new[path]
-    if not here and is_file(before) and is_file(new) and entry.action == "conflict" then
+  local missing, own, waited_for = {}, {}, 0
+  for path, before in pairs(work.bases) do
+    if not work.here[path] and is_file(before) then
       missing[#missing + 1] = path
-    elseif is_file(here) and not new and type(before) ~= "table" and here.size > 0
-      and here.size <= merge.MAX_BYTES then
+      if is_waited_for(work, path) then waited_for = waited_for + 1 end
+    end
+  end
+  for path in pairs(work.entries) do
+    local here = work.here[path]
+    if is_file(here) and not work.new[path] and type(work.bases[path]) ~= "table"
+      and here.size > 0 and here.size <= merge.MAX_BYTES then
       own[#own + 1] = path
     end
   end
   table.sort(missing)
   table.sort(own)
-  return missing, own
+  return waited_for > 0 and missing or {}, own
+end
+
+-- Upstream's changes go into the file that the user moved.
+local function follow_user(work, from, to)
+  local entry, new = work.entries[to], work.new[from]
+  entry.source, entry.mode = new.source, work.here[to].mode
+  add_task(work, { entry = entry, base = work.bases[from], base_path = from,
+    here = work.here[to], new = new, from = to })
+  work.entries[from].action = "keep"
+  work.entries[from].reason = "you moved it to " .. to
 end
 
 -- Each gets a number; the names differ between the folders, so that git compares contents only.
@@ -205,12 +238,7 @@ function renames.here(work)
   for _, found in ipairs(pairs_found) do
     local from = missing[tonumber(found.from:match("%d+$"))]
     local to = own[tonumber(found.to:match("%d+$"))]
-    local entry, new = work.entries[to], work.new[from]
-    entry.source, entry.mode = new.source, work.here[to].mode
-    add_task(work, { entry = entry, base = work.bases[from], base_path = from,
-      here = work.here[to], new = new, from = to })
-    work.entries[from].action = "keep"
-    work.entries[from].reason = "you moved it to " .. to
+    if is_waited_for(work, from) then follow_user(work, from, to) end
   end
   return true
 end

@@ -172,9 +172,18 @@ local function check_commit(result, root)
   return result
 end
 
+--- Whether the versions tell which is older. The beginning of a commit's name, which stands for a
+--- version where a source has none, looks like one ("48c0ab…") and tells nothing.
+local function has_versions(result, installed)
+  if result.version_from == "commit" or not installed.version then return false end
+  local name, commit = installed.version, installed.commit
+  return not (#name >= 12 and type(commit) == "string" and commit:sub(1, #name) == name)
+end
+
 --- Whether the source is older, and by what that is known; nil when it is not, or nothing tells.
 local function older_by(result, root, installed)
-  local order = installed.version and validation.compare_versions(result.version, installed.version)
+  local order = has_versions(result, installed)
+    and validation.compare_versions(result.version, installed.version)
   if order == -1 then
     return ("version %s, installed is %s"):format(result.version, text.visible(installed.version))
   end

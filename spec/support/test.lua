@@ -206,6 +206,12 @@ function stages.faults(results)
     quote(build), jobs), results)
 end
 
+-- Some of the pairs of releases, drawn by a seed.
+function stages.corpus(results)
+  run_checks(("env -u MAKEFLAGS -u MFLAGS make -s B=%s JOBS=%s SHARE=sample corpus"):format(
+    quote(build), jobs), results)
+end
+
 -- A part of the hostile phases of each group, of the defences and of the upgrades, by a seed.
 function stages.sandbox(results)
   run_checks(("env -u MAKEFLAGS -u MFLAGS PRAXLUA_SAMPLE_BASE=%s make -s B=%s JOBS=%s SHARE=sample "

@@ -49,6 +49,15 @@ describe("merging", function()
       planned.counts.conflicts })
   end)
 
+  it("records the size of what was shipped, not of what a merge made of it", function()
+    write(PHASE, lines(1, 30, { [3] = "mine, and much longer\n" }))
+    repository.commit(source, { [SOURCE_PHASE] = lines(1, 30, { [20] = "theirs\n" }) })
+    local ctx = repository.context(source, target)
+    local manifest = assert(records.next_manifest(ctx, assert(plan.build(ctx)),
+      { workflows = true }))
+    assert.equal(#lines(1, 30, { [20] = "theirs\n" }), manifest.files[PHASE].size)
+  end)
+
   it("tells where both changed the same place, and decides as told", function()
     write(PHASE, lines(1, 30, { [3] = "mine\n" }))
     repository.commit(source, { [SOURCE_PHASE] = lines(1, 30, { [3] = "theirs\n" }) })
@@ -174,6 +183,17 @@ describe("merging", function()
       assert.equal(lines(1, 30, { [3] = "mine\n", [20] = "theirs\n" }), entry(MOVED).content)
     end)
 
+    it("takes along what is no text, and a changed permission", function()
+      write(PHASE, "\0 mine")
+      move()
+      assert.same({ "merge", "\0 mine" }, { entry(MOVED).action, entry(MOVED).content })
+      write(PHASE, BASE)
+      repository.sh("chmod", "750", target .. "/" .. PHASE)
+      local found = entry(MOVED)
+      assert.same({ "add", 488 }, { found.action, found.mode })
+      assert.equal("remove", entry(PHASE).action)
+    end)
+
     it("leaves both names alone while they are in conflict, and lets either side win", function()
       local mine = lines(1, 30, { [3] = "mine\n" })
       write(PHASE, mine)
@@ -201,6 +221,16 @@ describe("merging", function()
       assert.equal(lines(1, 30, { [3] = "mine\n", [20] = "theirs\n" }), found.content)
       assert.same({ "usage" }, planned.skipped_components)
       assert.equal(1, planned.changes)
+    end)
+
+    it("asks nothing about a folder that was never installed, or lies elsewhere", function()
+      repository.commit(source, { ["universal/usage/guide.md"] = BASE })
+      write("VERSION.txt", "commit=" .. repository.git(source, "rev-parse", "HEAD") .. "\n")
+      repository.commit(source, { ["universal/usage/guide.md"] = false,
+        ["universal/standards/usage.md"] = lines(1, 30, { [20] = "theirs\n" }) })
+      assert.equal("add", entry("standards/universal/usage.md").action)
+      repository.sh("ln", "-s", "specs", target .. "/usage")
+      assert.equal("add", entry("standards/universal/usage.md").action)
     end)
 
     it("follows nothing onto a name that is taken", function()
@@ -244,6 +274,18 @@ describe("merging", function()
       assert.same({ "update", core.hash.sha256(lines(1, 30, { [3] = "theirs\n" })) },
         { theirs.action, theirs.result })
     end)
+
+    it("takes no copy of one missing file for one of another that is like it", function()
+      local twin, from = "workflows/flow/twin.md", "universal/workflows/flow/twin.md"
+      repository.commit(source, { [from] = lines(1, 30, { [1] = "a twin\n" }) })
+      write("VERSION.txt", "commit=" .. repository.git(source, "rev-parse", "HEAD") .. "\n")
+      write("workflows/mine.md", lines(1, 30, { [1] = "a twin\n" })) -- moved from the twin
+      os.remove(target .. "/" .. PHASE)
+      repository.commit(source, { [SOURCE_PHASE] = lines(1, 30, { [20] = "theirs\n" }) })
+      assert.equal("conflict", entry(PHASE).action) -- deleted here, changed upstream
+      assert.equal("keep", entry("workflows/mine.md").action)
+      assert.equal("keep", entry(twin).action)
+    end)
   end)
 
   it("merges with the object store where the source's history is another one", function()
@@ -264,6 +306,21 @@ describe("merging", function()
   end)
 
   describe("without a record", function()
+    it("keeps a permission and a deletion where the files tell the commit", function()
+      write("VERSION.txt", "no commit\n")
+      local files = { [SOURCE_PHASE] = lines(1, 30, { [20] = "theirs\n" }) }
+      for i = 1, 20 do files[("universal/workflows/flow/%d.md"):format(i)] = "as here\n" end
+      repository.commit(source, files)
+      target = repository.install(source)
+      for i = 1, 8 do write(("workflows/flow/%d.md"):format(i), "changed\n") end
+      os.remove(target .. "/workflows/flow/20.md")
+      repository.sh("chmod", "+x", target .. "/" .. PHASE)
+      repository.commit(source, { [SOURCE_PHASE] = lines(1, 30, { [9] = "theirs\n" }) })
+      assert.same({ "update", "history", 493 },
+        { entry(PHASE).action, entry(PHASE).base_from, entry(PHASE).mode })
+      assert.equal("keep", entry("workflows/flow/20.md").action)
+    end)
+
     it("works from the version of the file that is nearest", function()
       repository.commit(source, { [SOURCE_PHASE] = lines(1, 30, { [20] = "theirs\n" }) })
       write("VERSION.txt", "no commit\n")

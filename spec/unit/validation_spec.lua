@@ -139,6 +139,17 @@ describe("validation", function()
       assert.matches("is older than the installation", result.warnings[1])
     end)
 
+    it("takes no commit for a version", function()
+      local name = ("9"):rep(11) .. "a"
+      local full = name .. ("0"):rep(28)
+      helper.write(target .. "/VERSION.txt",
+        "Current Version: " .. name .. "\ncommit=" .. full .. "\n")
+      assert.is_true(validate().valid)
+      helper.write(target .. "/VERSION.txt", "Current Version: 9.9.9\n")
+      repository.commit(source, { ["VERSION.txt"] = false })
+      local result = validate()
+      assert.same({ true, "commit" }, { result.valid, result.version_from })
+    end)
     it("refuses an older commit of the same version", function()
       local second = repository.commit(source, { ["universal/workflows/flow/phase.md"] = "2\n" })
       helper.write(target .. "/VERSION.txt", "commit=" .. second:sub(1, 10) .. "\n")
