@@ -3,6 +3,7 @@
 --
 -- Nothing here writes by itself: every change is queued on ctx.change, so a rollback undoes it.
 local core = require("praxlua.core")
+local extend = require("praxlua.project_file.extend")
 local gitignore = require("praxlua.gitignore")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
@@ -22,7 +23,11 @@ function content.plan(ctx)
     if not built then return nil, message, code end
     ctx.memory.plan = built
   end
-  ctx.layout = ctx.layout or layout.by_name(ctx.memory.plan.layout)
+  if not ctx.layout then
+    local message, code
+    ctx.layout, message, code = extend.of(ctx, layout.by_name(ctx.memory.plan.layout))
+    if message then return nil, message, code end
+  end
   return ctx.memory.plan
 end
 

@@ -12,6 +12,7 @@ local json = require("praxlua.json")
 local layout = require("praxlua.layout")
 local migrate = require("praxlua.migrate")
 local phases = require("praxlua.phases")
+local project_options = require("praxlua.project_options")
 local restore = require("praxlua.restore")
 local rollback = require("praxlua.rollback")
 local run = require("praxlua.run")
@@ -47,7 +48,7 @@ end
 
 -- What to do with sessions that were cut short, or wait for what a person does: true to go on, or
 -- nil and the result that ends the run.
-local function settle_others(r, ui, found)
+local function settle_others(r, ui, found, typed)
   if #found == 0 then return true end
   local waiting = unfinished.first_waiting(found)
   local answer = r.options.yes and not waiting and "rollback" or nil
@@ -57,7 +58,10 @@ local function settle_others(r, ui, found)
   end
   local options = r.options
   for _, entry in ipairs(found) do
-    if answer == "resume" then return nil, engine.resume_with(r, entry.session_id) end
+    if answer == "resume" then
+      r.options = typed -- what the project file says now is not what that session goes by
+      return nil, engine.resume_with(r, entry.session_id)
+    end
     r.emit({ event = "warning", message = "rolling back the unfinished session "
       .. entry.session_id .. " first" })
     local result = engine.rollback_with(r, entry.session_id, "a new upgrade was started")
@@ -71,9 +75,9 @@ end
 
 -- What to do with sessions whose owner is gone. Those that wait for answers to conflicts have
 -- changed nothing, and give way.
-local function settle_unfinished(r, ui)
+local function settle_unfinished(r, ui, typed)
   local waiting, others = unfinished.split_waiting(unfinished.sessions(r))
-  local clear, result = settle_others(r, ui, others)
+  local clear, result = settle_others(r, ui, others, typed)
   if clear and not r.options.dry_run then decisions.supersede(r, waiting) end
   return clear, result
 end
@@ -83,7 +87,8 @@ end
 
 local KEPT_OPTIONS = {
   "on_conflict", "allow_downgrade", "keep_backups", "restart", "run_tests", "git_commit",
-  "phases", "health_timeout", "min_isolation", "allow_source_phases", "driver",
+  "phases", "health_timeout", "min_isolation", "allow_source_phases", "conflict_policy", "driver",
+  "project",
 }
 
 -- What the user's options are where nothing was said.
@@ -264,15 +269,18 @@ local function with_run(options, ui, action)
 end
 
 --- Upgrades an installation.
----@param options table source, target?, dry_run?, plan_hash?, yes?, on_conflict?, allow_downgrade?,
----  keep_backups?, restart?, run_tests?, git_commit?, phases?, health_timeout?, min_isolation?,
----  allow_source_phases?, driver?
+---@param typed table what was asked for: source?, target?, dry_run?, plan_hash?, yes?, on_conflict?,
+---  interactive? (a person can be asked), allow_downgrade?, keep_backups?, restart?, run_tests?,
+---  git_commit?, phases?, health_timeout?, min_isolation?, allow_source_phases?; the rest is as the
+---  project file says
 ---@param ui { emit: fun(event: table), ask: function?, unfinished: function?, prompt: function? }
 ---@return table result
-function engine.upgrade(options, ui)
+function engine.upgrade(typed, ui)
+  local options, refusal = project_options.resolve(typed, ui.emit)
+  if not options then return finish({ emit = ui.emit }, refusal) end
   options = with_defaults(options)
   return with_run(options, ui, function(r)
-    local clear, result = settle_unfinished(r, ui)
+    local clear, result = settle_unfinished(r, ui, typed)
     if not clear then return result end
     local started
     started, result = engine.start_workflow(r, state.WORKFLOW_TYPE, state.TARGET_FILE, options)
@@ -420,6 +428,7 @@ function engine.resume_with(r, session_id)
     ok, message = execution.restore_plan(r)
     if not ok then return cannot_load(r, session_id, "resumed", 3, message) end
   end
+  project_options.note_change(r)
   r.options.from_version = r.session.metadata.from_version
   result = find_phases(r)
   if result then return result end
@@ -561,6 +570,7 @@ end
 ---@param ui table
 ---@return table result
 function engine.rollback_upgrade(options, ui)
+  if options.backup then project_options.add(options, ui.emit) end
   return with_run(options, ui, function(r)
     if options.backup and options.session_id then
       return { exit_code = 2, status = "usage",
@@ -596,6 +606,7 @@ function engine.run_script(options, ui)
   if not script.acts(phase) then
     return finish({ emit = ui.emit }, script.look(phase, options, ui))
   end
+  project_options.add(options, ui.emit)
   return with_run({ target = options.target, on_conflict = "stop" }, ui, function(r)
     local found = unfinished.sessions(r)
     if #found > 0 then return unfinished.refuse(found) end
@@ -620,6 +631,7 @@ end
 ---@param ui table
 ---@return table result
 function engine.restore_backup(options, ui)
+  project_options.add(options, ui.emit)
   return with_run(options, ui, function(r) return restore_backup(r, options) end)
 end
 

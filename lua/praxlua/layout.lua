@@ -300,6 +300,17 @@ function layout.component_of(recognised, path)
   return best, rest
 end
 
+--- Whose a target path is: its component's, unless a project's own settings say otherwise.
+---@param recognised table layout
+---@param path string relative to the target
+---@return "system"|"shared"|"user"|"config" ownership
+---@return string? reason where those settings say so
+function layout.ownership_of(recognised, path)
+  if recognised.ownership_of then return recognised.ownership_of(path) end
+  local component = layout.component_of(recognised, path)
+  return component and component.ownership or "user"
+end
+
 --- Where a source path lands.
 ---@param recognised table layout
 ---@param path string relative to the source

@@ -6,7 +6,9 @@
 local base = require("praxlua.base")
 local core = require("praxlua.core")
 local decision = require("praxlua.decision")
+local extend = require("praxlua.project_file.extend")
 local git = require("praxlua.git")
+local glob = require("praxlua.glob")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
 local merging = require("praxlua.merging")
@@ -57,9 +59,10 @@ local function decide_path(work, path, here)
   local before, from, message, code = base.find(work.known, path, here, new)
   if not from then return nil, message, code end
   work.bases[path], work.guessed[path] = before, GUESSED[from]
-  local ownership = work.component(path).ownership
+  local ownership, why = work.ownership(path)
   local action, reason, executable = decision.decide(before, here, new, ownership)
   if not action then return false end
+  reason = ownership == "user" and why or reason
   return make_entry(work, path, before, from, here, new, { action, reason, executable })
 end
 
@@ -69,7 +72,7 @@ local function note_tasks(work)
     if entry.action == "merge" then
       work.tasks[#work.tasks + 1] = { entry = entry, base = work.bases[path], base_path = path,
         here = work.here[path], new = work.new[path], from = path,
-        config = work.component(path).ownership == "config" }
+        config = work.ownership(path) == "config" }
     end
   end
   table.sort(work.tasks, function(a, b) return a.entry.path < b.entry.path end)
@@ -123,7 +126,7 @@ local function choice_for(work, entry)
   entry.id = conflict_id(work, entry)
   local given = work.resolutions[entry.path]
   if given and given.id == entry.id then return given.answer end
-  local choice = work.on_conflict
+  local choice = work.policy(entry.path) or work.on_conflict
   return (choice == "ours" or choice == "theirs") and choice or nil
 end
 
@@ -398,18 +401,28 @@ local function infer(work)
   return true
 end
 
+-- What the project made its own is not shipped here, whatever the source holds.
+local function leave_out(work)
+  for path in pairs(work.new) do
+    if work.ownership(path) == "user" then work.new[path] = nil end
+  end
+end
+
 local function gather(ctx, components)
   local work = { layout = ctx.layout, target = ctx.target, entries = {}, active = {}, twins = {},
     bases = {}, guessed = {}, tasks = {}, moves = {}, mode_for = mode_for,
     on_conflict = ctx.options and ctx.options.on_conflict or "stop",
-    resolutions = ctx.options and ctx.options.resolutions or {} }
+    resolutions = ctx.options and ctx.options.resolutions or {},
+    policy = glob.lookup(ctx.options and ctx.options.conflict_policy) }
   function work.component(path) return (layout.component_of(ctx.layout, path)) end
+  function work.ownership(path) return layout.ownership_of(ctx.layout, path) end
   for _, component in ipairs(components) do work.active[component.name] = true end
   local message, code
   work.known, message, code = base.open(ctx)
   if not work.known then return nil, message, code end
   work.new, message, code = survey.source(ctx, components)
   if not work.new then return nil, message, code end
+  leave_out(work)
   work.here, work.directories, code = survey.target(ctx, components)
   if not work.here then return nil, work.directories, code end
   local inferred
@@ -448,6 +461,7 @@ function plan.build(ctx)
   local message, code
   if not ctx.layout then
     ctx.layout, message, code = layout.recognise_target(ctx.target)
+    if ctx.layout then ctx.layout, message, code = extend.of(ctx, ctx.layout) end
     if not ctx.layout then return nil, message, code end
   end
   local components, skipped

@@ -109,7 +109,8 @@ function records.next_manifest(ctx, planned, components)
   local files, skipped = {}, set_of(planned.skipped_components)
   for path, entry in pairs(old and old.files or {}) do
     local component = layout.component_of(ctx.layout, path)
-    if component and (skipped[component.name] or not components[component.name]) then
+    if component and (skipped[component.name] or not components[component.name]
+      or layout.ownership_of(ctx.layout, path) == "user") then
       files[path] = entry
     end
   end
@@ -178,7 +179,7 @@ end
 -- Where the content of each recorded text may be: the target's file, or the source's.
 local function places_of(ctx, manifest)
   local places, ids = {}, {}
-  local recognised = layout.by_name(manifest.layout) or ctx.layout
+  local recognised = ctx.layout or layout.by_name(manifest.layout)
   for path, entry in pairs(manifest.files) do
     local id = entry.checksum:match("^sha256:(%x+)$")
     if id and not places[id] then

@@ -10,6 +10,7 @@ local engine = require("praxlua.engine")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
 local private_copy = require("praxlua.private_copy")
+local project_options = require("praxlua.project_options")
 local run = require("praxlua.run")
 local text = require("praxlua.text")
 
@@ -173,7 +174,7 @@ local function failed_step(step, result)
 end
 
 local function upgrade_options(options, copy)
-  local own = { target = copy, yes = true, restart = false }
+  local own = { target = copy, yes = true, restart = false, dry_run = false, git_commit = false }
   for name, value in pairs(options) do
     if own[name] == nil then own[name] = value end
   end
@@ -248,8 +249,21 @@ local function new_data(options, target)
     differences = json.array() }
 end
 
+-- The source is named in the command, or in the installation's project file: a relative path there
+-- counts from the project, and not from the copy.
+local function with_source(options, target)
+  if options.source then return options end
+  local own = {}
+  for name, value in pairs(options) do own[name] = value end
+  local found, result = project_options.resolve({ target = target,
+    min_isolation = options.min_isolation }, function() end)
+  if not found then return nil, result end
+  own.source = found.source
+  return own
+end
+
 --- Rehearses the upgrade of an installation on a copy of it.
----@param options { source: string, target: string?, phases: string[]?, on_conflict: string?,
+---@param options { source: string?, target: string?, phases: string[]?, on_conflict: string?,
 ---  allow_downgrade: boolean?, health_timeout: number?, allow_source_phases: boolean?,
 ---  min_isolation: string?, driver: string? }
 ---@param ui { emit: fun(event: table) }
@@ -262,6 +276,8 @@ function rehearse.run(options, ui)
   if not target then return refusal end
   local recognised, problem = layout.recognise_target(target)
   if not recognised then return refused(problem, "name the installation with --target") end
+  options, refusal = with_source(options, target)
+  if not options then return refusal end
   local scratch, unusable, next_step = private_copy.place(target)
   if not scratch then return refused(unusable, next_step) end
   core.system.catch_signals()

@@ -87,7 +87,8 @@ end
 
 local function follow_upstream(work, from, to)
   local new = work.new[to]
-  if work.new[from] or not is_file(new) or work.directories[to] or work.directories[from] then
+  if work.new[from] or not is_file(new) or work.directories[to] or work.directories[from]
+    or work.ownership(from) == "user" then
     return true
   end
   if type(work.bases[to]) == "table" or not work.entries[to] then return true end
@@ -174,7 +175,8 @@ local function missing_and_own(work)
   for path in pairs(work.entries) do
     local here = work.here[path]
     if is_file(here) and not work.new[path] and type(work.bases[path]) ~= "table"
-      and here.size > 0 and here.size <= merge.MAX_BYTES then
+      and here.size > 0 and here.size <= merge.MAX_BYTES
+      and work.ownership(path) ~= "user" then
       own[#own + 1] = path
     end
   end
@@ -252,7 +254,7 @@ function renames.settle(work)
       new.reason = new.reason .. "; the old one stays"
     elseif new.action == "conflict" then
       old.reason = ("upstream moved it to %s, which is in conflict"):format(move.to)
-    elseif work.component(move.from).ownership == "system" then
+    elseif work.ownership(move.from) == "system" then
       old.action = "remove"
       old.reason = ("upstream moved it to %s, and your changes went along"):format(move.to)
     end

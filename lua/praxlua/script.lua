@@ -7,6 +7,7 @@ local broker = require("praxlua.broker")
 local checkpoint = require("praxlua.checkpoint")
 local clock = require("praxlua.clock")
 local core = require("praxlua.core")
+local extend = require("praxlua.project_file.extend")
 local grants = require("praxlua.grants")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
@@ -137,13 +138,15 @@ function script.look(phase, options, ui)
 end
 
 local function begin(r, phase, options)
-  r.options = { arguments = json.array(options.arguments), on_conflict = "stop" }
+  r.options = { arguments = json.array(options.arguments), on_conflict = "stop",
+    project = options.project }
   local session = state.session.new({ metadata = {
-    kind = KIND, script = phase.file, owner = run.owner(), options = {},
+    kind = KIND, script = phase.file, owner = run.owner(),
+    options = { project = options.project },
     source_path = options.source,
   } })
   run.attach(r, session)
-  r.ctx.script, r.ctx.layout = true, layout.recognise_target(r.target) or nil
+  r.ctx.script, r.ctx.layout = true, extend.of(r.ctx, layout.recognise_target(r.target) or nil)
   session.metadata.server = server.remember(r.ctx) -- what a rollback brings back
   local ok, message = state.save_state(r.target, session)
   if ok then ok, message = run.open_transaction(r, true) end

@@ -135,7 +135,8 @@ function server.run_smoke(ctx)
   local function use(client, deadline)
     local answer, problem, code = ask.examine(client, deadline)
     if not answer then return nil, problem, code end
-    return smoke.run(client, answer.tools, deadline)
+    local project = ctx.options.project
+    return smoke.run(client, answer.tools, deadline, project and project.smoke)
   end
   local found = server.find(ctx)
   if found and found.url then return ask.over_http(found, smoke.timeout, use) end
@@ -236,7 +237,7 @@ function server.wait_for_server_ready(ctx, timeout)
 end
 
 local function launch(ctx)
-  local fine, problem, code = ask.check_interpreter(ctx)
+  local fine, problem, code = ask.check_program(ctx)
   if not fine then return nil, problem, code end
   fine, problem, code = core.file.mkdir(ctx.target .. "/.cache")
   if not fine then return nil, problem, code end

@@ -3,6 +3,7 @@
 local base = require("praxlua.base")
 local clock = require("praxlua.clock")
 local core = require("praxlua.core")
+local extend = require("praxlua.project_file.extend")
 local flat = require("praxlua.flat")
 local git = require("praxlua.git")
 local json = require("praxlua.json")
@@ -147,6 +148,16 @@ local function check_flat(ctx, result)
     "shipped files go"), #known.edited)
 end
 
+-- A component that the project declared and the source does not have may be a slip of the pen.
+local function check_declared(ctx, result, root)
+  for _, component in ipairs(ctx.layout and ctx.layout.components or {}) do
+    if component.declared and not core.file.exists(root .. "/" .. component.from) then
+      warning(result, "the source has no %s, from which the component '%s' of upgrade.lua is to "
+        .. "come; it is left as it is", text.visible(component.from), component.name)
+    end
+  end
+end
+
 local function check_clean(ctx, result, root)
   local names, message = uncommitted(ctx, root)
   if not names then return problem(result, message) end
@@ -231,6 +242,7 @@ function validation.validate_source_repo(ctx)
   result.path = root
   local recognised = check_product(ctx, result, root)
   if not recognised then return result end
+  check_declared(ctx, result, root)
   check_clean(ctx, result, root)
   check_commit(result, root)
   if not result.commit then return result end
@@ -254,7 +266,8 @@ function validation.validate_target_structure(ctx)
   local recognised, message = layout.recognise_target(ctx.target)
   if not recognised then return problem(result, message) end
   result.layout = recognised.name
-  ctx.layout = recognised
+  ctx.layout, message = extend.of(ctx, recognised)
+  if not ctx.layout then return problem(result, message) end
   local stray = layout.flat_directories(ctx.target, recognised)
   if #stray > 0 and not recognised.becomes then
     warning(result, "%s also holds %s, which another tool may have put there; they are left alone",

@@ -2,11 +2,12 @@
 --
 -- This chunk runs inside the sandbox (runtime/sandbox.c) with the arguments
 --   call     function(verb, ...): asks the host; the only way out
---   mode     "describe": what the script is; "run": its phase.run(host)
+--   mode     "describe": what the script is; "run": its phase.run(host); "settings": what it
+--            returns, which is no phase
 --   name     the script's file name, for messages
 --   source   its text
 --   context  { known = names of all verbs, artifacts = evidence by phase, options = the user's }
--- and returns the description or the evidence.
+-- and returns the description, the evidence or the settings.
 local call, mode, name, source, context = ...
 
 KiB, MiB, GiB = 1024, 1024 * 1024, 1024 * 1024 * 1024
@@ -84,9 +85,37 @@ local function data_of(value)
   return copy
 end
 
+local DEEPEST = 16 -- levels of settings
+
+-- Settings are values: what could not leave this process is named, and not left out.
+local function check_values(value, path, depth)
+  local kind = type(value)
+  if kind ~= "table" then
+    if kind == "string" or kind == "boolean" or kind == "number" then return end
+    error(name .. ": " .. path .. " is a " .. kind .. "; settings are values", 0)
+  end
+  if depth > DEEPEST then
+    error(name .. ": " .. path .. " is nested deeper than any setting, or holds itself", 0)
+  end
+  for key, of in next, value do
+    if type(key) ~= "string" and math.type(key) ~= "integer" then
+      error(name .. ": " .. path .. " has a key that is a " .. type(key), 0)
+    end
+    check_values(of, path == "settings" and tostring(key) or path .. "." .. tostring(key),
+      depth + 1)
+  end
+end
+
 local chunk, message = load(source, "@" .. name, "t")
 if not chunk then error(message, 0) end
 local phase = chunk()
+if mode == "settings" then
+  if type(phase) ~= "table" then
+    error(name .. ": it must end with `return settings`, a table; it returned " .. type(phase), 0)
+  end
+  check_values(phase, "settings", 1)
+  return phase
+end
 if type(phase) ~= "table" then
   error(name .. ": a phase script must end with `return phase`, a table; it returned "
     .. type(phase), 0)

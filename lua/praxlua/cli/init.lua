@@ -43,11 +43,23 @@ local function add_driver(command)
     .. "on a private copy (default: built-in)."):choices({ "built-in", "safe-upgrade.py" })
 end
 
+-- What upgrade.lua may have said already can be said here either way.
+local function add_switch(c, name, on, off)
+  c:mutex(
+    c:flag("--" .. name, on),
+    c:flag("--no-" .. name, off):target((name:gsub("-", "_"))):action("store_false"))
+end
+
+local function add_source(c)
+  c:option("--source", "The source repository (a clean git work tree); default: source_path in "
+    .. "upgrade.lua."):argname("DIR"):convert(path)
+end
+
 local function add_upgrade(parser)
   local c = add_common(parser:command("upgrade", "Upgrade an installation from a source."))
-  c:option("--source", "The source repository (a clean git work tree)."):argname("DIR"):count(1)
-    :convert(path)
-  c:flag("--dry-run", "Show what would be done; change nothing.")
+  add_source(c)
+  add_switch(c, "dry-run", "Show what would be done; change nothing.",
+    "Upgrade although upgrade.lua asks for a dry run.")
   c:flag("--diff", "Show what changes in each file beneath the plan.")
   c:option("--plan", "Refuse unless the plan has this hash (a dry run prints it)."):argname("HASH")
     :target("plan_hash")
@@ -57,10 +69,13 @@ local function add_upgrade(parser)
   add_driver(c)
   c:flag("--allow-source-phases", "Let the phases run that the source brings along.")
   c:flag("--allow-downgrade", "Accept a source that is older than the installation.")
-  c:option("--keep-backups", "How many verified backups to keep.", "3"):argname("N"):convert(count)
-  c:flag("--no-restart", "Leave the running server alone.")
-  c:flag("--run-tests", "Run the server's own tests in phase 4.")
-  c:flag("--git-commit", "Commit the result in the project's repository.")
+  c:option("--keep-backups", "How many verified backups to keep (default: 3).")
+    :argname("N"):convert(count)
+  add_switch(c, "restart", "Restart the running server (the default).",
+    "Leave the running server alone.")
+  add_switch(c, "run-tests", "Run the server's own tests in phase 4.", "Do not (the default).")
+  add_switch(c, "git-commit", "Commit the result in the project's repository.",
+    "Do not (the default).")
   c:option("--phases", "A folder with further phase scripts; may be given more than once.")
     :argname("DIR"):count("*"):convert(path)
   c:option("--health-timeout", "Seconds the server has to answer.", "30"):argname("SECONDS")
@@ -71,8 +86,7 @@ end
 local function add_rehearse(parser)
   local c = add_common(parser:command("rehearse", "Upgrade, roll back and upgrade again, on a "
     .. "private copy, and compare."))
-  c:option("--source", "The source repository (a clean git work tree)."):argname("DIR"):count(1)
-    :convert(path)
+  add_source(c)
   c:option("--on-conflict", "What to do with files changed on both sides.")
     :choices({ "stop", "ours", "theirs" })
   add_driver(c)
@@ -184,6 +198,14 @@ local function add_run(parser)
   add_isolation(c)
 end
 
+local function add_init(parser)
+  local c = add_common(parser:command("init", "Write upgrade.lua, the project's own settings, from "
+    .. "what is there."))
+  c:option("--source", "The source repository to name in it (default: the one of the last upgrade, "
+    .. "or one beside the project)."):argname("DIR"):convert(path)
+  c:flag("--force", "Write a new one although there is one, which is kept as upgrade.lua.old-N.")
+end
+
 local function make_parser()
   local parser = argparse("praxlua", "Upgrades a copied installation (.praxis-os) from its source, "
     .. "or leaves it exactly as it was.",
@@ -204,6 +226,7 @@ local function make_parser()
   add_phases(parser)
   add_run(parser)
   add_migrate(parser)
+  add_init(parser)
   add_common(parser:command("doctor", "Check this machine and what praxlua needs."))
   return parser
 end
@@ -212,7 +235,7 @@ local MODULES = {
   upgrade = "upgrade", resume = "upgrade", rollback = "upgrade", status = "status",
   backup = "backup", phase = "phase", doctor = "doctor", rehearse = "rehearse", run = "run",
   diff = "diff", migrate = "migrate",
-  conflicts = "conflicts",
+  conflicts = "conflicts", init = "project",
 }
 
 -- Tools that asked for events get one of these, too.

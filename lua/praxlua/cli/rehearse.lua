@@ -36,7 +36,8 @@ function commands.rehearse(args)
   local phases = {}
   for i, path in ipairs(args.phases) do phases[i] = core.file.realpath(path) or path end
   local result, data = rehearse.run({
-    source = core.file.realpath(args.source) or args.source, target = args.target, phases = phases,
+    source = args.source and (core.file.realpath(args.source) or args.source),
+    target = args.target, phases = phases,
     on_conflict = args.on_conflict, allow_downgrade = args.allow_downgrade or nil,
     health_timeout = args.health_timeout, allow_source_phases = args.allow_source_phases or nil,
     min_isolation = args.min_isolation, driver = args.driver,

@@ -49,14 +49,13 @@ end
 function commands.upgrade(args)
   local v = view.new(args)
   warn_root(v)
-  local on_conflict = args.on_conflict or (interactive() and not args.json and "ask" or "stop")
   return engine.upgrade({
-    source = core.file.realpath(args.source) or args.source, target = args.target,
-    dry_run = args.dry_run or nil, diff = args.diff or nil, plan_hash = args.plan_hash,
-    yes = args.yes, on_conflict = on_conflict,
-    allow_downgrade = args.allow_downgrade or nil,
-    keep_backups = args.keep_backups, restart = not args.no_restart,
-    run_tests = args.run_tests or nil, git_commit = args.git_commit or nil,
+    source = args.source and (core.file.realpath(args.source) or args.source),
+    target = args.target, dry_run = args.dry_run, diff = args.diff or nil,
+    plan_hash = args.plan_hash, yes = args.yes,
+    on_conflict = args.on_conflict, interactive = interactive() and not args.json,
+    allow_downgrade = args.allow_downgrade or nil, keep_backups = args.keep_backups,
+    restart = args.restart, run_tests = args.run_tests, git_commit = args.git_commit,
     phases = absolute(args.phases), health_timeout = args.health_timeout,
     min_isolation = args.min_isolation,
     allow_source_phases = args.allow_source_phases or nil, driver = args.driver,

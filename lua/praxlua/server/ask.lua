@@ -1,5 +1,6 @@
 --- How the installed server is called, and how it is asked: the running one over HTTP, the
 --- installed code by a private server over stdio, which is started, asked and ended again.
+local command = require("praxlua.server.command")
 local core = require("praxlua.core")
 local layout = require("praxlua.layout")
 local listener = require("praxlua.server.listener")
@@ -16,23 +17,7 @@ local MODULE_SECONDS = 15
 local FIND_MODULE = "import importlib.util as u; s = u.find_spec('%s'); "
   .. "print(s.origin if s else '')"
 
---- The interpreter of the installation's environment.
----@param ctx table
----@return string path
-function ask.interpreter(ctx) return ctx.target .. "/venv/bin/python" end
-
---- Whether that can be run.
----@param ctx table
----@return boolean|nil
----@return string? message
----@return string? code "ENOENT"
-function ask.check_interpreter(ctx)
-  local python = ask.interpreter(ctx)
-  if system.access(python, "x") then return true end
-  local message = "the server cannot be started: %s is missing or not executable. "
-    .. "Make the environment (python3 -m venv %s/venv) and install the requirements in it"
-  return nil, message:format(python, ctx.target), "ENOENT"
-end
+ask.check_program = command.check
 
 local function module_of(ctx) return layout.server_of(ctx).module end
 
@@ -43,7 +28,7 @@ local function module_of(ctx) return layout.server_of(ctx).module end
 ---@return table options { argv, directory, environment }
 function ask.command(ctx, transport, code)
   return {
-    argv = { ask.interpreter(ctx), "-m", module_of(ctx), "--transport", transport },
+    argv = command.argv(ctx, transport),
     directory = ctx.project,
     environment = process.environment({
       PYTHONPATH = code,
@@ -77,7 +62,7 @@ function ask.over_http(found, seconds, use)
 end
 
 local function start_private(ctx, code)
-  local fine, problem, kind = ask.check_interpreter(ctx)
+  local fine, problem, kind = ask.check_program(ctx)
   if not fine then return nil, problem, kind end
   local options = ask.command(ctx, "stdio", code)
   options.environment.PYTHONDONTWRITEBYTECODE = "1"
@@ -126,7 +111,7 @@ end
 function ask.module_path(ctx, code)
   local options = ask.command(ctx, "stdio", code)
   options.environment.PYTHONDONTWRITEBYTECODE = "1"
-  options.argv = { ask.interpreter(ctx), "-c", FIND_MODULE:format(module_of(ctx)) }
+  options.argv = { command.interpreter(ctx), "-c", FIND_MODULE:format(module_of(ctx)) }
   options.timeout = MODULE_SECONDS
   local result = process.run(options)
   local path = result and result.code == 0 and result.stdout:match("^([^\n]+)\n")

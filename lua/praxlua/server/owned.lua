@@ -2,9 +2,11 @@
 --
 -- The pid in a state file may long belong to somebody else. A process is ours only if all of this
 -- holds: it runs, it is no younger than the claim, it belongs to the user who made the claim, it
--- works in this project, and it runs the server's module with the interpreter of this installation.
+-- works in this project, and it runs the server's module with the interpreter of this installation,
+-- or what the project file names as the server's command.
 -- Nothing that is not proven so is ever sent a signal.
 local clock = require("praxlua.clock")
+local command = require("praxlua.server.command")
 local core = require("praxlua.core")
 local layout = require("praxlua.layout")
 local process = require("praxlua.process")
@@ -66,8 +68,12 @@ end
 -- little and a changed environment changes it: the path it was called by counts as well.
 local function check_command(ctx, info)
   local argv = info.argv or {}
-  local module = layout.server_of(ctx).module
-  if not runs_module(argv, module) then return "it does not run " .. module end
+  local declared, module = command.matches(ctx, argv), layout.server_of(ctx).module
+  if declared then return nil end
+  if not runs_module(argv, module) then
+    return declared == nil and "it does not run " .. module
+      or ("it runs neither %s nor the server.command of upgrade.lua"):format(module)
+  end
   local bin = ctx.target .. "/venv/bin/"
   local called, name = argv[1]:match("^(.*/)([^/]*)$")
   if called and name:find("^python[%d.]*$") then

@@ -1,7 +1,8 @@
 --- The calls that show that a server works, as data, and how they are judged.
 --
 -- A call passes when the tool answers, the answer is not an error, and there is something in it. A
--- tool that is not registered was not called: that is `not_run`, neither passed nor failed.
+-- tool that is not registered was not called: that is `not_run`, neither passed nor failed; but one
+-- that the project file names has to be there.
 local core = require("praxlua.core")
 local json = require("praxlua.json")
 local mcp = require("praxlua.mcp")
@@ -76,13 +77,23 @@ local function choose(call, registered)
   return nil
 end
 
-local function run_steps(client, tool, seconds)
+-- Whether an answer holds a text, in its words or in its data.
+local function holds(result, wanted)
+  if mcp.result_text(result):find(wanted, 1, true) then return true end
+  local data = result.structuredContent
+  return type(data) == "table" and json.encode(data):find(wanted, 1, true) ~= nil
+end
+
+local function run_steps(client, tool, seconds, expected)
   local value
   for step = 2, #tool do
     local result, problem = mcp.call_tool(client, tool[1], tool[step], seconds)
     if not result then return problem end
     local wrong, found = judge(result)
     if wrong then return wrong end
+    if expected and not holds(result, expected) then
+      return "its answer does not hold '" .. text.shorten(text.visible(expected), 80) .. "'"
+    end
     value = value or found
   end
   return nil, value
@@ -93,12 +104,13 @@ local function run_call(client, call, registered, deadline)
   local tool = choose(call, registered)
   local entry = { id = call.id, title = call.title, status = "not_run" }
   if not tool then
+    if call.declared then entry.status = "failed" end
     entry.reason = "no such tool is registered"
     return entry
   end
   local started = core.system.monotonic()
   local seconds = math.min(call.seconds or CALL_SECONDS, math.max(deadline - started, 0))
-  local wrong, value = run_steps(client, tool, seconds)
+  local wrong, value = run_steps(client, tool, seconds, call.expect)
   entry.tool = tool[1]
   entry.status = wrong and "failed" or "passed"
   entry.reason = wrong
@@ -106,20 +118,33 @@ local function run_call(client, call, registered, deadline)
   return entry, value
 end
 
+-- The built-in calls, then those of the project file, which fill no evidence field of their own.
+local function all_calls(declared)
+  local all = table.move(smoke.calls, 1, #smoke.calls, 1, {})
+  for i, call in ipairs(declared or {}) do
+    all[#all + 1] = {
+      id = "project_" .. i, title = call.tool .. " (upgrade.lua)", declared = true,
+      tools = { { call.tool, call.arguments or {} } }, expect = call.expect,
+    }
+  end
+  return all
+end
+
 --- Runs every call.
 ---@param client table of mcp.connect
 ---@param names string[] the registered tools
 ---@param deadline number of system.monotonic
+---@param declared { tool: string, arguments: table?, expect: string? }[]|nil those of the project file
 ---@return table results { [evidence field] = "passed"|"failed"|"not_run", browser_tools_enabled,
 ---  tools_registered, tools, server_version?, info? = answer of get_server_info,
 ---  calls = array of { id, title, tool?, status, reason?, seconds? } }
-function smoke.run(client, names, deadline)
+function smoke.run(client, names, deadline, declared)
   local registered = {}
   for _, name in ipairs(names) do registered[name] = true end
   local results = { calls = {}, tools = names, tools_registered = #names }
-  for _, call in ipairs(smoke.calls) do
+  for _, call in ipairs(all_calls(declared)) do
     local entry, value = run_call(client, call, registered, deadline)
-    results[call.id] = entry.status
+    if not call.declared then results[call.id] = entry.status end
     results.calls[#results.calls + 1] = entry
     if call.id == "server_info_test" then results.info = value end
   end
