@@ -269,10 +269,10 @@ local function with_run(options, ui, action)
 end
 
 --- Upgrades an installation.
----@param typed table what was asked for: source?, target?, dry_run?, plan_hash?, yes?, on_conflict?,
----  interactive? (a person can be asked), allow_downgrade?, keep_backups?, restart?, run_tests?,
----  git_commit?, phases?, health_timeout?, min_isolation?, allow_source_phases?; the rest is as the
----  project file says
+---@param typed table what was asked for: source?, target?, dry_run?, plan_hash?, yes?,
+---  on_conflict?, interactive? (a person can be asked), allow_downgrade?, keep_backups?, restart?,
+---  run_tests?, git_commit?, phases?, health_timeout?, min_isolation?, allow_source_phases?; the
+---  rest is as the project file says
 ---@param ui { emit: fun(event: table), ask: function?, unfinished: function?, prompt: function? }
 ---@return table result
 function engine.upgrade(typed, ui)

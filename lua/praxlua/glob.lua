@@ -1,8 +1,8 @@
---- Patterns over paths: `*` any letters within one name, `?` one of them, `**` any number of folders.
+--- Patterns over paths: `*` is any letters within one name, `?` one letter, `**` any folders.
 --
--- A pattern without any of them names one file, or a folder with all that is in it. A pattern begins
--- where the paths begin. The time that matching takes is bounded by the product of the lengths,
--- whatever the pattern.
+-- A pattern without any of them names one file, or a folder with all that is in it. A pattern
+-- begins where the paths begin. The time that matching takes is bounded by the product of the
+-- lengths, whatever the pattern.
 local base = require("praxlua.base")
 local text = require("praxlua.text")
 
@@ -11,8 +11,8 @@ local glob = {}
 --- The longest pattern, in bytes.
 glob.MAX_BYTES = 4096
 
--- Whether a sequence of items meets a pattern of items, in which `is_many` ones stand for any number
--- of items. Only the last of those has to be tried again when the rest does not fit.
+-- Whether a sequence of items meets a pattern of items, in which those that `is_many` stand for any
+-- number of items. Only the last of those has to be tried again when the rest does not fit.
 local function matches_all(items, pattern, is_many, fits)
   local i, p, retry_item, retry = 1, 1, nil, nil
   while i <= #items do
@@ -73,7 +73,8 @@ function glob.compile(pattern)
       .. "its beginning or end, no '.' or '..' in it)"
   end
   local names = split(pattern)
-  local prepared = { exact = not pattern:find("[*?]") and pattern or nil, names = names, weight = 0 }
+  local prepared = { names = names, weight = 0 }
+  prepared.exact = not pattern:find("[*?]") and pattern or nil
   for i, name in ipairs(names) do
     prepared.weight = prepared.weight + #name:gsub("[*?]", "")
     if name ~= "**" and name:find("**", 1, true) then

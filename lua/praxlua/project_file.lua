@@ -51,15 +51,15 @@ end
 ---@param recognised table|nil the layout of the installation; without one what depends on it is not
 ---  checked
 ---@return table|nil settings
----@return string? message with the file's name and, where one field is wrong, the line and the field
+---@return string? message with the file's name and, where one field is wrong, its line and path
 ---@return string? code "ESETTINGS", or one of isolation.start
 function project_file.parse(source, recognised)
   source = source:gsub(BYTE_ORDER_MARK, "")
   local found, message, code = run(source)
   if not found then return nil, message, code end
-  local ok, problem, field = settings.check(found)
+  local ok, problem, field, _ = settings.check(found)
   if ok and recognised then
-    ok, problem, code, field = extend.layout(recognised, found)
+    ok, problem, _, field = extend.layout(recognised, found)
   end
   if ok then return found end
   return nil, at_field(source, field, problem), "ESETTINGS"

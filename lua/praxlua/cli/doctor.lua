@@ -2,7 +2,9 @@
 local core = require("praxlua.core")
 local isolation = require("praxlua.isolation")
 local json = require("praxlua.json")
+local layout = require("praxlua.layout")
 local process = require("praxlua.process")
+local project_file = require("praxlua.project_file")
 local run = require("praxlua.run")
 local text = require("praxlua.text")
 local version = require("praxlua.version")
@@ -53,6 +55,13 @@ local function check_tools()
     or "those of phases write and reach only what they were granted" }
 end
 
+local function check_project_file(target)
+  local settings, problem = project_file.read(target, layout.recognise_target(target) or nil)
+  return { name = project_file.NAME, ok = settings ~= nil,
+    detail = problem or settings and "read and understood" or "there is none (praxlua init)",
+    next = problem and "mend it: docs/project-file.md has all settings" or nil }
+end
+
 local function check_target(target)
   local space, message = core.system.space(target)
   local writable = core.system.access(target, "w")
@@ -65,6 +74,7 @@ local function check_target(target)
       text.bytes(space.bytes_available), space.inodes_available) or message },
     { name = "lock", ok = lock ~= nil or code == "EBUSY",
       detail = lock and "free" or code == "EBUSY" and "an upgrade is running" or problem },
+    check_project_file(target),
   }
 end
 
@@ -82,7 +92,7 @@ local function collect(target)
     check_tool("python3-venv", { "python3", "-c", "import venv, ensurepip; print('present')" },
       "a new environment is made with it"),
   })
-  if target then table.move(check_target(target), 1, 3, #checks + 1, checks) end
+  if target then table.move(check_target(target), 1, 4, #checks + 1, checks) end
   return checks
 end
 

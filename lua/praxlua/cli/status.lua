@@ -3,7 +3,10 @@ local base = require("praxlua.base")
 local core = require("praxlua.core")
 local decisions = require("praxlua.decisions")
 local json = require("praxlua.json")
+local layout = require("praxlua.layout")
+local lists = require("praxlua.lists")
 local manual = require("praxlua.manual")
+local project_file = require("praxlua.project_file")
 local run = require("praxlua.run")
 local server = require("praxlua.server")
 local state = require("praxlua.state")
@@ -49,9 +52,19 @@ local function sessions_of(target)
   return list
 end
 
+-- The project's own settings: which are made, or what is wrong with them; nil where there are none.
+local function settings_of(target)
+  local settings, problem = project_file.read(target, layout.recognise_target(target) or nil)
+  if settings == false then return nil end
+  return settings or nil, { path = target .. "/" .. project_file.NAME, problem = problem,
+    settings = json.array(settings and lists.sorted_keys(settings) or {}) }
+end
+
 local function collect(target)
   local project, name = run.split(target)
-  local ctx = { target = target, project = project, target_name = name, options = {}, memory = {} }
+  local settings, told = settings_of(target)
+  local ctx = { target = target, project = project, target_name = name, memory = {},
+    options = { project = settings } }
   local installed = base.read_version(target)
   local found, reason = server.find(ctx)
   local locked = core.lock.test(target)
@@ -60,7 +73,7 @@ local function collect(target)
     target = target, version = installed.version, commit = installed.commit, locked = locked,
     server = found and { running = true, pid = found.pid, transport = found.transport,
       url = found.url } or { running = false, reason = reason },
-    sessions = sessions, problem = unreadable,
+    sessions = sessions, problem = unreadable, project_file = told,
     unfinished = json.array(locked and {} or run.unfinished(target)), -- locked: it is running
   }
 end
@@ -99,16 +112,22 @@ local function show_waiting(session, t)
 end
 
 local function show(data, t)
-  t.table({
+  local rows = {
     { { "dim", "installation" }, data.target },
     { { "dim", "version" }, tostring(data.version or "unknown")
       .. (data.commit and " (" .. data.commit:sub(1, 12) .. ")" or "") },
     { { "dim", "server" }, server_line(data.server) },
     { { "dim", "upgrade" }, data.locked and "one is running now" or "none is running" },
-  })
+  }
+  local own = data.project_file
+  if own then
+    rows[#rows + 1] = { { "dim", "settings" }, own.problem or project_file.NAME .. ": "
+      .. (#own.settings > 0 and table.concat(own.settings, ", ") or "none") }
+  end
+  t.table(rows)
   if #data.sessions > 0 then
     t.line("")
-    local rows = {}
+    rows = {}
     for i = 1, math.min(SHOWN, #data.sessions) do
       local s = data.sessions[i]
       local at = s.at and "phase " .. s.at or ""

@@ -10,6 +10,7 @@ local COMMANDS = {
   "praxlua upgrade", "praxlua resume", "praxlua rollback", "praxlua status", "praxlua rehearse",
   "praxlua conflicts",
   "praxlua diff", "praxlua backup %l+", "praxlua phase %l+", "praxlua run", "praxlua migrate",
+  "praxlua init",
 }
 
 -- What to type next, for the same installation as now, from the same place.

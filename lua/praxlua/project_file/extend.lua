@@ -144,7 +144,7 @@ end
 --- A layout with what a project file declares.
 ---@param recognised table layout
 ---@param declared { components: table[]?, ownership: table<string, string>?, excludes: string[]? }
----@return table|nil derived layout of the same name, with `ownership_of(path) -> ownership, reason?`
+---@return table|nil derived layout of the same name, with ownership_of(path) -> ownership, reason?
 ---@return string? problem
 ---@return string? code "ESETTINGS"
 ---@return string? field which setting is meant: `components[1].to`

@@ -134,7 +134,7 @@ end
 ---@param client table of mcp.connect
 ---@param names string[] the registered tools
 ---@param deadline number of system.monotonic
----@param declared { tool: string, arguments: table?, expect: string? }[]|nil those of the project file
+---@param declared { tool: string, arguments: table?, expect: string? }[]|nil the project file's
 ---@return table results { [evidence field] = "passed"|"failed"|"not_run", browser_tools_enabled,
 ---  tools_registered, tools, server_version?, info? = answer of get_server_info,
 ---  calls = array of { id, title, tool?, status, reason?, seconds? } }
