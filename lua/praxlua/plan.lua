@@ -152,6 +152,7 @@ local function settle_directory(work, path)
   local here = stays and { type = "directory", id = "directory" } or nil
   local entry, message, code = decide_path(work, path, here)
   if entry == nil then return nil, message, code end
+  if not entry then return true end -- a person's configuration, and there is none
   entry.replaces = "directory"
   if entry.action == "conflict" and stays and choice_for(work, entry) == "theirs"
     and take_away(work, inside) then

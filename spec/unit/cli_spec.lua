@@ -102,7 +102,7 @@ describe("The command line", function()
   end)
 
   it("tells tools of a usage error, too", function()
-    local code, out = typed("upgrade", "--json")
+    local code, out = typed("phase", "show", "--json")
     assert.equal(2, code)
     local event = json.decode(out)
     assert.is_true(events.check(event))

@@ -150,6 +150,8 @@
 ---@field driver string? with `--driver`: who decides about the content
 ---@field from_version string? installed before
 ---@field arguments string[]? the arguments of `praxlua run`
+---@field project table? what the project file declares: `components`, `ownership`, `excludes`,
+---  `server`, `smoke`
 
 ---What the plan will do.
 ---@class praxlua.phase.Preview

@@ -79,9 +79,10 @@ function by_kind.object(s, value, path)
     end
   end
   for _, key in ipairs(lists.sorted_keys(s.fields)) do
-    local of, field = s.fields[key], value[key]
-    if field ~= nil or of.kind ~= "optional" then
-      local where, problem = check(of, field, joined(path, key))
+    local of, field, at = s.fields[key], value[key], joined(path, key)
+    if field == nil and of.kind ~= "optional" then return at, "it is missing" end
+    if field ~= nil then
+      local where, problem = check(of, field, at)
       if problem then return where, problem end
     end
   end

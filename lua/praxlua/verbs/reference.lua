@@ -464,6 +464,8 @@ type_of("Options", "The options of this upgrade, as on the command line.", {
   { "driver", "string?", "with `--driver`: who decides about the content" },
   { "from_version", "string?", "installed before" },
   { "arguments", "string[]?", "the arguments of `praxlua run`" },
+  { "project", "table?", "what the project file declares: `components`, `ownership`, `excludes`, "
+    .. "`server`, `smoke`" },
 })
 
 -- ---------------------------------------------------------------------------------------------
