@@ -138,6 +138,16 @@ local function source_paths(recognised)
   return paths
 end
 
+-- Where an installer's files come from. A component that the project declares is only ever brought
+-- by an upgrade of ours, which leaves a record: a tree of the source says nothing of it.
+local function installed_paths(recognised)
+  local paths = {}
+  for _, component in ipairs(recognised.components) do
+    if not component.declared then paths[#paths + 1] = component.from end
+  end
+  return paths
+end
+
 local function load_history(known)
   if known.versions then return true end
   local from = { "HEAD" }
@@ -155,7 +165,7 @@ local function load_history(known)
 end
 
 local function tree_at(known, commit)
-  local files, message, code = git.files(known.source, commit, source_paths(known.layout))
+  local files, message, code = git.files(known.source, commit, installed_paths(known.layout))
   if not files then return nil, message, code end
   local tree = {}
   for _, file in ipairs(files) do
@@ -463,7 +473,7 @@ end
 ---@return string|nil code
 function base.infer(known, here)
   if known.manifest or known.tree or known.shallow then return false end
-  local paths = source_paths(known.layout)
+  local paths = installed_paths(known.layout)
   local commits, message, code = git.log(known.source, paths, { first_parent = true })
   if not commits then return nil, message, code end
   local tree

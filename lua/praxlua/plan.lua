@@ -132,7 +132,8 @@ end
 
 local function take_away(work, entries)
   for _, entry in ipairs(entries) do
-    if work.here[entry.path] and work.here[entry.path].type == "other" then return false end
+    local here = work.here[entry.path]
+    if here and (here.type == "other" or work.ownership(entry.path) == "user") then return false end
   end
   for _, entry in ipairs(entries) do
     if entry["local"] and entry.action ~= "remove" then
@@ -152,7 +153,6 @@ local function settle_directory(work, path)
   local here = stays and { type = "directory", id = "directory" } or nil
   local entry, message, code = decide_path(work, path, here)
   if entry == nil then return nil, message, code end
-  if not entry then return true end -- a person's configuration, and there is none
   entry.replaces = "directory"
   if entry.action == "conflict" and stays and choice_for(work, entry) == "theirs"
     and take_away(work, inside) then

@@ -85,7 +85,7 @@ function project_options.merge(typed, settings, target)
   for name, of in pairs(OPTIONS) do
     if options[name] == nil then options[name] = of(said) end
   end
-  options.conflict_policy = policy(said.conflicts)
+  options.conflict_policy = not typed.on_conflict and policy(said.conflicts) or nil
   options.project = settings and declared(settings) or nil
   return options
 end

@@ -93,6 +93,23 @@ local function froms(ctx)
   return paths
 end
 
+local PROVEN = { history = true, commit = true }
+
+-- What the project left out is recorded as it was shipped last, as far as that is known: when it is
+-- taken in again, that is its base.
+local function record_left_out(ctx, planned, components, files)
+  for _, entry in ipairs(planned.entries) do
+    if not files[entry.path] and components[entry.component] and entry.base
+      and PROVEN[entry.base_from] and layout.ownership_of(ctx.layout, entry.path) == "user" then
+      local is_same = entry.base == entry["local"]
+      files[entry.path] = {
+        checksum = entry.base:find("^link:") and entry.base or "sha256:" .. entry.base,
+        size = is_same and entry.size or 0,
+      }
+    end
+  end
+end
+
 --- The record after upgrading `components`: their files as shipped now, the others as before.
 ---@param ctx table
 ---@param planned table
@@ -119,6 +136,7 @@ function records.next_manifest(ctx, planned, components)
       files[entry.path] = record_of(entry, old, dates) or files[entry.path]
     end
   end
+  record_left_out(ctx, planned, components, files)
   return {
     format_version = base.FORMAT_VERSION, version = planned.source_version,
     commit = planned.source_commit, layout = ctx.layout.becomes or ctx.layout.name,

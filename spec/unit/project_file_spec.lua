@@ -5,6 +5,8 @@ local helper = require("spec.support.helper")
 local layout = require("praxlua.layout")
 local lfs = require("lfs")
 local project_file = require("praxlua.project_file")
+local schema = require("praxlua.schema")
+local SCHEMA = require("praxlua.project_file.settings").SCHEMA
 
 local praxis = layout.by_name("praxis-os")
 
@@ -67,7 +69,7 @@ describe("The project file", function()
     assert.equal("b\xff", read("\u{FEFF}return { source_path = 'b\xff' } -- \xe9").source_path)
   end)
 
-  describe("that is wrong is told by line, setting, what was found and what may be there:", function()
+  describe("that is wrong is told by line, setting, what was found and what may be:", function()
     for wanted, text in pairs({
       ["upgrade.lua:2: source_pth: there is no setting 'source_pth'; did you mean 'source_path'?"] =
         "local settings = {\n  source_pth = 'x' }\nreturn settings",
@@ -251,14 +253,74 @@ describe("A layout with what a project declares", function()
     refused({ components = { component({ from = "universal" }) } }, "components[1].from", "overlap")
     refused({ components = { component({ name = "usage" }) } }, "components[1].name", "already")
     refused({ components = { component({ name = "a b" }) } }, "components[1].name", "is no name")
-    refused({ components = { component(), component({ name = "b", from = "b", to = "templates/b" }) }
-      }, "components[2].to", "overlap")
-    derived({ components = { component(), component({ name = "b", from = "b", to = "templates2" }) } })
+    local second = component({ name = "b", from = "b", to = "templates/b" })
+    refused({ components = { component(), second } }, "components[2].to", "overlap")
+    second.to = "templates2"
+    derived({ components = { component(), second } })
   end)
 
   it("takes no ownership of a path to which nothing is shipped", function()
     refused({ ownership = { ["usge"] = "user" } }, 'ownership["usge"]', "standards/universal")
     derived({ ownership = { standards = "system", ["templates/x"] = "user" },
       components = { component() } })
+  end)
+end)
+
+describe("docs/project-file.md", function()
+  local page = assert(helper.read("docs/project-file.md"))
+
+  -- The paths of all settings: "components[].name".
+  local function paths_of(s, path, found)
+    if s.kind == "optional" then return paths_of(s.of, path, found) end
+    if s.kind == "array" and s.of.kind == "object" then
+      if path ~= "" then found[path] = true end
+      return paths_of(s.of, path .. "[]", found)
+    elseif s.kind == "object" then
+      for name, of in pairs(s.fields) do
+        paths_of(of, path == "" and name or path .. "." .. name, found)
+      end
+    else
+      found[path] = true
+    end
+    return found
+  end
+
+  it("has every setting, and no other", function()
+    local told = {}
+    local text = page:match("\n## The settings\n(.-)\n## ")
+    for cell in text:gmatch("\n| `([^`]+)` |") do told[cell] = true end
+    assert.same(paths_of(SCHEMA, "", {}), told)
+  end)
+
+  it("has only words that the schema allows", function()
+    local count = 0
+    for line in page:match("\n## The settings\n(.-)\n## "):gmatch("\n(| `[^\n]+)") do
+      local path, allowed = line:match("^| `([^`]+)` | (.-) | ")
+      local s = SCHEMA
+      for name in path:gmatch("[%w_]+") do
+        s = s.fields[name]
+        while s.kind == "optional" or s.kind == "array" or s.kind == "map" do s = s.of end
+      end
+      for word in allowed:gmatch('`"([^"]+)"`') do
+        count = count + 1
+        assert.is_true(schema.check(s, word), path .. " " .. word)
+      end
+    end
+    assert.is_true(count > 15)
+  end)
+
+  it("has examples that are right as they stand", function()
+    local count = 0
+    for block in page:gmatch("```lua\n(.-)```") do
+      count = count + 1
+      assert(project_file.parse(block, praxis))
+    end
+    assert.is_true(count > 0)
+  end)
+
+  it("quotes what is said to a wrong one", function()
+    local said = page:match("error: (upgrade%.lua:[^\n]+)")
+    local _, message = project_file.parse("return {\n  source_pth = 1 }")
+    assert.equal(said, message)
   end)
 end)

@@ -88,8 +88,10 @@ describe("A rehearsal", function()
     assert.same(exact, tiny.exact(s))
   end)
 
-  it("says it to people as well", function()
-    local result = tiny.run(s, { "rehearse", "--source", s.source })
+  it("says it to people as well, of the source that the project file names", function()
+    tiny.write(s, "upgrade.lua", "return { source_path = '../source', dry_run = true, "
+      .. "git_commit_after = true, on_conflict = 'theirs' }")
+    local result = tiny.run(s, { "rehearse" })
     assert.equal(0, result.code, result.stderr)
     local said = tiny.said(result)
     assert.truthy(said:find("ok the second upgrade", 1, true), said)
