@@ -14,7 +14,6 @@ local layout = require("praxlua.layout")
 local lists = require("praxlua.lists")
 local project_file = require("praxlua.project_file")
 local run = require("praxlua.run")
-local text = require("praxlua.text")
 
 local project_options = {}
 
@@ -90,9 +89,8 @@ function project_options.merge(typed, settings, target)
   return options
 end
 
-local function wrong(message, target)
+local function wrong(message)
   return nil, { exit_code = 3, status = "refused", message = message,
-    where = text.visible(target .. "/" .. project_file.NAME),
     next = "mend it (docs/project-file.md has all settings), or have a new one written with: "
       .. "praxlua init --force" }
 end
@@ -120,7 +118,7 @@ function project_options.resolve(typed, emit)
   if target then
     settings, message = project_file.read(target, layout.recognise_target(target) or nil)
   end
-  if settings == nil then return wrong(message, target) end
+  if settings == nil then return wrong(message) end
   if settings and next(settings) then tell(settings, emit) end
   local options = project_options.merge(typed, settings, target)
   if not options.source then return no_source() end
