@@ -23,7 +23,8 @@ describe("The options of a run", function()
       git_commit = { file = { git_commit_after = true }, said = true, typed = false },
       on_conflict = { file = { on_conflict = "theirs" }, said = "theirs", typed = "ours" },
       source = { file = { source_path = "/there" }, said = "/there", typed = "/elsewhere" },
-      driver = { file = { content = { driver = "safe-upgrade.py" } }, said = "safe-upgrade.py" },
+      driver = { file = { content = { driver = "safe-upgrade.py" } }, said = "safe-upgrade.py",
+        typed = "built-in" },
     }) do
       assert.is_nil(merged({}, {})[option], option)
       assert.equal(by.said, merged({}, by.file)[option], option)
