@@ -5,6 +5,7 @@ local core = require("praxlua.core")
 local difference = require("praxlua.difference")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
+local project_options = require("praxlua.project_options")
 local run = require("praxlua.run")
 local text = require("praxlua.text")
 
@@ -191,11 +192,16 @@ local function unknown_path(planned, wanted)
   end
 end
 
+-- The context of the upgrade that is compared, as the project file has it; nil and a result.
 local function context(target, options, warn)
   local project, name = run.split(target)
+  local found, result = project_options.resolve({ source = options.source, target = target },
+    function() end)
+  if not found then return nil, result end
+  found.on_conflict = found.on_conflict or "stop"
   return {
-    source = options.source, target = target, project = project, target_name = name, warn = warn,
-    options = { on_conflict = "stop" }, memory = {},
+    source = found.source, target = target, project = project, target_name = name, warn = warn,
+    options = found, memory = {},
   }
 end
 
@@ -213,7 +219,7 @@ local function check_still(target)
 end
 
 --- What an upgrade would change in each file.
----@param options { source: string, target: string?, paths: string[]? }
+---@param options { source: string?, target: string?, paths: string[]? }
 ---@param warn fun(message: string)
 ---@return table result { exit_code, status, message?, next? }
 ---@return table|nil data { source, target, hash, counts, files }; nil when it was refused
@@ -224,7 +230,9 @@ function comparison.run(options, warn)
   if not recognised then return refused(message, "name the installation with --target") end
   refusal = check_still(target)
   if refusal then return refusal end
-  local ctx = context(target, options, warn)
+  local ctx
+  ctx, refusal = context(target, options, warn)
+  if not ctx then return refusal end
   local wanted = {}
   for i, path in ipairs(options.paths or {}) do
     wanted[i] = normal(target, ctx.target_name, path)

@@ -619,6 +619,7 @@ end
 ---@param ui { emit: function, show: fun(data: table)? }
 ---@return table result
 function engine.migrate(options, ui)
+  project_options.add(options, ui.emit)
   return with_run(options, ui, function(r)
     local found = unfinished.sessions(r)
     if #found > 0 then return unfinished.refuse(found) end

@@ -25,7 +25,8 @@ end
 
 local function context(r)
   return {
-    target = r.target, project = r.project, target_name = r.target_name, options = {},
+    target = r.target, project = r.project, target_name = r.target_name,
+    options = { project = r.options.project },
     memory = {}, session = state.session.new(), emit = r.emit,
     progress = function(message, fraction)
       r.emit({ event = "phase_progress", phase = "migration", text = message, fraction = fraction })

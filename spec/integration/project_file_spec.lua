@@ -144,6 +144,10 @@ describe("The project file", function()
 
   it("warns of a component that the source does not have", function()
     tiny.write(s, "upgrade.lua", (SETTINGS:gsub("universal/templates", "universal/template")))
+    local diff = tiny.json(s, { "diff", "workflows" }) -- of the same, without what is left out
+    exits(0, diff)
+    local files = tiny.event(diff, "result").data.files
+    assert.same({ 1, "workflows/flow/phase.md" }, { #files, files[1].path })
     local result = upgrade("--dry-run")
     exits(0, result)
     assert.is_true(warned(result, "the source has no universal/template, from which the component "

@@ -19,6 +19,7 @@ local COMMANDS = {
   { "diff", needs = { "--source", "x" }, any = true },
   { "backup", "create" }, { "backup", "list" }, { "backup", "verify" }, { "backup", "restore" },
   { "backup", "prune" }, { "phase", "list" }, { "phase", "show", needs = { "0" } }, { "doctor" },
+  { "init" },
 }
 
 local function with(words, ...)

@@ -22,8 +22,8 @@ function commands.diff(args)
   local v = view.new(args)
   core.system.catch_signals()
   local result, data = comparison.run({
-    source = core.file.realpath(args.source) or args.source, target = args.target,
-    paths = args.paths,
+    source = args.source and (core.file.realpath(args.source) or args.source),
+    target = args.target, paths = args.paths,
   }, function(message) v.emit({ event = "warning", message = message }) end)
   if data then v.result("diff", data, show(data)) end
   return v.finish(result)

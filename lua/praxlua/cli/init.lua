@@ -101,8 +101,7 @@ end
 
 local function add_diff(parser)
   local c = add_common(parser:command("diff", "Show what an upgrade would change in each file."))
-  c:option("--source", "The source repository (a clean git work tree)."):argname("DIR"):count(1)
-    :convert(path)
+  add_source(c)
   c:argument("paths", "Only these files or folders of the installation."):args("*")
     :argname("PATH"):convert(path)
 end

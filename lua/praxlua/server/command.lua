@@ -34,7 +34,8 @@ end
 function command.argv(ctx, transport)
   local words = declared(ctx)
   if not words then
-    return { command.interpreter(ctx), "-m", layout.server_of(ctx).module, "--transport", transport }
+    local module = layout.server_of(ctx).module
+    return { command.interpreter(ctx), "-m", module, "--transport", transport }
   end
   local argv = expand(words, ctx, transport)
   if not argv[1]:find("/", 1, true) then argv[1] = process.find(argv[1]) or argv[1] end
