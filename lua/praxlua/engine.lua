@@ -300,6 +300,7 @@ local function use_kept_options(r)
   for _, name in ipairs(KEPT_OPTIONS) do
     if options[name] == nil then options[name] = kept[name] end
   end
+  if r.options.on_conflict then options.conflict_policy = nil end -- what is typed goes before it
   r.options, r.ctx.options = options, options
 end
 
