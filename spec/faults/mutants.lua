@@ -44,6 +44,7 @@ local lua_guards = {
 -- Calls that no mutant is made of, and why.
 local without = {
   ["cli/doctor/check_target/core.lock.acquire"] = "tries whether the file system has locks",
+  ["overlay/open/core.lock.acquire"] = "of a private copy, which nobody else knows",
 }
 
 -- Each call of a guard, and who notices when it is gone.
@@ -77,6 +78,7 @@ local rows = {
   { "children/children.alive/process.same2", "spec:run", "spec:children" },
   { "children/living/process.same", "spec:second_look:number of a watcher" },
   { "cli/backup/actions.verify/backup.verify_backup_integrity", "spec:cli_backup" },
+  { "cli/project/with_lock/core.lock.acquire", "spec:integration/project_file:waits for" },
   { "file.c/file_link/sync_directory", "spec:durability" },
   { "file.c/file_remove/sync_directory", "spec:durability" },
   { "file.c/file_rename/sync_directory", "spec:durability" },
