@@ -252,7 +252,7 @@ end
 --- The state a file had in a commit's tree.
 local function of_tree(known, file, new)
   if new and new.key == file.key then
-    return { type = new.type, id = new.id, executable = new.executable }
+    return { type = new.type, id = new.id, executable = file.mode == "100755" }
   end
   local data, message, code = git.blob(known.source, file.oid)
   if not data then return nil, message, code end

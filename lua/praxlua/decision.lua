@@ -24,14 +24,16 @@ local function merge_permission(before, here, new)
   if not here or here.type ~= "file" then return new.executable end
   if type(before) ~= "table" then return here.executable end
   local shipped = before.executable
-  if shipped == nil or here.executable == shipped then return new.executable end
+  if shipped == nil and same(before, here) or here.executable == shipped then
+    return new.executable
+  end
   return here.executable
 end
 
 local function is_file(state) return type(state) == "table" and state.type == "file" end
 
 -- A file in the way that is none of ours.
-local function decide_differing(before, here, new, executable)
+local function decide_differing(before, here, new)
   if here.type == "directory" then
     return "conflict", "a directory is here where a file is shipped now"
   elseif here.type == "other" then
@@ -41,9 +43,9 @@ local function decide_differing(before, here, new, executable)
   elseif before == nil then
     return "conflict", "a file of yours is here where another one is shipped now"
   elseif same(before, here) then
-    return "update", "changed upstream", executable
+    return "update", "changed upstream"
   elseif is_file(before) and is_file(here) and is_file(new) then
-    return "merge", "changed on both sides", executable
+    return "merge", "changed on both sides"
   end
   return "conflict", "you changed it, and so did upstream"
 end
@@ -57,8 +59,14 @@ local function decide_both(before, here, new)
     if same(before, here) then return "unchanged", "as shipped", executable end
     return "adopt", "already as shipped now", executable
   end
-  if same(before, new) then return "keep", "you changed it, upstream did not" end
-  return decide_differing(before, here, new, executable)
+  if same(before, new) then
+    if is_file(here) and is_file(new) and executable ~= here.executable then
+      return "merge", "you changed it, and upstream whether it may be run", executable
+    end
+    return "keep", "you changed it, upstream did not", executable
+  end
+  local action, reason = decide_differing(before, here, new)
+  return action, reason, executable
 end
 
 local function decide_missing(before, new)

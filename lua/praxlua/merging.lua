@@ -3,6 +3,7 @@
 local base = require("praxlua.base")
 local config_merge = require("praxlua.config_merge")
 local core = require("praxlua.core")
+local decision = require("praxlua.decision")
 local merge = require("praxlua.merge")
 local text = require("praxlua.text")
 
@@ -39,7 +40,8 @@ end
 -- The entry holds this afterwards. What needs no writing, or only what is shipped, is said as that.
 local function settle(task, data, reason)
   local entry, id = task.entry, core.hash.sha256(data)
-  if id == task.here.id and task.from == entry.path then
+  local may_run = entry.mode & 64 ~= 0 -- 0100
+  if id == task.here.id and task.from == entry.path and may_run == task.here.executable then
     entry.action, entry.reason = "keep", "it holds what upstream changed already"
   elseif id == task.new.id and entry.new then
     entry.action = entry["local"] and "update" or "add"
@@ -65,7 +67,9 @@ end
 
 local function merge_text(work, task, texts)
   local entry = task.entry
-  if task.is_moved then return settle(task, texts.ours, reason_of(work, task)) end
+  if decision.same(task.base, task.new) then
+    return settle(task, texts.ours, task.is_moved and reason_of(work, task) or entry.reason)
+  end
   if not texts.base then
     return conflict(entry, "you changed it, and so did upstream, and what was shipped before is "
       .. "not known any more")

@@ -31,6 +31,7 @@ end
 local function mode_for(state, here, executable)
   if state.type ~= "file" then return nil end
   local mode = here and here.mode or 420 -- 0644
+  if executable == (mode & 64 ~= 0) then return mode end -- 0100
   if not executable then return mode & ~73 end -- 0111
   return mode | (mode & 292) >> 2 -- whoever may read (0444) may run
 end
@@ -109,10 +110,15 @@ local function beneath(work, path)
   return found
 end
 
+-- What is shipped now for an entry; for a file that the user moved, under the old name.
+local function shipped_for(work, entry)
+  return work.new[entry.path] or work.new[entry.moved_from]
+end
+
 -- What names a conflict: its path and the three sides. With another content it is another one.
 local function conflict_id(work, entry)
   local here = work.here[entry.edited_at or entry.path]
-  local new = work.new[entry.path] or work.new[entry.moved_from]
+  local new = shipped_for(work, entry)
   local sum = core.hash.new()
   for _, part in ipairs({ entry.path, entry.base or "-", here and here.id or "-",
     new and new.id or "-" }) do
@@ -206,10 +212,9 @@ local function is_writable(work, entry)
 end
 
 local function take_theirs(work, entry)
-  local here, new = work.here[entry.path], work.new[entry.path]
+  local here, new = work.here[entry.path], shipped_for(work, entry)
   entry.action, entry.resolved = here and "update" or "add", "theirs"
-  if not new then -- a file that the user moved: its new version is shipped under the old name
-    new = work.new[entry.moved_from]
+  if not entry.new then -- the user moved it
     entry.result, entry.size = new.id, new.size
     return
   end
@@ -240,7 +245,7 @@ local function resolve(work, entry)
   if choice and is_writable(work, entry) then
     if choice == "theirs" then
       take_theirs(work, entry)
-    elseif entry.new and not entry.new:find("^link:") then
+    elseif shipped_for(work, entry).type == "file" then
       take_merged(entry, work.resolutions[entry.path].content)
     end
   end

@@ -127,6 +127,13 @@ local DECISIONS = {
   { "right of the base not known", { type = "file", id = "a" }, A, RUN_B, "system", "update",
     true },
   { "right of yours stays when adopted", NONE, RUN_A, A, "system", "adopt", true },
+  { "content changed here, made executable upstream", A, B, RUN_A, "system", "merge", true },
+  { "content changed here, made plain upstream", RUN_A, RUN_B, A, "system", "merge", false },
+  { "content changed here, right changed here, too", A, RUN_B, A, "system", "keep", true },
+  { "content changed here, right as upstream", RUN_A, RUN_B, RUN_A, "system", "keep", true },
+  { "right of the base not known, changed here", { type = "file", id = "a" }, RUN_B, C, "system",
+    "merge", true },
+  { "unknown base, different, both to be run", UNKNOWN, RUN_A, RUN_B, "system", "conflict", true },
   -- ownership
   { "a user's file", A, A, B, "user", "keep" },
   -- a configuration

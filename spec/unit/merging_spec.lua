@@ -117,6 +117,27 @@ describe("merging", function()
     assert.equal(493, entry(PHASE).mode)
   end)
 
+  it("gives a file that was changed here the right to run that upstream gives it", function()
+    local mine = lines(1, 30, { [3] = "mine\n" })
+    write(PHASE, mine)
+    repository.sh("chmod", "+x", source .. "/" .. SOURCE_PHASE)
+    repository.commit(source, {})
+    local found = entry(PHASE)
+    assert.same({ "merge", mine, 493 }, { found.action, found.content, found.mode })
+    assert.matches("you changed it, and upstream whether it may be run", found.reason)
+    write(PHASE, "\0" .. mine) -- no text
+    found = entry(PHASE)
+    assert.same({ "merge", "\0" .. mine, 493 }, { found.action, found.content, found.mode })
+    repository.sh("chmod", "+x", target .. "/" .. PHASE)
+    assert.equal("keep", entry(PHASE).action)
+  end)
+
+  it("leaves permissions alone where nothing changes the right to run", function()
+    repository.sh("chmod", "744", target .. "/" .. PHASE)
+    repository.commit(source, { [SOURCE_PHASE] = lines(1, 30, { [20] = "theirs\n" }) })
+    assert.equal(484, entry(PHASE).mode) -- 0744
+  end)
+
   describe("of a configuration", function()
     local PATH, FROM = "settings/config.json", "universal/settings/config.json"
 
@@ -192,6 +213,15 @@ describe("merging", function()
       local found = entry(MOVED)
       assert.same({ "add", 488 }, { found.action, found.mode })
       assert.equal("remove", entry(PHASE).action)
+    end)
+
+    it("takes along that it may be run", function()
+      repository.sh("chmod", "+x", source .. "/" .. SOURCE_PHASE)
+      target = repository.install(source, repository.commit(source, {}))
+      write(PHASE, lines(1, 30, { [3] = "mine\n" }))
+      repository.git(source, "mv", SOURCE_PHASE, SOURCE_MOVED)
+      repository.commit(source, {})
+      assert.equal(493, entry(MOVED).mode)
     end)
 
     it("leaves both names alone while they are in conflict, and lets either side win", function()
@@ -273,6 +303,11 @@ describe("merging", function()
       local theirs = entry("workflows/mine.md", { on_conflict = "theirs" })
       assert.same({ "update", core.hash.sha256(lines(1, 30, { [3] = "theirs\n" })) },
         { theirs.action, theirs.result })
+      local id = entry("workflows/mine.md").id
+      local merged = entry("workflows/mine.md", { on_conflict = "stop", resolutions = {
+        ["workflows/mine.md"] = { answer = "merged", id = id, content = "both\n" } } })
+      assert.same({ "merge", "merged", "both\n" },
+        { merged.action, merged.resolved, merged.content })
     end)
 
     it("takes no copy of one missing file for one of another that is like it", function()
