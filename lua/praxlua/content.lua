@@ -106,11 +106,19 @@ local function changed_meanwhile(ctx, path)
     .. "upgrade again"):format(ctx.target, path), "ECHANGED"
 end
 
+-- Whether somebody gave a file another permission since the plan; `wanted`: what we give it.
+local function has_other_mode(entry, stat, wanted)
+  return entry.local_mode ~= nil and stat ~= nil and stat.type == "file"
+    and stat.mode ~= entry.local_mode and stat.mode ~= wanted
+end
+
 local function queue_remove(ctx, entry)
-  local now, _, message, code = present(ctx, entry.path)
+  local now, stat, message, code = present(ctx, entry.path)
   if message then return nil, message, code end
   if now == nil then return true end -- done before a resume
-  if now ~= entry["local"] then return changed_meanwhile(ctx, entry.path) end
+  if now ~= entry["local"] or has_other_mode(entry, stat) then
+    return changed_meanwhile(ctx, entry.path)
+  end
   return ctx.change.remove(project_path(ctx, entry.path), { old = entry["local"] })
 end
 
@@ -120,7 +128,7 @@ local function queue_write(ctx, entry)
   local wanted = plan.result_of(entry)
   if now == wanted and (not entry.mode or stat.mode == entry.mode) then return true end
   local expected = entry["local"] or false
-  if (now or false) ~= expected and now ~= wanted then
+  if (now or false) ~= expected and now ~= wanted or has_other_mode(entry, stat, entry.mode) then
     return changed_meanwhile(ctx, entry.path)
   end
   local path, old = ctx.target_name .. "/" .. entry.path, now or false

@@ -37,6 +37,11 @@ local function explain(directory, arguments, result)
       .. "or trust it: git config --global --add safe.directory '%s'")
       :format(directory, directory), "EOWNER"
   end
+  if stderr:find("lazy fetching disabled", 1, true)
+    or stderr:find("transport '[^']*' not allowed") then -- fetched on demand, by an older git
+    return ("%s is a partial clone (git clone --filter), and older versions are missing in it; use "
+      .. "a clone made without --filter"):format(directory), "EPARTIAL"
+  end
   if stderr:find("not a git repository", 1, true)
     or stderr:find("must be run in a work tree", 1, true) then
     return ("%s is not a git work tree; name the directory of a cloned source repository")

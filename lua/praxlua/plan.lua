@@ -16,6 +16,7 @@ local policy = require("praxlua.policy")
 local renames = require("praxlua.renames")
 local safe_upgrade = require("praxlua.driver.safe_upgrade")
 local survey = require("praxlua.survey")
+local temporary = require("praxlua.temporary")
 
 local plan = {}
 
@@ -41,6 +42,7 @@ local function make_entry(work, path, before, from, here, new, decided)
     path = path, component = work.component(path).name,
     action = decided[1], reason = decided[2],
     base = id_of(before), base_from = from, ["local"] = id_of(here), new = id_of(new),
+    local_mode = here and here.mode,
   }
   if new then
     entry.source, entry.size, entry.shipped_size = new.source, new.size, new.size
@@ -470,6 +472,9 @@ function plan.build(ctx)
     if ctx.layout then ctx.layout, message, code = extend.of(ctx, ctx.layout) end
     if not ctx.layout then return nil, message, code end
   end
+  local apart
+  apart, message, code = temporary.is_outside(ctx.target)
+  if not apart then return nil, message, code end
   local components, skipped
   components, skipped, code = split_components(ctx)
   if not components then return nil, skipped, code end

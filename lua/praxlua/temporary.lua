@@ -22,6 +22,19 @@ function temporary.place()
     :format(text.visible(wanted), message), code
 end
 
+--- Whether temporary folders lie outside of a directory in which nothing may be written.
+---@param directory string absolute, without links
+---@return true|nil
+---@return string? message
+---@return string? code
+function temporary.is_outside(directory)
+  local place, message, code = temporary.place()
+  if not place then return nil, message, code end
+  if (place .. "/"):sub(1, #directory + 1) ~= directory .. "/" then return true end
+  return nil, ("temporary files would lie in the installation itself, in %s; name another folder "
+    .. "with TMPDIR=DIR"):format(text.visible(place)), "EINVAL"
+end
+
 --- Calls use(folder) with a new empty folder, which is gone afterwards, whatever happens.
 ---@param use fun(folder: string): any
 ---@return any what use returned, or nil, message, code when there is no folder

@@ -167,6 +167,22 @@ describe("content", function()
     assert.equal("edited meanwhile\n", helper.read(target .. "/" .. PHASE))
   end)
 
+  it("gives no file back to all that was made private after the plan", function()
+    local files = { ["universal/workflows/flow/phase.md"] = "phase 2\n" }
+    for _, data in ipairs({ "phase 2\n", false }) do
+      files["universal/workflows/flow/phase.md"] = data
+      repository.commit(source, files)
+      local ctx, transaction = start()
+      assert(content.plan(ctx))
+      repository.sh("chmod", "600", target .. "/" .. PHASE)
+      assert.equal("ECHANGED", (select(3, content.upgrade(ctx))))
+      transaction:close()
+      assert(core.tree.remove(target .. "/.upgrade"))
+      assert.equal(384, core.file.stat(target .. "/" .. PHASE).mode) -- 0600
+      repository.sh("chmod", "644", target .. "/" .. PHASE)
+    end
+  end)
+
   it("does not remove a file that was edited after the plan was made", function()
     repository.commit(source, { ["universal/workflows/flow/phase.md"] = false })
     local ctx, transaction = start()

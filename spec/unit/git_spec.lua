@@ -102,6 +102,19 @@ describe("git", function()
     assert.is_true(git.is_shallow(copy))
   end)
 
+  it("says of a partial clone that it is one", function()
+    local source = repository.source()
+    local old = repository.git(source, "rev-parse", "HEAD:VERSION.txt")
+    repository.commit(source, { ["VERSION.txt"] = "1.1.0\n" })
+    repository.git(source, "config", "uploadpack.allowFilter", "true")
+    local copy = helper.tempdir() .. "/copy"
+    repository.git(source, "clone", "-q", "--filter=blob:none", "file://" .. source, copy)
+    for _, read in ipairs({ git.blob, function(...) return git.blobs((...), { old }) end }) do
+      local message = helper.fails("EPARTIAL", read(copy, old))
+      assert.matches("use a clone made without %-%-filter$", message)
+    end
+  end)
+
   it("finds files that git was told not to look at", function()
     local source = repository.source()
     assert.same({}, git.hidden(source, { "universal" }))

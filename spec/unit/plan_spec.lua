@@ -198,6 +198,20 @@ describe("plan.build", function()
     assert.matches("where case does not count", ctx.warnings[1])
   end)
 
+  it("makes no temporary files in the installation", function()
+    local environment = core.system.environment
+    core.system.environment = function()
+      local all = environment()
+      all.TMPDIR = target .. "/specs"
+      return all
+    end
+    local planned, message, code = build()
+    core.system.environment = environment
+    assert.is_nil(planned)
+    assert.equal("EINVAL", code)
+    assert.matches("would lie in the installation itself", message)
+  end)
+
   it("writes nothing", function()
     local before = repository.snapshot(target)
     assert(build())
