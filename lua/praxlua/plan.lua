@@ -11,6 +11,7 @@ local git = require("praxlua.git")
 local glob = require("praxlua.glob")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
+local lists = require("praxlua.lists")
 local merging = require("praxlua.merging")
 local policy = require("praxlua.policy")
 local renames = require("praxlua.renames")
@@ -181,27 +182,38 @@ local function blocker_of(work, path)
   return nil
 end
 
-local function settle_blocked(work, path, blocker)
-  local entry, standing = work.entries[path], work.entries[blocker]
-  if standing.action == "remove" or entry.action == "keep" then return end
-  if choice_for(work, entry) == "theirs" and take_away(work, { standing }) then
-    entry.action, entry.resolved = "add", "theirs"
-    return
+-- What is shipped beneath a file or link that stands here: one answer that it may go lets all in.
+local function settle_blocked(work, blocker, blocked)
+  local standing = work.entries[blocker]
+  if standing.action == "remove" then return end
+  local goes = false
+  for _, entry in ipairs(blocked) do goes = choice_for(work, entry) == "theirs" or goes end
+  goes = goes and take_away(work, { standing })
+  for _, entry in ipairs(blocked) do
+    if goes and choice_for(work, entry) ~= "ours" then
+      entry.action, entry.resolved = "add", "theirs"
+    else
+      entry.action = "conflict"
+      entry.reason = ("%s is here where a directory is shipped now"):format(blocker)
+    end
   end
-  entry.action = "conflict"
-  entry.reason = ("%s is here where a directory is shipped now"):format(blocker)
 end
 
 local function settle_types(work)
-  for path in pairs(work.new) do
+  local blocked = {}
+  for _, path in ipairs(lists.sorted_keys(work.new)) do
     if work.directories[path] then
       local done, message, code = settle_directory(work, path)
       if not done then return nil, message, code end
     end
+    local entry, blocker = work.entries[path], blocker_of(work, path)
+    if blocker and entry and entry.action ~= "keep" then
+      blocked[blocker] = blocked[blocker] or {}
+      table.insert(blocked[blocker], entry)
+    end
   end
-  for path in pairs(work.new) do
-    local blocker = blocker_of(work, path)
-    if blocker and work.entries[path] then settle_blocked(work, path, blocker) end
+  for _, blocker in ipairs(lists.sorted_keys(blocked)) do
+    settle_blocked(work, blocker, blocked[blocker])
   end
   return true
 end

@@ -139,6 +139,31 @@ describe("plan.build", function()
     assert.equal("remove", find(planned, "workflows/other").action)
   end)
 
+  it("decides alike about all that is shipped beneath a file of the user's", function()
+    helper.write(target .. "/workflows/other", "mine\n")
+    local files, paths = {}, {}
+    for i = 1, 6 do
+      paths[i] = ("workflows/other/%d.md"):format(i)
+      files["universal/" .. paths[i]] = "shipped\n"
+    end
+    repository.commit(source, files)
+    local planned = assert(build())
+    assert.equal(6, planned.counts.conflicts)
+    local answers = {}
+    for i, answer in pairs({ [2] = "ours", [5] = "theirs" }) do
+      answers[paths[i]] = { answer = answer, id = find(planned, paths[i]).id }
+    end
+    for _, options in ipairs({ { on_conflict = "theirs" },
+      { on_conflict = "stop", resolutions = answers } }) do
+      planned = assert(build(options))
+      for i, path in ipairs(paths) do
+        local found, is_ours = find(planned, path), i == 2 and options.resolutions ~= nil
+        assert.same({ is_ours and "keep" or "add", is_ours and "ours" or "theirs" },
+          { found.action, found.resolved })
+      end
+    end
+  end)
+
   it("never plans to write through a link of the user's", function()
     local outside = helper.tempdir()
     repository.sh("rm", "-r", target .. "/workflows/flow")
