@@ -10,6 +10,7 @@ local merge = require("praxlua.merge")
 local objects = require("praxlua.objects")
 local originals = require("praxlua.originals")
 local seal = require("praxlua.seal")
+local survey = require("praxlua.survey")
 local text = require("praxlua.text")
 
 local records = {}
@@ -87,12 +88,6 @@ local function set_of(list)
   return set
 end
 
-local function froms(ctx)
-  local paths = {}
-  for _, component in ipairs(ctx.layout.components) do paths[#paths + 1] = component.from end
-  return paths
-end
-
 local PROVEN = { history = true, commit = true }
 
 -- What the project left out is recorded as it was shipped last, as far as that is known: when it is
@@ -121,7 +116,7 @@ function records.next_manifest(ctx, planned, components)
   local old, message, code = base.read_manifest(ctx.target)
   if old == nil then return nil, message, code end
   local dates
-  dates, message, code = git.dates(ctx.source, froms(ctx))
+  dates, message, code = git.dates(ctx.source, survey.froms(ctx.layout.components))
   if not dates then return nil, message, code end
   local files, skipped = {}, set_of(planned.skipped_components)
   for path, entry in pairs(old and old.files or {}) do

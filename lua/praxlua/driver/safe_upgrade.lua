@@ -49,11 +49,6 @@ local function is_file(id) return id ~= nil and #id == 64 and not id:find("%X") 
 -- A name that stands for itself on one line of output.
 local function is_plain(path) return utf8.len(path) ~= nil and text.visible(path) == path end
 
-local function ownership_of(recognised, component, path)
-  local own = recognised.ownership_of
-  return type(own) == "function" and own(path) or component.ownership
-end
-
 -- What stands in the way of looking at a path by itself: one name in two cases, what was renamed, a
 -- file where a folder is needed.
 local function obstacles(entries)
@@ -98,8 +93,7 @@ local function jobs_of(ctx, entries)
   local components = workspace.components(ctx.layout)
   local found, jobs, by_script = obstacles(entries), {}, {}
   for _, entry in pairs(entries) do
-    local component = components[entry.component]
-    local ownership = component and ownership_of(ctx.layout, component, entry.path)
+    local ownership = components[entry.component] and layout.ownership_of(ctx.layout, entry.path)
     if (ownership == "system" or ownership == "shared") and is_told(entry, found) then
       local job = job_of(ctx, entry)
       jobs[#jobs + 1], by_script[job.script] = job, job
