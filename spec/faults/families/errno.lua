@@ -24,6 +24,7 @@ local SAMPLE = 40 -- cases
 local function trace(s, options)
   local argv = { table.unpack(s.argv) }
   argv[#argv + 1] = "--json"
+  options.root = scenarios.written(s)
   return scenarios.trace(s, argv, options)
 end
 
