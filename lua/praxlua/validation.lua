@@ -167,9 +167,10 @@ local function check_clean(ctx, result, root)
 end
 
 local function check_commit(result, root)
-  local tip, message, code = git.tip(root)
+  local tip, message = git.tip(root)
   if not tip then return problem(result, message) end
   result.commit, result.shallow = tip.commit, tip.is_shallow
+  local code
   result.branch, message, code = git.branch(root)
   if result.branch == nil and code ~= "EDETACHED" then return problem(result, message) end
   if result.branch ~= "main" then
