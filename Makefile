@@ -235,13 +235,13 @@ docs-api: $(MODULE)
 	$(with_build) $(LUA) spec/support/api.lua
 
 # The fault campaigns, and $(B)/reliability.json. FAMILY is one or some of spec/faults/families, CASE one
-# case, SHARE is full, sample (as in "make test") or all.
+# case, SHARE is full, sample (as in "make test") or all, SCRATCH the folder to work in.
 SHARE ?= full
 SEED ?= 1
 faults:
 	$(MAKE) -j$(JOBS) all fault-tools
 	$(with_build) JOBS=$(JOBS) FAMILY='$(FAMILY)' CASE='$(CASE)' SHARE=$(SHARE) SEED=$(SEED) \
-	  $(LUA) spec/faults/main.lua
+	  SCRATCH='$(SCRATCH)' $(LUA) spec/faults/main.lua
 
 # The hostile phases of spec/sandbox, and $(B)/sandbox.json. CASE is one of them ("upgrade:" and its
 # id: inside an upgrade), GROUP one group, DEFENCE one defence, PART cases, defending or upgrade.

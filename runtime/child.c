@@ -116,24 +116,30 @@ static void become(const ChildStart *start, pid_t watcher) {
     execve(start->program, start->argv, start->environment);
 }
 
+/* The tool: becomes its program, or tells why not. */
+static _Noreturn void be_tool(const ChildStart *start, pid_t watcher, int status) {
+    become(start, watcher);
+    int error = errno;
+    while (write(status, &error, sizeof error) < 0 && errno == EINTR)
+        ;
+    coverage_flush();
+    _exit(NOT_STARTED);
+}
+
 /* Starts the tool and waits until its program runs: 0 and w->tool, or an errno value. The reader
-** sees the end of the pipe and no data when the program was executed. */
+** sees the end of the pipe and no data when the program was executed. By vfork: until then the tool
+** has no memory of its own, whose copy would cost more than all the rest. */
 static int start_tool(Watch *w) {
     int status[2], error = 0;
     pid_t watcher = getpid();
     if (pipe2(status, O_CLOEXEC) != 0)
         return errno;
-    w->tool = plain_fork();
-    if (w->tool == 0) {
-        become(w->start, watcher);
+    pid_t tool = vfork();
+    if (tool == 0)
+        be_tool(w->start, watcher, status[1]);
+    if (tool < 0)
         error = errno;
-        while (write(status[1], &error, sizeof error) < 0 && errno == EINTR)
-            ;
-        coverage_flush();
-        _exit(NOT_STARTED);
-    }
-    if (w->tool < 0)
-        error = errno;
+    w->tool = tool;
     close(status[1]);
     ssize_t n = 0;
     while (w->tool > 0 && (n = read(status[0], &error, sizeof error)) < 0 && errno == EINTR)

@@ -340,6 +340,32 @@ static int file_write_atomic(lua_State *L) {
     return 1;
 }
 
+/* write_new(path, data) -> true | nil, message, code
+** Makes a file, for its owner alone, that need not outlive us: nothing is synced, and what could
+** not be written to its end is removed. "EEXIST" when something of that name is there. */
+static int file_write_new(lua_State *L) {
+    const char *path = core_check_path(L, 1);
+    const char *step = "create";
+    size_t size;
+    const char *data = luaL_checklstring(L, 2, &size);
+    int fd = durable_create(AT_FDCWD, path, 0600);
+    if (fd >= 0) {
+        step = "write";
+        bool written = durable_write(fd, data, size) == 0;
+        int error = errno;
+        if (durable_close(fd) == 0 && written) {
+            lua_pushboolean(L, 1);
+            return 1;
+        }
+        if (!written)
+            errno = error;
+        error = errno;
+        durable_unlink(AT_FDCWD, path);
+        errno = error;
+    }
+    return core_errno(L, errno, step, path);
+}
+
 /* Makes one directory and syncs its parent. Returns 1, 0 when there was one already, or -1 with
 ** errno: EEXIST, or with more of the path to come ENOTDIR, when something else is in the way. */
 static int make_directory(lua_State *L, struct entry *entry, const char *path, bool more) {
@@ -496,19 +522,13 @@ static int file_rmdir(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"read", file_read},
-    {"write_atomic", file_write_atomic},
-    {"stat", file_stat},
-    {"exists", file_exists},
-    {"mkdir", file_mkdir},
-    {"remove", file_remove},
-    {"rename", file_rename},
-    {"readlink", file_readlink},
-    {"realpath", file_realpath},
-    {"set_mtime", file_set_mtime},
-    {"rmdir", file_rmdir},
-    {"link", file_link},
-    {NULL, NULL},
+    {"read", file_read},           {"write_atomic", file_write_atomic},
+    {"write_new", file_write_new}, {"stat", file_stat},
+    {"exists", file_exists},       {"mkdir", file_mkdir},
+    {"remove", file_remove},       {"rename", file_rename},
+    {"readlink", file_readlink},   {"realpath", file_realpath},
+    {"set_mtime", file_set_mtime}, {"rmdir", file_rmdir},
+    {"link", file_link},           {NULL, NULL},
 };
 
 int luaopen_praxlua_file(lua_State *L) {

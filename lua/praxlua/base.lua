@@ -189,16 +189,14 @@ function base.open(ctx)
   local commit = manifest and manifest.commit or version.commit
   known.commit = type(commit) == "string" and git.commit_exists(ctx.source, commit) or nil
   known.ancestor = known.commit -- the commit from which renames are followed
-  known.shallow, message, code = git.is_shallow(ctx.source)
-  if known.shallow == nil then return nil, message, code end
   if known.commit and not known.manifest then
     known.tree, message, code = tree_at(known, known.commit)
     if not known.tree then return nil, message, code end
   end
-  local head
-  head, message, code = git.head(ctx.source)
-  if not head then return nil, message, code end
-  known.head = head
+  local tip
+  tip, message, code = git.tip(ctx.source)
+  if not tip then return nil, message, code end
+  known.head, known.shallow = tip.commit, tip.is_shallow
   local loaded
   loaded, message, code = load_history(known)
   if not loaded then return nil, message, code end

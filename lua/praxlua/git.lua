@@ -117,37 +117,32 @@ end
 
 local OBJECT = "^(%x+)\n?$"
 
---- Whether a directory lies in a git work tree.
----@return boolean yes
----@return string|nil message why not
----@return string|nil code
-function git.is_repository(directory)
-  local answer, message, code = line_of(directory, { "rev-parse", "--is-inside-work-tree" })
-  if answer == "true" then return true end
-  if answer then
-    return false, ("%s is not a git work tree; name the directory of a cloned source repository")
-      :format(directory), "ENOTREPO"
-  end
-  return false, message, code
-end
-
 --- The root of the work tree a directory lies in, with links resolved.
----@return string|nil path, string? message, string? code
+---@return string|nil path
+---@return string|nil message
+---@return string|nil code ENOTREPO when it lies in none
 function git.toplevel(directory)
   return line_of(directory, { "rev-parse", "--show-toplevel" })
 end
 
---- The commit that is checked out.
----@return string|nil commit full hexadecimal name
+--- The commit that is checked out, and whether the history is cut off there.
+---@param directory string
+---@return { commit: string, is_shallow: boolean }|nil tip `commit` a full hexadecimal name;
+--- `is_shallow`: as after `git clone --depth`
 ---@return string|nil message
 ---@return string|nil code ENOCOMMIT when nothing was ever committed
-function git.head(directory)
-  local commit, message, code = name_of(directory,
-    { "rev-parse", "--verify", "--quiet", "HEAD^{commit}" }, OBJECT)
-  if commit == false then
+function git.tip(directory)
+  local arguments = { "rev-parse", "--is-shallow-repository", "--verify", "--quiet",
+    "HEAD^{commit}" }
+  local out, status, code = git.run(directory, arguments, { accept = { [1] = true } })
+  if not out then return nil, status, code end
+  if status ~= 0 then
     return nil, ("%s has no commit yet; commit its content first"):format(directory), "ENOCOMMIT"
   end
-  return commit, message, code
+  local depth, commit = out:match("^(%l+)\n(%x+)\n?$")
+  local is_known = depth == "true" or depth == "false"
+  return sensible(is_known and { commit = commit, is_shallow = depth == "true" }, directory,
+    arguments)
 end
 
 --- The branch that is checked out.
@@ -418,14 +413,6 @@ function git.hidden(directory, paths)
     if tag:find("[%lS]") then files[#files + 1] = path end
   end
   return files
-end
-
---- Whether the history is cut off (`git clone --depth`).
----@return boolean|nil shallow, string? message, string? code
-function git.is_shallow(directory)
-  local answer, message, code = line_of(directory, { "rev-parse", "--is-shallow-repository" })
-  if not answer then return nil, message, code end
-  return answer == "true"
 end
 
 --- The full name of a commit that exists here.

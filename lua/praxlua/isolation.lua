@@ -84,9 +84,9 @@ end
 
 --- Tells a worker what to run.
 ---@param worker userdata of isolation.start
----@param mode string "describe" or "run"
+---@param mode string "describe", "describe_all" or "run"
 ---@param file string name of the script, for messages
----@param source string its text
+---@param source string|table its text; for describe_all, an array of { name, text }
 ---@param context table for the prelude (praxlua.worker)
 ---@param before string|nil Lua of ours to run in front of the prelude
 ---@return true|nil

@@ -16,9 +16,16 @@ end
 ---@param of table
 ---@return any[]
 function lists.sorted_keys(of)
-  local keys = {}
-  for key in next, of do keys[#keys + 1] = key end
-  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
+  local keys, are_strings = {}, true
+  for key in next, of do
+    keys[#keys + 1] = key
+    are_strings = are_strings and type(key) == "string"
+  end
+  if are_strings then -- nearly always, and several times as fast
+    table.sort(keys)
+  else
+    table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
+  end
   return keys
 end
 

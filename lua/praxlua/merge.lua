@@ -61,7 +61,7 @@ end
 
 local function merge_in(folder, texts)
   for _, name in ipairs(NAMES) do
-    local written, message, code = core.file.write_atomic(folder .. "/" .. name, texts[name])
+    local written, message, code = core.file.write_new(folder .. "/" .. name, texts[name])
     if not written then return nil, message, code end
   end
   local out, conflicts, code = run(folder)

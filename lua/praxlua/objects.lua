@@ -72,7 +72,7 @@ end
 
 local function write(target, data)
   return temporary.within(function(folder)
-    local ok, message, code = core.file.write_atomic(folder .. "/" .. MEMBER, data)
+    local ok, message, code = core.file.write_new(folder .. "/" .. MEMBER, data)
     local archive = folder .. "/archive"
     if ok then ok, message, code = core.archive.create(archive, folder, { MEMBER }) end
     local packed

@@ -71,17 +71,11 @@ end
 
 local function stem(file) return (file:gsub("^%d+%-", ""):gsub("%.lua$", "")) end
 
---- Runs a script in a worker to learn what it is.
----@param file string name for messages
----@param source string its text
----@param before string|nil Lua of ours that the worker runs in front of its prelude
----@return table|nil description
----@return string? message
----@return string? code "EPHASE", or one of isolation.start
-local function describe(file, source, before)
+-- What a worker says that a script is, or some of them are (see worker.lua).
+local function ask(mode, file, source, before)
   local worker, message, code = isolation.start(phases.LIMITS)
   if not worker then return nil, message, code end
-  isolation.tell(worker, "describe", file, source, {}, before)
+  isolation.tell(worker, mode, file, source, {}, before)
   local kind, value = worker:receive(phases.LIMITS.cpu + 1)
   worker:stop()
   if kind == "result" then return value end
@@ -92,6 +86,15 @@ local function describe(file, source, before)
   end
   return nil, string.format("%s: describing it ended with %s", file, tostring(value)), "EPHASE"
 end
+
+--- Runs a script in a worker to learn what it is.
+---@param file string name for messages
+---@param source string its text
+---@param before string|nil Lua of ours that the worker runs in front of its prelude
+---@return table|nil description
+---@return string? message
+---@return string? code "EPHASE", or one of isolation.start
+local function describe(file, source, before) return ask("describe", file, source, before) end
 
 local function number_limits(limits)
   local all = {}
@@ -133,19 +136,9 @@ local function is_manual(found)
   return true
 end
 
---- Reads one script into a phase.
----@param file string base name
----@param source string
----@param number integer|nil of a built-in phase
----@return table|nil phase { id, title, number?, file, source, after?, before?, grants, limits,
----  model, manual? }
----@return string? message
----@return string? code "EPHASE"
-function phases.read(file, source, number)
-  local found, message, code = describe(file, source)
-  if not found then return nil, message, code end
-  local ok
-  ok, message = schema.check(DESCRIPTION, found)
+-- The phase of a script that was described.
+local function phase_of(found, file, source, number)
+  local ok, message = schema.check(DESCRIPTION, found)
   if not ok then return nil, string.format("%s: %s", file, message), "EPHASE" end
   if not found.runs and not found.manual then
     return nil, file .. ": the phase has no function phase.run(host)", "EPHASE"
@@ -175,16 +168,34 @@ function phases.read(file, source, number)
   }
 end
 
+--- Reads one script into a phase.
+---@param file string base name
+---@param source string
+---@param number integer|nil of a built-in phase
+---@return table|nil phase { id, title, number?, file, source, after?, before?, grants, limits,
+---  model, manual? }
+---@return string? message
+---@return string? code "EPHASE"
+function phases.read(file, source, number)
+  local found, message, code = describe(file, source)
+  if not found then return nil, message, code end
+  return phase_of(found, file, source, number)
+end
+
+-- They are ours and leave nothing behind, so that one worker does for all.
 local function read_built_in()
-  local list = {}
+  local scripts, list = {}, {}
   for number = 0, #phases.BUILT_IN do
     local file = phases.BUILT_IN[number]
     local source, message, code = resources.source("phases/" .. file)
     if not source then return nil, message, code end
-    local phase
-    phase, message, code = phases.read(file, source, number)
-    if not phase then return nil, message, code end
-    list[#list + 1] = phase
+    scripts[#scripts + 1] = { file, source }
+  end
+  local found, message, code = ask("describe_all", "the built-in phases", scripts)
+  if not found then return nil, message, code end
+  for i, script in ipairs(scripts) do
+    list[i], message, code = phase_of(found[i], script[1], script[2], i - 1)
+    if not list[i] then return nil, message, code end
   end
   return list
 end

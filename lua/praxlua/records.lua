@@ -105,6 +105,15 @@ local function record_left_out(ctx, planned, components, files)
   end
 end
 
+-- The day on which each file of the source was changed last: asked for once a run.
+local function dates_of(ctx)
+  if ctx.memory and ctx.memory.dates then return ctx.memory.dates end
+  local dates, message, code = git.dates(ctx.source, survey.froms(ctx.layout.components))
+  if not dates then return nil, message, code end
+  if ctx.memory then ctx.memory.dates = dates end
+  return dates
+end
+
 --- The record after upgrading `components`: their files as shipped now, the others as before.
 ---@param ctx table
 ---@param planned table
@@ -116,7 +125,7 @@ function records.next_manifest(ctx, planned, components)
   local old, message, code = base.read_manifest(ctx.target)
   if old == nil then return nil, message, code end
   local dates
-  dates, message, code = git.dates(ctx.source, survey.froms(ctx.layout.components))
+  dates, message, code = dates_of(ctx)
   if not dates then return nil, message, code end
   local files, skipped = {}, set_of(planned.skipped_components)
   for path, entry in pairs(old and old.files or {}) do

@@ -204,7 +204,7 @@ local function put_all(place, name, paths, read)
     if ok then data, message, code = read(path) end
     if message then return nil, message, code end
     if data then
-      ok, message, code = core.file.write_atomic(("%s/%s-%d"):format(folder, name, i), data)
+      ok, message, code = core.file.write_new(("%s/%s-%d"):format(folder, name, i), data)
     end
     if not ok then return nil, message, code end
   end

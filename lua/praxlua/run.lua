@@ -12,6 +12,7 @@ local lock_text = require("praxlua.lock_text")
 local migration = require("praxlua.migration")
 local process = require("praxlua.process")
 local state = require("praxlua.state")
+local temporary = require("praxlua.temporary")
 local text = require("praxlua.text")
 local trace = require("praxlua.trace")
 
@@ -242,7 +243,7 @@ local TEMPORARY = {
 
 --- Deletes what is left of runs that were killed, or could not clear up: folders of transactions
 --- that were over already, the lock's text, files that were not written to their end, backups that
---- nobody goes on with.
+--- nobody goes on with, temporary folders elsewhere.
 ---@param r table
 function run.sweep(r)
   local folder = r.target .. "/.upgrade"
@@ -259,6 +260,7 @@ function run.sweep(r)
     end
   end
   backup.sweep({ target = r.target })
+  temporary.sweep()
 end
 
 -- The kinds of change that are about one file.

@@ -64,9 +64,10 @@ function source_phases.read(source)
     return nil, "reading the source's own phases: " .. message, code
   end
   if #scripts == 0 then return false end
+  local tip = git.tip(source)
   return {
     from = source .. "/" .. folder, path = core.file.realpath(source) or source,
-    scripts = scripts, sha256 = hash_of(scripts), commit = git.head(source) or "",
+    scripts = scripts, sha256 = hash_of(scripts), commit = tip and tip.commit or "",
   }
 end
 

@@ -109,10 +109,7 @@ local function uncommitted(ctx, root)
 end
 
 local function check_root(result, path)
-  local inside, message = git.is_repository(path)
-  if not inside then return problem(result, message) and nil end
-  local root
-  root, message = git.toplevel(path)
+  local root, message = git.toplevel(path)
   if not root then return problem(result, message) and nil end
   if root ~= core.file.realpath(path) then
     problem(result, "%s is a directory inside of the repository %s; name the repository's root "
@@ -170,16 +167,16 @@ local function check_clean(ctx, result, root)
 end
 
 local function check_commit(result, root)
-  local message, code
-  result.commit, message = git.head(root)
-  if not result.commit then return problem(result, message) end
+  local tip, message = git.tip(root)
+  if not tip then return problem(result, message) end
+  result.commit, result.shallow = tip.commit, tip.is_shallow
+  local code
   result.branch, message, code = git.branch(root)
   if result.branch == nil and code ~= "EDETACHED" then return problem(result, message) end
   if result.branch ~= "main" then
     warning(result, "the source %s is %s, not on main", root,
       result.branch and "on branch " .. text.visible(result.branch) or "on no branch")
   end
-  result.shallow = git.is_shallow(root)
   return result
 end
 

@@ -2,10 +2,10 @@
 --
 -- This chunk runs inside the sandbox (runtime/sandbox.c) with the arguments
 --   call     function(verb, ...): asks the host; the only way out
---   mode     "describe": what the script is; "run": its phase.run(host); "settings": what it
---            returns, which is no phase
+--   mode     "describe": what the script is; "describe_all": what each of some is; "run": its
+--            phase.run(host); "settings": what it returns, which is no phase
 --   name     the script's file name, for messages
---   source   its text
+--   source   its text; for some, an array of { name, text }
 --   context  { known = names of all verbs, artifacts = evidence by phase, options = the user's }
 -- and returns the description, the evidence or the settings.
 local call, mode, name, source, context = ...
@@ -106,26 +106,44 @@ local function check_values(value, path, depth)
   end
 end
 
-local chunk, message = load(source, "@" .. name, "t")
-if not chunk then error(message, 0) end
-local phase = chunk()
-if mode == "settings" then
-  if type(phase) ~= "table" then
-    error(name .. ": it must end with `return settings`, a table; it returned " .. type(phase), 0)
-  end
-  check_values(phase, "settings", 1)
-  return phase
-end
-if type(phase) ~= "table" then
-  error(name .. ": a phase script must end with `return phase`, a table; it returned "
-    .. type(phase), 0)
+local function value_of(file, text)
+  local chunk, message = load(text, "@" .. file, "t")
+  if not chunk then error(message, 0) end
+  return chunk()
 end
 
-if mode == "describe" then
+local function phase_of(file, text)
+  local phase = value_of(file, text)
+  if type(phase) ~= "table" then
+    error(file .. ": a phase script must end with `return phase`, a table; it returned "
+      .. type(phase), 0)
+  end
+  return phase
+end
+
+local function description_of(file, text)
+  local phase = phase_of(file, text)
   local described = data_of(phase)
   described.run, described.runs = nil, type(phase.run) == "function"
   return described
 end
+
+if mode == "settings" then
+  local settings = value_of(name, source)
+  if type(settings) ~= "table" then
+    error(name .. ": it must end with `return settings`, a table; it returned "
+      .. type(settings), 0)
+  end
+  check_values(settings, "settings", 1)
+  return settings
+end
+if mode == "describe" then return description_of(name, source) end
+if mode == "describe_all" then
+  local all = {}
+  for i, script in ipairs(source) do all[i] = description_of(script[1], script[2]) end
+  return all
+end
+local phase = phase_of(name, source)
 if type(phase.run) ~= "function" then
   error(name .. ": the phase has no function phase.run(host)", 0)
 end

@@ -117,6 +117,9 @@ function judge.sessions(s)
   return found, open
 end
 
+-- Where praxlua works beside the project.
+local function temporary(s) return s.environment.TMPDIR end
+
 -- The project's repository, where it has one.
 local function repository(s)
   return judge.ask("git", { directory = s.project, environment = s.environment })
@@ -127,7 +130,7 @@ end
 ---@param s table
 ---@return string
 function judge.digest(s)
-  local digest = judge.ask("digest", { root = s.project })
+  local digest = judge.ask("digest", { root = s.project, further = { temporary(s) } })
   return s.head and digest .. repository(s).digest or digest
 end
 
@@ -292,7 +295,9 @@ local function server_is_right(s, version)
 end
 
 local function leftovers(s)
-  return judge.ask("leftovers", { project = s.project, target = s.installation })
+  return judge.ask("leftovers", {
+    project = s.project, target = s.installation, empty = { temporary(s) },
+  })
 end
 
 --- What may not be there once no session is open: files, processes, sessions that say otherwise.

@@ -4,13 +4,15 @@
 --
 -- Environment: B (the build directory), FAMILY (one or some of them; all when empty), CASE (only
 -- this case, or with a "*" at its end all that begin like it), SHARE (full, sample, or all: more
--- than full where a family has it), SEED, JOBS (processes), PRAXLUA_HOST (the executable under
--- test). With --work FILE NUMBER it is one of the processes of another run. What a sample found is
--- written to $B/reliability-sample.json.
+-- than full where a family has it), SEED, JOBS (processes), SCRATCH (the folder to work in; when
+-- empty, one in memory, and TMPDIR for families that are about the disk), PRAXLUA_HOST (the
+-- executable under test). With --work FILE NUMBER it is one of the processes of another run. What a
+-- sample found is written to $B/reliability-sample.json.
 --
--- A family is a table { name, needs?, has_all? (it does more with SHARE=all), floor = { full = {
--- cases, states? }, sample = { cases } }, run }, and run(c) returns { cases, states?, bad = {
--- { case, why } }, skipped?, details? }. What c has is made below, in `context_of`.
+-- A family is a table { name, needs?, has_all? (it does more with SHARE=all), on_disk? (it works in
+-- TMPDIR), floor = { full = { cases, states? }, sample = { cases } }, run }, and run(c) returns {
+-- cases, states?, bad = { { case, why } }, skipped?, details? }. What c has is made below, in
+-- `context_of`.
 local cjson = require("cjson")
 local command = require("spec.support.command")
 local helper = require("spec.support.helper")
@@ -30,6 +32,11 @@ local function output_of(line)
   local text = pipe:read("a"):gsub("%s+$", "")
   pipe:close()
   return text
+end
+
+local function variable(name)
+  local value = os.getenv(name)
+  return value ~= "" and value or nil
 end
 
 local function now() return tonumber(read("/proc/uptime"):match("^%S+")) end
@@ -175,6 +182,31 @@ local function each_scenario(c, names, code)
 end
 
 -- ---------------------------------------------------------------------------------------------
+-- Where they work
+
+local MEMORY = "/dev/shm"
+local ROOM = 512 * 1024 * 1024 -- bytes that have to be free there
+
+local scratches = {} -- the folders that were made, by the place they are in
+
+-- Whether there is enough of a file system in memory. A kill or an error finds the same there as on
+-- a disk, in half of the time.
+local function has_memory()
+  local free = output_of(("test -w %s && stat -f -c '%%a %%S' %s"):format(MEMORY, MEMORY))
+  local blocks, size = free:match("^(%d+) (%d+)$")
+  return blocks ~= nil and blocks * size >= ROOM
+end
+
+-- The folder in which a family works; made once.
+local function scratch_of(family)
+  local disk = os.getenv("TMPDIR") or "/tmp"
+  local place = variable("SCRATCH") or not family.on_disk and has_memory() and MEMORY or disk
+  scratches[place] = scratches[place]
+    or output_of(("mktemp -d %s/praxlua-faults-XXXXXX"):format(quote(place)))
+  return scratches[place]
+end
+
+-- ---------------------------------------------------------------------------------------------
 -- One family
 
 local function floor_of(family, share)
@@ -196,8 +228,9 @@ local function reproduction(family, case, options)
     share)
 end
 
-local function run_family(name, options, scratch)
+local function run_family(name, options)
   local family = load_family(name)
+  local scratch = scratch_of(family)
   local base = scratch .. "/" .. name
   lfs.mkdir(base)
   lfs.mkdir(base .. "/claims")
@@ -246,13 +279,13 @@ end
 local function first_line(path) return (read(path) or ""):match("^[^\n]*") end
 
 -- What is known of the machine; the families that did not run now stay as they were.
-local function report(options, scratch)
+local function report(options)
   local sample = options.share == "sample" and "-sample" or ""
   local path = ("%s/reliability%s.json"):format(BUILD, sample)
   local ok, old = pcall(cjson.decode, read(path) or "")
   return path, {
     format_version = 1, kernel = first_line("/proc/sys/kernel/osrelease"),
-    filesystem = output_of("stat -f -c %T " .. quote(scratch)),
+    filesystem = output_of('stat -f -c %T "${TMPDIR:-/tmp}"'),
     cores = tonumber(output_of("nproc")), seed = options.seed, share = options.share,
     families = ok and type(old) == "table" and old.families or {},
   }
@@ -305,11 +338,6 @@ local function families(wanted)
   return table.move(further, 1, #further, #names + 1, names)
 end
 
-local function variable(name)
-  local value = os.getenv(name)
-  return value ~= "" and value or nil
-end
-
 local function main()
   local options = {
     share = variable("SHARE") or "full", seed = math.tointeger(variable("SEED") or 1),
@@ -319,11 +347,10 @@ local function main()
   options.commit = commit()
   local names = families(variable("FAMILY") or "")
   assert(not options.only or #names == 1, "a CASE is of one FAMILY")
-  local scratch = output_of("mktemp -d ${TMPDIR:-/tmp}/praxlua-faults-XXXXXX")
-  local path, document = report(options, scratch)
+  local path, document = report(options)
   local failed = false
   for _, name in ipairs(names) do
-    local result = run_family(name, options, scratch)
+    local result = run_family(name, options)
     print_result(name, result)
     failed = failed or #result.bad > 0 or result.too_little ~= nil
     if not options.only then
@@ -331,7 +358,7 @@ local function main()
       save(path, document)
     end
   end
-  os.execute("rm -rf " .. quote(scratch))
+  for _, scratch in pairs(scratches) do os.execute("rm -rf " .. quote(scratch)) end
   return failed and 1 or 0
 end
 

@@ -133,6 +133,8 @@ local rows = {
   { "server/owned/wait_gone/process.same", "spec:second_look:before a signal" },
   { "stage.c/enqueue/transaction_ready", "spec:journal", "spec:undo", "spec:transaction" },
   { "state/sequence_of/seal.check", "spec:state" },
+  { "temporary/make/core.lock.acquire", "spec:temporary" },
+  { "temporary/remove_left/core.lock.acquire", "spec:temporary" },
   { "transaction.c/l_rescue/transaction_rescue", "spec:transaction_rescue" },
   { "tree.c/tree_sync/durable_sync_all", "spec:durability" },
   { "undo.c/begin_undo/journal_sync", "order:rollback" },

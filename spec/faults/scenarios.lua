@@ -177,6 +177,11 @@ local function ready(s)
   s.argv = { "upgrade", "--source", s.source, "--keep-backups", "1" }
 end
 
+--- Where praxlua writes: in the project, and what it needs for a while in TMPDIR.
+---@param s table
+---@return string[] paths
+function scenarios.written(s) return { s.project, s.environment.TMPDIR } end
+
 --- Runs praxlua under the tracer, in the project of a scenario.
 ---@param s table
 ---@param argv string[] without the executable
@@ -203,6 +208,8 @@ local PLACES = {
 ---@return string
 function scenarios.place(s, call)
   local path = call.path or call.fd_path or ""
+  local temporary = s.environment.TMPDIR
+  if path:sub(1, #temporary) == temporary then path = "TMPDIR" .. path:sub(#temporary + 1) end
   if path:sub(1, #s.target) == s.target then path = path:sub(#s.target + 1) end
   path = path:gsub(("%x"):rep(8) .. "%-%x+%-%x+%-%x+%-%x+", "ID"):gsub("%.px%-%d+%-%d+", ".px")
     :gsub("%d%d%d%d%-[%d-]+", "TIME"):gsub("child%-%d+", "child")
@@ -402,7 +409,7 @@ local function make(name, root)
     name = name, installation = NAME, root = root, project = root .. "/project",
     target = root .. "/project/" .. NAME, source = root .. "/source", home = root .. "/home",
     saved = root .. "/saved", executable = scenarios.executable(), records = RECORDS,
-    kind = "upgrade", code = 0, known = {}, commits = {}, copied = { "project", "source" },
+    kind = "upgrade", code = 0, known = {}, commits = {}, copied = { "project", "source", "tmp" },
   }
   s.environment = environment_of(s)
   lfs.mkdir(root)

@@ -510,11 +510,11 @@ static void read_numbers(pid_t tid, Seen *s) {
         s->flags = (int64_t)how[0];
         s->mode = (int64_t)(how[1] & 07777);
     }
-    if (c->mode || c->how) { /* as it will be for a new file */
+    if (options.list && (c->mode || c->how) && strcmp(c->kind, "create") == 0) {
+        /* as it will be for a new file */
         char name[64];
         snprintf(name, sizeof name, "/proc/%d/status", (int)tid);
-        if (strcmp(c->kind, "create") == 0)
-            s->mode &= ~number_in(name, "\nUmask:", 8, 0);
+        s->mode &= ~number_in(name, "\nUmask:", 8, 0);
     }
     if (strcmp(c->name, "creat") == 0)
         s->flags = O_CREAT | O_WRONLY | O_TRUNC;
@@ -564,7 +564,8 @@ static Seen *read_call(const Tracee *t, const Mutating *call, const uint64_t arg
     if (call->fd) {
         int fd = (int)argument(s, call->fd);
         s->fd_path = path_of_fd(t->tid, fd, &s->inode);
-        if (s->offset == -1 && strcmp(call->kind, "write") == 0 && beneath(s->fd_path))
+        if (options.list && s->offset == -1 && strcmp(call->kind, "write") == 0 &&
+            beneath(s->fd_path))
             s->offset = position(t->tid, fd);
     }
     if (call->from) {

@@ -27,6 +27,7 @@
 
 import argparse
 import ctypes
+import functools
 import hashlib
 import json
 import os
@@ -268,11 +269,13 @@ def processes(root):
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
             directory = os.readlink("/proc/%s/cwd" % name)
+            if not (directory + "/").startswith(root + "/"):
+                continue
             with open("/proc/%s/cmdline" % name, "rb") as data:
                 command = [text(word) for word in data.read().split(b"\0")[:-1]]
         except OSError:
             continue
-        if command and (directory + "/").startswith(root + "/"):
+        if command:
             found.append({"pid": int(name), "command": command})
     return sorted(found, key=lambda process: process["pid"])
 
@@ -321,6 +324,7 @@ SETTLED = (
     rb"\.cache(/state(/%s\.json(\.previous)?)?)?" % UUID,
     rb"\.cache/(upgrade-summary-<time>\.md|upgrade-validation-<time>\.json)",
     rb"\.cache/mcp_server\.(log|start\.json)",
+    rb"\.cache/objects(-previous)?\.tar\.zst",
     rb"\.cache/environment-%s(/.*)?" % UUID,
     rb"\.cache/objects(-previous)?\.tar\.zst",
     rb"\.backups(/<time>(/(MANIFEST\.json|backup\.tar\.zst|requirements-snapshot\.txt))?)?",
@@ -330,6 +334,7 @@ ALLOWED = re.compile(rb"(%s)\Z" % b"|".join(SETTLED), re.DOTALL)
 OPEN_STATES = ("in_progress", "waiting", "rollback_failed")
 
 
+@functools.lru_cache(maxsize=8192)  # from case to case most texts are the same
 def normal(data, *further):
     for pattern, word in (*VARYING, *further):
         data = pattern.sub(word, data)
@@ -363,6 +368,15 @@ def walk(top):
             yield path, info
             if stat.S_ISDIR(info.st_mode):
                 pending.append(path)
+
+
+def portrait(folder, name):
+    """What tells whether anything was done to a tree: inodes, and the times of their last change."""
+    top = os.path.join(os.fsencode(folder), os.fsencode(name))
+    if not os.path.lexists(top):
+        return None
+    found = [(b"", os.lstat(top)), *walk(top)]
+    return [(path, info.st_ino, info.st_ctime_ns, info.st_size) for path, info in found]
 
 
 def identity(root, path, info):
@@ -470,6 +484,7 @@ class Service:
         # What a program leaves behind becomes our child, and so is found.
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
         self.kept = {}
+        self.copied = {}
 
     def _listing(self, given):
         return self.kept[given] if isinstance(given, str) else given
@@ -484,16 +499,20 @@ class Service:
         for entry in (*found["tree"].values(), *found["venv"].values()):
             if times:  # a number of so many digits does not survive every reader of JSON
                 entry["mtime"] = str(entry["mtime"])
-        for path in records:
-            entry = found["tree"].get(path)
-            if entry and entry["type"] == "file":
-                with open(os.path.join(root, os.fsencode(path)), "rb") as file:
-                    data = normal(file.read(), OWN_HASH)
-                entry["sha256"] = hashlib.sha256(data).hexdigest()
-                entry["size"] = len(data)
+        self._without_times(found, root, records)
         if keep:
             self.kept[keep] = found
         return found
+
+    def _without_times(self, found, root, records):
+        """Lists records as they are without their sessions and times."""
+        for path in records:
+            entry = found["tree"].get(path)
+            if entry and entry["type"] == "file":
+                with open(os.path.join(os.fsencode(root), os.fsencode(path)), "rb") as file:
+                    data = normal(file.read(), OWN_HASH)
+                new = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+                found["tree"][path] = {**entry, **new}
 
     def keep(self, name, listing):
         """Remembers a listing of an earlier process by a name."""
@@ -508,10 +527,12 @@ class Service:
         list of lines in `different`. Those in `exact` are compared with the records as they are.
         `temporary`: files that were being written do not count."""
         answer = {"equal": {}, "different": {}}
-        found = {True: self.list(root, target), False: self.list(root, target, records=records)}
-        for seen in found.values() if temporary else ():
-            tree = seen["tree"]
-            seen["tree"] = {p: tree[p] for p in tree if not TEMPORARY.search(os.fsencode(p))}
+        exactly = self.list(root, target)
+        if temporary:
+            tree = exactly["tree"]
+            exactly["tree"] = {p: tree[p] for p in tree if not TEMPORARY.search(os.fsencode(p))}
+        found = {True: exactly, False: {**exactly, "tree": dict(exactly["tree"])}}
+        self._without_times(found[False], root, records)
         for name, kept in wanted.items():
             lines = differences(self.kept[kept], found[name in exact], "all", (), False)
             if lines:
@@ -533,15 +554,18 @@ class Service:
         root = os.fsencode(root)
         return {p: str(os.lstat(os.path.join(root, os.fsencode(p))).st_mtime_ns) for p in paths}
 
-    def digest(self, root):
-        """One hash of everything beneath `root`, equal for two runs that did the same."""
-        root = os.fsencode(root)
-        lines = []
-        for path, info in walk(root):
-            name = normal(PROCESS.sub(b"child", TEMPORARY.sub(b".px", path)))
-            form = b"%o %d" % (info.st_mode, 0 if stat.S_ISDIR(info.st_mode) else info.st_nlink)
-            lines.append(b"\0".join((name, form, identity(root, path, info))))
-        return hashlib.sha256(b"\0\0".join(sorted(lines))).hexdigest()
+    def digest(self, root, further=()):
+        """One hash of everything beneath `root` and further folders, equal for two runs that did the
+        same."""
+        digest = hashlib.sha256()
+        for top in map(os.fsencode, (root, *further)):
+            lines = []
+            for path, info in walk(top):
+                name = normal(PROCESS.sub(b"child", TEMPORARY.sub(b".px", path)))
+                form = b"%o %d" % (info.st_mode, 0 if stat.S_ISDIR(info.st_mode) else info.st_nlink)
+                lines.append(b"\0".join((name, form, identity(top, path, info))))
+            digest.update(b"\0\0".join(sorted(lines)) + b"\0\0\0")
+        return digest.hexdigest()
 
     def sessions(self, target):
         """The sessions of a target by id: `folder` whether its .upgrade/ID is there, `status` and
@@ -636,11 +660,16 @@ class Service:
 
     def copy(self, source, destination, names):
         """Each of `names` in `destination` becomes what it is in `source`: links, hard links, modes
-        and times too."""
-        for name in names:
+        and times too. What nobody touched since the last time is that already."""
+        known = self.copied.setdefault((source, destination), {})
+        copied = [n for n in names if n not in known or known[n] != portrait(destination, n)]
+        for name in copied:
             shutil.rmtree(os.path.join(destination, name), ignore_errors=True)
-        there = [os.path.join(source, name) for name in names]
-        subprocess.run(["cp", "-a", "--", *there, destination], check=True)
+        there = [os.path.join(source, name) for name in copied]
+        if there:
+            subprocess.run(["cp", "-a", "--", *there, destination], check=True)
+        for name in copied:
+            known[name] = portrait(destination, name)
 
     def remove(self, path):
         shutil.rmtree(path)

@@ -15,18 +15,20 @@ describe("git", function()
 
   it("tells a work tree from any other directory", function()
     local source = repository.source()
-    assert.is_true(git.is_repository(source .. "/universal"))
-    local yes, message, code = git.is_repository(helper.tempdir())
-    assert.is_false(yes)
-    assert.equal("ENOTREPO", code)
-    assert.matches("not a git work tree", message)
+    assert.is_string(git.toplevel(source .. "/universal"))
+    for _, directory in ipairs({ helper.tempdir(), source .. "/.git" }) do
+      local root, message, code = git.toplevel(directory)
+      assert.is_nil(root)
+      assert.equal("ENOTREPO", code)
+      assert.matches("not a git work tree", message)
+    end
   end)
 
   it("knows root, commit and branch", function()
     local source, commit = repository.source()
     local root = require("praxlua.core").file.realpath(source)
     assert.equal(root, git.toplevel(source .. "/mcp_server"))
-    assert.equal(commit, git.head(source))
+    assert.same({ commit = commit, is_shallow = false }, git.tip(source))
     assert.equal("main", git.branch(source))
     repository.git(source, "checkout", "-q", "--detach")
     local branch, _, code = git.branch(source)
@@ -37,7 +39,7 @@ describe("git", function()
   it("says that a repository has no commit", function()
     local directory = helper.tempdir()
     repository.git(directory, "init", "-q")
-    local commit, message, code = git.head(directory)
+    local commit, message, code = git.tip(directory)
     assert.is_nil(commit)
     assert.equal("ENOCOMMIT", code)
     assert.matches("commit", message)
@@ -96,10 +98,9 @@ describe("git", function()
     assert.is_nil(git.commit_exists(source, "--all"))
     assert.is_true(git.is_ancestor(source, first, second))
     assert.is_false(git.is_ancestor(source, second, first))
-    assert.is_false(git.is_shallow(source))
     local copy = helper.tempdir() .. "/copy"
     repository.git(source, "clone", "-q", "--depth", "1", "file://" .. source, copy)
-    assert.is_true(git.is_shallow(copy))
+    assert.same({ commit = second, is_shallow = true }, git.tip(copy))
   end)
 
   it("says of a partial clone that it is one", function()
@@ -160,8 +161,8 @@ describe("git", function()
     if require("praxlua.core").system.euid() ~= 0 then return end
     local source = repository.source()
     repository.sh("chown", "-R", "65534", source)
-    local yes, message, code = git.is_repository(source)
-    assert.is_false(yes)
+    local root, message, code = git.toplevel(source)
+    assert.is_nil(root)
     assert.equal("EOWNER", code)
     assert.matches("belongs to another user", message)
     assert.matches("safe.directory", message)
@@ -186,7 +187,7 @@ describe("git", function()
         "\1ab 2025-01-01\0:100644 100644 0123 4567 M\0",
       },
       hidden = { "H\0", "usage: git\n" },
-      head = { "", "main\n", "ab\ncd\n" },
+      tip = { "", "main\n", "ab\ncd\n", "true\n", "false\nab\ncd\n" },
       branch = { "", "a\nb\n" },
       toplevel = { "", "\n" },
     }

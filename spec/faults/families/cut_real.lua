@@ -13,7 +13,7 @@ local scenarios = require("spec.faults.scenarios")
 local volume = require("spec.faults.volume")
 
 local family = {
-  name = "cut_real", needs = { "root", "loop" },
+  name = "cut_real", on_disk = true, needs = { "root", "loop" },
   floor = { full = { cases = 1800, states = 900 }, sample = { cases = 20 } },
 }
 

@@ -8,7 +8,7 @@ local moments = require("spec.faults.families.kill").moments
 local scenarios = require("spec.faults.scenarios")
 
 local double = {
-  name = "double", has_all = true,
+  name = "double", has_all = true, on_disk = true,
   floor = { full = { cases = 300, states = 150 }, sample = { cases = 10 } },
 }
 

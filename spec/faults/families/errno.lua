@@ -24,6 +24,7 @@ local SAMPLE = 40 -- cases
 local function trace(s, options)
   local argv = { table.unpack(s.argv) }
   argv[#argv + 1] = "--json"
+  options.root = scenarios.written(s)
   return scenarios.trace(s, argv, options)
 end
 
@@ -94,14 +95,16 @@ end
 
 --- Lets one call fail, and brings what is left to its end.
 ---@param c table
----@param item { scenario: string, n: integer, errno: string?, sticky: boolean?, case: string }
+---@param item { scenario: string, n: integer, errno: string?, sticky: boolean?, kind: string,
+---  case: string }
 ---@return table result { problems, exit }
 function errno.one(c, item)
   local s = c.scenario(item.scenario)
   local n = math.tointeger(item.n)
   s.reset()
   local result = trace(s, {
-    mode = item.errno and "error" or "short", at = n, errno = item.errno, log = true,
+    mode = item.errno and "error" or "short", at = n, errno = item.errno,
+    log = item.kind == "sync" or nil, -- which costs a stop more at each call
     sticky = item.sticky and (true) or nil, timeout = 30,
   })
   if not result.hit then return { problems = { "the call was not reached" }, exit = "missed" } end
@@ -109,7 +112,9 @@ function errno.one(c, item)
   if not item.errno and result.code ~= s.code then
     problems[#problems + 1] = ("a short write ended it with exit %s"):format(result.code)
   end
-  problems[#problems + 1] = synced_again(result.calls, n, item.errno)
+  if item.kind == "sync" then
+    problems[#problems + 1] = synced_again(result.calls, n, item.errno)
+  end
   if #problems == 0 then
     local verb = c.random(2) == 1 and "resume" or "rollback"
     local found = judge.recover(s, verb, { again = c.random(6) == 1, goes_back = true })
@@ -121,19 +126,20 @@ end
 -- ---------------------------------------------------------------------------------------------
 -- Which cases there are
 
-local function add(items, scenario, n, name, sticky)
+local function add(items, scenario, n, kind, name, sticky)
   local case = name and ("%s:%d:%s:%s"):format(scenario, n, name, sticky and "sticky" or "once")
     or ("%s:%d:short"):format(scenario, n)
   -- A call that is interrupted is repeated, by right for as long as it is.
   if items[case] or name == "EINTR" and sticky then return end
   items[case] = true
-  items[#items + 1] = { case = case, scenario = scenario, n = n, errno = name, sticky = sticky }
+  items[#items + 1] = { case = case, scenario = scenario, n = n, kind = kind, errno = name,
+    sticky = sticky }
 end
 
-local function all_errnos(items, scenario, n)
+local function all_errnos(items, scenario, n, kind)
   for _, name in ipairs(ERRNOS) do
-    add(items, scenario, n, name, false)
-    add(items, scenario, n, name, true)
+    add(items, scenario, n, kind, name, false)
+    add(items, scenario, n, kind, name, true)
   end
 end
 
@@ -153,12 +159,12 @@ local function cases_of(c, names, counted)
       if is_new then details.places = details.places + 1 end
       places[place] = true
       if is_new or all then
-        all_errnos(items, scenario, n)
+        all_errnos(items, scenario, n, call.kind)
       else
-        add(items, scenario, n, ERRNOS[n % #ERRNOS + 1], n // #ERRNOS % 2 == 1)
+        add(items, scenario, n, call.kind, ERRNOS[n % #ERRNOS + 1], n // #ERRNOS % 2 == 1)
       end
       if call.kind == "write" and call.result > 1 and (is_new or n % 4 == 0 or all) then
-        add(items, scenario, n)
+        add(items, scenario, n, call.kind)
       end
     end
   end

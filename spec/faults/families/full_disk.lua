@@ -15,7 +15,7 @@ local scenarios = require("spec.faults.scenarios")
 local volume = require("spec.faults.volume")
 
 local family = {
-  name = "full_disk", needs = { "mount" },
+  name = "full_disk", on_disk = true, needs = { "mount" },
   floor = { full = { cases = 320 }, sample = { cases = 12 } },
 }
 

@@ -139,8 +139,9 @@ local function git_output()
   local commands = {
     [0] = "status --porcelain=v1 -z --untracked-files=normal --no-renames", "ls-files -s -z",
     "log --raw -z --no-abbrev --no-renames --root -m --format='%%x01%%H %%cs' HEAD -- a",
-    [5] = "ls-files -v -z -- a", [6] = "rev-parse HEAD", [7] = "rev-parse --is-shallow-repository",
-    [8] = "rev-parse --is-inside-work-tree", [9] = "symbolic-ref --short HEAD",
+    [5] = "ls-files -v -z -- a",
+    [6] = "rev-parse --is-shallow-repository --verify 'HEAD^{commit}'",
+    [8] = "symbolic-ref --short HEAD",
   }
   local function run(arguments)
     local pipe = assert(io.popen(("git -C '%s' " .. arguments):format(root)))
@@ -153,6 +154,7 @@ local function git_output()
   end
   local log = run(commands[2])
   for mode = 3, 4 do seed("git", "log-" .. mode, char(mode) .. log) end
+  seed("git", "rev-parse-7", char(7) .. "/srv/source\n") -- --show-toplevel
   seed("git", "ls-tree", char(1) .. run("ls-tree -r -z --full-tree HEAD"))
   seed("git", "failure", char(128) .. "fatal: not a git repository (or any parent): .git\n")
   assert(core.tree.remove(root))

@@ -321,18 +321,15 @@ local GIT = {
     for _, path in ipairs(found) do assert(path ~= "") end
   end,
   function()
-    local found, message, code = git.head("/d")
+    local found, message, code = git.tip("/d")
     if not found then return is_failure(found, message, code) end
-    assert(is_hex(found), "a commit that is no name of one")
+    assert(is_hex(found.commit), "a commit that is no name of one")
+    assert(type(found.is_shallow) == "boolean")
   end,
   function()
-    local found, message, code = git.is_shallow("/d")
-    if found == nil then return is_failure(found, message, code) end
-    assert(type(found) == "boolean")
-  end,
-  function()
-    local found, message = git.is_repository("/d")
-    assert(found or type(message) == "string")
+    local found, message, code = git.toplevel("/d")
+    if not found then return is_failure(found, message, code) end
+    assert(found ~= "")
   end,
   function()
     local found, message, code = git.branch("/d")
