@@ -114,12 +114,12 @@ static bool has_writer(int folder, const char *number) {
 }
 
 /* Whether all there is in folder/number is what the transaction knew, for good, or it is what
-** stands at the path. What cannot be read is not known. */
-static bool is_known(transaction *t, const change *c, int folder, const char *number) {
+** stands at the path: 1 or 0, or -1 without the memory to look. What cannot be read is not known. */
+static int is_known(transaction *t, const change *c, int folder, const char *number) {
     state is, now;
     bool writer = has_writer(folder, number);
     if (state_observe(&is, folder, number, t->hash, NULL) != 0)
-        return false;
+        return errno == ENOMEM ? -1 : 0;
     bool known =
         is.type == STATE_ABSENT ||
         (!writer && (state_same_content(&is, &c->before) || state_same_content(&is, &c->after)));
@@ -132,7 +132,10 @@ static bool is_known(transaction *t, const change *c, int folder, const char *nu
 }
 
 static int rescue_file(transaction *t, const change *c, int folder, const char *number) {
-    return is_known(t, c, folder, number) ? 0 : transaction_keep_beside(t, c, folder, number);
+    int known = is_known(t, c, folder, number);
+    if (known != 0)
+        return known < 0 ? -1 : 0;
+    return transaction_keep_beside(t, c, folder, number);
 }
 
 /* Whether a removed folder is empty and gone for good: 1, 0 when there is something in it, or -1.
