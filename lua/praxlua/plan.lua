@@ -252,6 +252,8 @@ local function take_merged(entry, data)
   entry.content, entry.result, entry.size = data, core.hash.sha256(data), #data
 end
 
+local function is_file(state) return state ~= nil and state.type == "file" end
+
 local function resolve(work, entry)
   if entry.action ~= "conflict" then return true end
   local choice = choice_for(work, entry)
@@ -259,7 +261,7 @@ local function resolve(work, entry)
   if choice and is_writable(work, entry) then
     if choice == "theirs" then
       take_theirs(work, entry)
-    elseif shipped_for(work, entry).type == "file" then
+    elseif is_file(shipped_for(work, entry)) then
       take_merged(entry, work.resolutions[entry.path].content)
     end
   end

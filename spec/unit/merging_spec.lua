@@ -238,6 +238,28 @@ describe("merging", function()
       assert.equal("remove", entry(PHASE, { on_conflict = "theirs" }).action)
     end)
 
+    it("takes what somebody made of the two sides, whoever moved the file", function()
+      local mine, path = lines(1, 30, { [3] = "mine\n" }), nil
+      local function answered()
+        local given = { answer = "merged", id = entry(path).id, content = "both\n" }
+        return (entry(path, { on_conflict = "stop", resolutions = { [path] = given } }))
+      end
+      path = "workflows/flow/of mine.md"
+      write(path, mine)
+      os.remove(target .. "/" .. PHASE)
+      repository.commit(source, { [SOURCE_PHASE] = lines(1, 30, { [3] = "theirs\n" }) })
+      local found = answered()
+      assert.same({ "merge", "merged", "both\n", PHASE },
+        { found.action, found.resolved, found.content, found.moved_from })
+      os.remove(target .. "/" .. path)
+      write(PHASE, mine)
+      move(lines(1, 30, { [3] = "theirs\n" }))
+      path = MOVED
+      found = answered()
+      assert.same({ "merge", "merged", "both\n", PHASE },
+        { found.action, found.resolved, found.content, found.moved_from })
+    end)
+
     it("follows out of a folder that is not shipped any more, and leaves it alone", function()
       local from = "universal/usage/guide.md"
       repository.commit(source, { [from] = BASE })
