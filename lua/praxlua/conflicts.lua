@@ -14,6 +14,7 @@ local marks = require("praxlua.conflicts.marks")
 local schema = require("praxlua.schema")
 local sides = require("praxlua.sides")
 local state = require("praxlua.state")
+local strays = require("praxlua.conflicts.strays")
 local text = require("praxlua.text")
 
 local conflicts = {}
@@ -71,6 +72,14 @@ local function ending(path) return path:match("[^/](%.%w+)$") or "" end
 function conflicts.file_of(conflict, which)
   local dot = ending(conflict.path)
   return ("%s/%s%s"):format(conflict.id, which, #dot <= 16 and dot or "")
+end
+
+--- What is said of a folder that was moved out of the way, and not deleted.
+---@param path string
+---@return string
+function conflicts.kept_words(path)
+  return "what somebody wrote among the conflicts is kept in " .. text.visible(path)
+    .. "; delete it when you need nothing of it"
 end
 
 --- The absolute path of a file of a conflict.
@@ -288,12 +297,10 @@ local function make_conflict(ctx, doc, entry, recall)
   local found, message, code = sides.of(ctx, entry)
   if not found then return nil, message, code end
   local ids = ids_of_sides(entry, found)
-  local known = recall({ path = entry.path, base = ids.base, ours = ids.ours,
+  local known, draft = recall({ path = entry.path, base = ids.base, ours = ids.ours,
     theirs = ids.theirs })
-  if known and known.answer == "draft" then conflict.draft = known.content end
-  if known and known.answer ~= "draft" then
-    conflict.remembered, conflict.remembered_sha256 = known.answer, known.sha256
-  end
+  conflict.draft = draft and draft.content
+  if known then conflict.remembered, conflict.remembered_sha256 = known.answer, known.sha256 end
   local ok
   ok, message, code = write_sides(doc, conflict, ids, found)
   if not ok then return nil, message, code end
@@ -320,14 +327,48 @@ local function by_id(list)
   return found
 end
 
--- What was written down before and is no conflict of the plan any more goes; what a person wrote
--- there is remembered.
-local function drop_old(doc, known)
-  for _, name in ipairs(folder.names(doc.folder) or {}) do
-    if #name == 12 and name:find("^%x+$") and not known[name] then
-      core.tree.remove(doc.folder .. "/" .. name)
+-- What was written down before and is no conflict of the plan any more goes, unless it holds what a
+-- person wrote and what is not remembered.
+local function drop_old(before, known)
+  local stays = {}
+  for _, path in ipairs(strays.find(before) or folder.names(before.folder) or {}) do
+    stays[path:match("^[^/]+")] = true
+  end
+  for _, name in ipairs(folder.names(before.folder) or {}) do
+    if #name == 12 and name:find("^%x+$") and not known[name] and not stays[name] then
+      core.tree.remove(before.folder .. "/" .. name)
     end
   end
+end
+
+-- A folder that cannot be told from one with somebody's work in it goes where it is in nobody's way.
+local function set_aside(doc)
+  local wanted = doc.target .. "/.cache/" .. PREFIX .. doc.session_id
+  local free, number = wanted, 1
+  while file.exists(free) do
+    number = number + 1
+    free = wanted .. "-" .. number
+  end
+  local ok, message, code = file.mkdir(doc.target .. "/.cache")
+  if ok then ok, message, code = file.rename(doc.folder, free) end
+  if not ok then return nil, message, code end
+  return free
+end
+
+-- A folder without a list that can be read.
+local function unlisted(target, session_id)
+  return { target = target, session_id = session_id, dict = { conflicts = {} },
+    folder = target .. "/" .. conflicts.folder(session_id) }
+end
+
+-- Makes room for a list where there is a folder without one.
+local function clear_unlisted(ctx, doc)
+  local left = file.exists(doc.folder) and strays.find(doc)
+  if not left or #left == 0 then return true end
+  local kept, message, code = set_aside(doc)
+  if not kept then return nil, message, code end
+  ctx.warn(conflicts.kept_words(kept))
+  return true
 end
 
 --- Writes the conflicts of a plan down. What was there before for the same ones stays: answers, and
@@ -340,15 +381,16 @@ end
 function conflicts.write(ctx, planned)
   local id = ctx.session.session_id
   local before = conflicts.read(ctx.target, id)
-  if before then conflicts.remember(before) end
+  local doc = unlisted(ctx.target, id)
+  local ok, message, code = true, nil, nil
+  if before then conflicts.remember(before) else ok, message, code = clear_unlisted(ctx, doc) end
+  if not ok then return nil, message, code end
   local old, recall = by_id(before and before.dict.conflicts or {}), answers.open(ctx.target)
-  local doc = { target = ctx.target, session_id = id,
-    folder = ctx.target .. "/" .. conflicts.folder(id) }
   doc.dict = { format_version = FORMAT_VERSION, session_id = id, conflicts = {},
     source = { path = ctx.source, commit = planned.source_commit,
       version = planned.source_version },
     installed = { commit = planned.installed_commit, version = planned.installed_version } }
-  local ok, message, code = make_folder(ctx.target .. "/.upgrade")
+  ok, message, code = make_folder(ctx.target .. "/.upgrade")
   if ok then ok, message, code = make_folder(doc.folder) end
   if not ok then return nil, message, code end
   for i, entry in ipairs(of_plan(planned, ctx.options.resolutions)) do
@@ -363,7 +405,7 @@ function conflicts.write(ctx, planned)
   end
   ok, message, code = save(doc)
   if not ok then return nil, message, code end
-  drop_old(doc, by_id(doc.dict.conflicts))
+  if before then drop_old(before, by_id(doc.dict.conflicts)) end
   return doc
 end
 
@@ -415,16 +457,35 @@ function conflicts.find(doc, word)
   return nil, problem:format(text.visible(word), (ids_of(doc)))
 end
 
+-- What is in the file of the merge; nil where there is none, or none that can be taken.
+local function merge_file(doc, conflict)
+  if not conflict.merged then return nil end
+  return read_file(doc.target, doc.session_id, conflicts.file_of(conflict, "merged"),
+    conflicts.MERGED_BYTES)
+end
+
+-- Puts the merge of last time into its file. Another one that a person began there stays.
+local function put_merge(doc, conflict, data)
+  local path = conflicts.path_of(doc, conflict, "merged")
+  local there, _, code = merge_file(doc, conflict)
+  local sum = there and core.hash.sha256(there)
+  if not (code == "ENOENT" or sum == conflict.merged.sha256
+    or sum and answers.contents(doc.target)[sum]) then
+    return nil, ("%s holds another merge than that of last time: answer 'merged' to take it, or "
+      .. "delete the file"):format(text.visible(path)), "EEXIST"
+  end
+  return file.write_atomic(path, data)
+end
+
 -- Takes over what was decided last time about the same three contents.
 local function answer_as_before(doc, conflict)
   local known = answers.open(doc.target)(key_of(conflict))
-  if not known or known.answer == "draft" then
+  if not known then
     return nil, "nothing is remembered for " .. conflict.id .. " (" .. text.visible(conflict.path)
       .. "): answer ours, theirs or merged", "EINVAL"
   end
   if known.answer == "merged" and conflict.merged then
-    local ok, message, code = file.write_atomic(conflicts.path_of(doc, conflict, "merged"),
-      known.content)
+    local ok, message, code = put_merge(doc, conflict, known.content)
     if not ok then return nil, message, code end
   end
   return known.answer
@@ -463,16 +524,17 @@ end
 ---@return string? code
 function conflicts.remember(doc)
   local list = {}
-  for _, conflict in ipairs(doc.dict.conflicts) do
+  local function add(conflict, given, content)
     local entry = key_of(conflict)
-    entry.answer = conflict.answer
-    local merged = conflict.merged and read_file(doc.target, doc.session_id,
-      conflicts.file_of(conflict, "merged"), conflicts.MERGED_BYTES)
+    entry.answer, entry.content = given, content
+    list[#list + 1] = entry
+  end
+  for _, conflict in ipairs(doc.dict.conflicts) do
+    local given, merged = conflict.answer, merge_file(doc, conflict)
     local is_edited = merged and core.hash.sha256(merged) ~= conflict.merged.sha256
-    if entry.answer == "merged" and not conflicts.merged(doc, conflict) then entry.answer = nil end
-    if not entry.answer and is_edited then entry.answer = "draft" end
-    if entry.answer == "merged" or entry.answer == "draft" then entry.content = merged end
-    if entry.answer then list[#list + 1] = entry end
+    if given == "merged" and not conflicts.merged(doc, conflict) then given = nil end
+    if given then add(conflict, given, given == "merged" and merged or nil) end
+    if given ~= "merged" and is_edited then add(conflict, "draft", merged) end
   end
   return answers.remember(doc.target, list)
 end
@@ -517,47 +579,46 @@ end
 -- ---------------------------------------------------------------------------------------------
 -- The end
 
--- What cannot be read may hold what a person wrote.
-local function set_aside(target, session_id, path)
-  local ok, message, code = file.mkdir(target .. "/.cache")
-  if not ok then return nil, message, code end
-  return file.rename(path, target .. "/.cache/" .. PREFIX .. session_id)
-end
-
 --- Removes the conflicts of a session that is over, or is forgotten. Its answers are remembered. A
---- folder that cannot be read is moved into .cache.
+--- folder that holds what somebody wrote beside them, or may hold it, is moved into .cache.
 ---@param target string
 ---@param session_id string
 ---@return true|nil
----@return string? message
+---@return string? message; else where the folder is now, if it was moved
 ---@return string? code
 function conflicts.close(target, session_id)
-  local path = target .. "/" .. conflicts.folder(session_id)
-  if not file.exists(path) then return true end
-  local doc, _, ok, message, code
+  local doc, _, ok, kept, message, code
+  local bare = unlisted(target, session_id)
+  if not file.exists(bare.folder) then return true end
   doc, _, code = conflicts.read(target, session_id)
   if doc then
     ok, message, code = conflicts.remember(doc)
-    if ok then ok, message, code = core.tree.remove(path) end
-  elseif code == "ENOENT" then -- it was not written to its end
-    ok, message, code = core.tree.remove(path)
+    if not ok then return nil, message, code end
+  end
+  local left = (doc or code == "ENOENT") and strays.find(doc or bare)
+  if left and #left == 0 then
+    ok, message, code = core.tree.remove(bare.folder)
   else
-    ok, message, code = set_aside(target, session_id, path)
+    kept, message, code = set_aside(bare)
+    ok = kept ~= nil
   end
   file.rmdir(target .. "/.upgrade") -- only when it is empty
   if not ok then return nil, message, code end
-  return true
+  return true, kept
 end
 
 --- Removes the folders of sessions that are over: a kill left them.
 ---@param target string
-function conflicts.sweep(target)
+---@param tell fun(kept: string) called for each that was moved
+function conflicts.sweep(target, tell)
   for _, name in ipairs(folder.names(target .. "/.upgrade") or {}) do
     local id = name:sub(1, #PREFIX) == PREFIX and name:sub(#PREFIX + 1)
     if id and state.is_session_id(id) then
       local session, _, code = state.load_state(target, id)
       local is_over = session and not state.is_active(session) or code == "ESTATENOTFOUND"
-      if is_over then conflicts.close(target, id) end
+      local ok, kept
+      if is_over then ok, kept = conflicts.close(target, id) end
+      if ok and kept then tell(kept) end
     end
   end
 end

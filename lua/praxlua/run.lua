@@ -250,7 +250,9 @@ function run.sweep(r)
   for _, name in ipairs(names_in(folder)) do
     if name:find("^%.done%-") then core.tree.remove(folder .. "/" .. name) end
   end
-  conflicts.sweep(r.target)
+  conflicts.sweep(r.target, function(kept)
+    r.emit({ event = "warning", message = conflicts.kept_words(kept) })
+  end)
   file.rmdir(folder) -- only when it is empty
   -- The lock's text is written when the session has its folder, and goes before that.
   if not file.exists(folder) then lock_text.remove(r) end
@@ -412,7 +414,8 @@ local FULL = { ENOSPC = true, EDQUOT = true }
 -- The session does without them now. What stays because of an error is cleared up by the next run.
 local function close_conflicts(r)
   local ok, message = conflicts.close(r.target, r.session.session_id)
-  if not ok then r.ctx.warn("the answers to conflicts could not be kept: " .. message) end
+  if not ok then return r.ctx.warn("the answers to conflicts could not be kept: " .. message) end
+  if message then r.ctx.warn(conflicts.kept_words(message)) end
 end
 
 --- Ends a session whose changes are final, or all undone: it is saved, and the undo data goes.

@@ -161,6 +161,86 @@ describe("Conflicts", function()
     end
   end)
 
+  describe("take nothing with them when they go", function()
+    local doc, conflict
+
+    before_each(function()
+      doc = written(entry("a.md", "1\n", "2\n"))
+      conflict = doc.dict.conflicts[1]
+    end)
+
+    local function put(which, data) helper.write(conflicts.path_of(doc, conflict, which), data) end
+
+    local function answered(given)
+      assert(conflicts.answer(doc, conflict, given))
+      assert(conflicts.save(doc))
+    end
+
+    it("a merge that was begun beside an answer begins the next one", function()
+      put("merged", "half\n")
+      answered("ours")
+      assert.same({ true }, { conflicts.close(target, ID) })
+      doc = written(entry("a.md", "1\n", "2\n"))
+      conflict = doc.dict.conflicts[1]
+      assert.equal("ours", conflict.remembered)
+      assert.equal("half\n", conflicts.merged(doc, conflict))
+    end)
+
+    it("a merge that was begun is not replaced by that of last time", function()
+      put("merged", "first\n")
+      answered("merged")
+      assert.same({ true }, { conflicts.close(target, ID) })
+      doc = written(entry("a.md", "1\n", "2\n"))
+      conflict = doc.dict.conflicts[1]
+      put("merged", "second\n")
+      local message = helper.fails("EEXIST", conflicts.answer(doc, conflict, "remembered"))
+      assert.truthy(message:find("another merge than that of last time", 1, true))
+      assert.equal("second\n", conflicts.merged(doc, conflict))
+      assert(conflicts.remember(doc)) -- from here on it is kept as a draft
+      answered("remembered")
+      assert.equal("first\n", conflicts.merged(doc, conflict))
+      assert.equal("second\n", select(2, answers.open(target)({ path = "a.md",
+        ours = conflict.ours.id, theirs = conflict.theirs.id })).content)
+    end)
+
+    it("what praxlua does not remember is moved into .cache with its folder", function()
+      for _, change in ipairs({
+        function() put("merged", ("x"):rep(conflicts.MERGED_BYTES + 1)) end,
+        function() put("theirs", "edited in the wrong place\n") end,
+        function() helper.write(doc.folder .. "/" .. conflict.id .. "/notes", "why\n") end,
+        function() os.remove(doc.folder .. "/conflicts.json") end,
+        function() lfs.link("/etc", doc.folder .. "/link", true) end,
+      }) do
+        change()
+        local ok, kept = conflicts.close(target, ID)
+        assert.is_true(ok)
+        assert.truthy(kept and kept:find("/%.cache/conflicts%-"), kept)
+        assert.truthy(lfs.attributes(kept .. "/" .. conflict.id))
+        assert.is_nil(lfs.attributes(doc.folder))
+        doc = written(entry("a.md", "1\n", "2\n"))
+        conflict = doc.dict.conflicts[1]
+      end
+      helper.write(doc.folder .. "/" .. conflict.id .. "/.merged.md.px-1-2", "half")
+      helper.write(doc.folder .. "/" .. conflict.id .. "/empty", "")
+      assert.same({ true }, { conflicts.close(target, ID) })
+    end)
+
+    it("a conflict that is gone keeps its folder while that holds such a thing", function()
+      local before, warned = conflict.id, {}
+      function ctx.warn(message) warned[#warned + 1] = message end
+      put("ours", "edited\n")
+      written(entry("b.md", "1\n", "2\n"))
+      assert.truthy(lfs.attributes(doc.folder .. "/" .. before))
+      assert.same({}, warned)
+      os.remove(doc.folder .. "/conflicts.json")
+      doc = written(entry("b.md", "1\n", "2\n"))
+      assert.is_nil(lfs.attributes(doc.folder .. "/" .. before))
+      assert.equal("edited\n", helper.read(("%s/.cache/conflicts-%s/%s/ours.md")
+        :format(target, ID, before)))
+      assert.truthy(warned[1]:find("is kept in", 1, true))
+    end)
+  end)
+
   it("are read with suspicion", function()
     local doc = written(entry("a.md", "1", "2"))
     local path = doc.folder .. "/conflicts.json"
@@ -188,15 +268,15 @@ describe("Conflicts", function()
     local session = state.session.new({ session_id = ID })
     session.status = "waiting"
     assert(state.save_state(target, session))
-    conflicts.sweep(target)
+    conflicts.sweep(target, error)
     assert.truthy(lfs.attributes(doc.folder))
     helper.write(target .. "/.cache/state/" .. ID .. ".json", "damaged")
-    conflicts.sweep(target)
+    conflicts.sweep(target, error)
     assert.truthy(lfs.attributes(doc.folder))
     session.status = "rolled_back"
     assert(state.save_state(target, session))
     lfs.mkdir(target .. "/.upgrade/conflicts-of-mine")
-    conflicts.sweep(target)
+    conflicts.sweep(target, error)
     assert.is_nil(lfs.attributes(doc.folder))
     assert.truthy(lfs.attributes(target .. "/.upgrade/conflicts-of-mine"))
   end)
@@ -224,12 +304,22 @@ describe("Conflicts", function()
       assert.is_nil(answers.open(target)(without))
     end)
 
-    it("are not replaced by what was only begun, but replace it", function()
+    it("stand beside what was only begun, which a merge replaces", function()
+      local function known()
+        local answer, draft = answers.open(target)(key("a"))
+        return { answer and answer.answer, draft and draft.content }
+      end
       remember("a", "draft", "half")
-      assert.equal("draft", answers.open(target)(key("a")).answer)
+      assert.same({ nil, "half" }, known())
       remember("a", "theirs")
-      remember("a", "draft", "half")
-      assert.equal("theirs", answers.open(target)(key("a")).answer)
+      assert.same({ "theirs", "half" }, known())
+      remember("a", "draft", "more than half")
+      remember("a", "ours")
+      assert.same({ "ours", "more than half" }, known())
+      remember("a", "merged", "whole")
+      assert.same({ "merged" }, known())
+      remember("a", "draft", "another")
+      assert.same({ "merged", "another" }, known())
     end)
 
     it("are as many as fit, the newest", function()

@@ -40,10 +40,11 @@ local function choose(target, named)
     message = "No upgrade waits for answers to conflicts." }
 end
 
-local function damaged(session_id, message)
-  return { exit_code = 3, status = "refused", message = message,
-    next = "mend the file; or forget the upgrade with: praxlua rollback " .. session_id
-      .. " and begin it again" }
+local function unreadable(session_id, message, code)
+  local next_step = "mend the file; or forget the upgrade with: praxlua rollback " .. session_id
+    .. " and begin it again"
+  if code == "ENOENT" then next_step = "have it written anew by: praxlua resume " .. session_id end
+  return { exit_code = 3, status = "refused", message = message, next = next_step }
 end
 
 -- ---------------------------------------------------------------------------------------------
@@ -101,22 +102,22 @@ local function decide(doc, given)
       or given.answer == "remembered" and not conflict.remembered)
     if not is_left then
       local ok, problem, code = conflicts.answer(doc, conflict, given.answer)
-      if not ok then return nil, problem, code end
+      if not ok then return nil, problem, code, conflict.id end
     end
   end
   return true
 end
 
 -- A merge that is not finished is no wrong command.
-local UNFINISHED = { EMARKS = true, ENOTTEXT = true }
+local UNFINISHED = { EMARKS = true, ENOTTEXT = true, EFBIG = true, EEXIST = true }
 
 -- All of them, or none; nil, or the end of the command.
 local function answer(doc, given)
   for _, one in ipairs(given) do
-    local ok, message, code = decide(doc, one)
+    local ok, message, code, id = decide(doc, one)
     if not ok and UNFINISHED[code] then
       return { exit_code = 4, status = "waiting", message = message,
-        next = "merge it by hand with: praxlua conflicts --edit " .. one.id
+        next = "merge it by hand with: praxlua conflicts --edit " .. id
           .. "\nor answer it with ours or theirs" }
     elseif not ok then
       return usage(message)
@@ -212,8 +213,8 @@ end
 local function work(target, args, v)
   local id, result = choose(target, args.session_id)
   if not id then return result end
-  local doc, message = conflicts.read(target, id)
-  if not doc then return damaged(id, message) end
+  local doc, message, code = conflicts.read(target, id)
+  if not doc then return unreadable(id, message, code) end
   return change(doc, args, v) or show(doc, args, v)
 end
 

@@ -2,8 +2,8 @@
 -- contents is offered again when the same three meet once more. It is never applied unasked.
 --
 -- They lie in .cache/conflict-answers.json, a sealed document. A damaged one counts as none. What a
--- person began to merge by hand and did not answer with is kept as a "draft": nobody's work is lost
--- because a session went.
+-- person began to merge by hand and did not answer with is kept as a "draft", beside the answer that
+-- there may be: nobody's work is lost because a session went.
 local clock = require("praxlua.clock")
 local core = require("praxlua.core")
 local json = require("praxlua.json")
@@ -57,17 +57,35 @@ local function same(a, b)
   return a.path == b.path and a.base == b.base and a.ours == b.ours and a.theirs == b.theirs
 end
 
---- What was decided last time about the same three contents.
+local function is_draft(entry) return entry.answer == "draft" end
+
+--- What was decided last time about the same three contents, and what was only begun.
 ---@param target string
----@return fun(key: { path: string, base: string?, ours: string?, theirs: string? }): table|nil find
----  an entry { answer: "ours"|"theirs"|"merged"|"draft", content: string? }
+---@return fun(key: { path: string, base: string?, ours: string?, theirs: string? }): table|nil,
+---  table|nil find an entry { answer: "ours"|"theirs"|"merged", content: string?, sha256: string? };
+---  one whose answer is "draft"
 function answers.open(target)
   local known = read(target)
   return function(key)
-    for i = #known, 1, -1 do
-      if same(known[i], key) then return known[i] end
+    local answer, draft
+    for _, entry in ipairs(known) do
+      if same(entry, key) then
+        if is_draft(entry) then draft = entry else answer = entry end
+      end
     end
+    return answer, draft
   end
+end
+
+--- The contents that are remembered.
+---@param target string
+---@return table<string, true> set of their SHA-256
+function answers.contents(target)
+  local found = {}
+  for _, entry in ipairs(read(target)) do
+    if entry.content then found[entry.sha256] = true end
+  end
+  return found
 end
 
 local function encoded(list)
@@ -84,30 +102,29 @@ local function fitting(list)
   end
 end
 
--- The old entries that no new one replaces, and whether there is anything new at all. A draft does
--- not replace an answer.
+-- An answer replaces the one before it, and a draft a draft; what was merged to its end, both.
+local function replaces(new, old)
+  return same(new, old) and (new.answer == "merged" or is_draft(new) == is_draft(old))
+end
+
+-- The old entries that no new one replaces and the new ones, and whether any of them is new.
 local function merged_lists(old, new)
-  local kept, is_new = {}, false
-  local function known(entry)
-    for _, other in ipairs(old) do
-      if same(entry, other) then return other end
-    end
-  end
-  local added = {}
+  local kept, added = {}, {}
   for _, entry in ipairs(new) do
-    local before = known(entry)
-    local is_same = before and before.answer == entry.answer and before.content == entry.content
-    if not is_same and not (before and entry.answer == "draft" and before.answer ~= "draft") then
-      added[#added + 1], is_new = entry, true
+    local is_known = false
+    for _, other in ipairs(old) do
+      is_known = is_known or same(entry, other) and entry.answer == other.answer
+        and entry.content == other.content
     end
+    if not is_known then added[#added + 1] = entry end
   end
   for _, entry in ipairs(old) do
     local replaced = false
-    for _, other in ipairs(added) do replaced = replaced or same(entry, other) end
+    for _, other in ipairs(added) do replaced = replaced or replaces(other, entry) end
     if not replaced then kept[#kept + 1] = entry end
   end
   table.move(added, 1, #added, #kept + 1, kept)
-  return kept, is_new
+  return kept, #added > 0
 end
 
 --- Remembers answers. What is known already is not written again.
