@@ -88,7 +88,7 @@ describe("The screen of a conflict", function()
     local conflict = prepare("a.bin", "1\0", "2\0")
     assert.equal("later", ask(conflict, "edit", "later"))
     assert.is_false(shows("in your editor"))
-    assert.is_true(shows("they are no text: 2 B and 2 B"))
+    assert.is_true(shows("(not text: 2 B becomes 2 B)"))
   end)
 
   it("asks nothing any more once a signal came", function()

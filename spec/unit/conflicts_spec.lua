@@ -144,8 +144,26 @@ describe("Conflicts", function()
       helper.fails("ENOTTEXT", conflicts.answer(doc, conflict, "merged"))
     end
     local lines = diff.lines(doc, doc.dict.conflicts[1], "ours", "theirs")
-    assert.equal("they are no text: 3 B and 3 B", lines[3])
+    assert.equal("(not text: 3 B becomes 3 B)", lines[3])
     assert.equal("+2", diff.lines(doc, doc.dict.conflicts[2], "ours", "theirs")[4])
+  end)
+
+  it("are shown as they are, whatever the user set for git", function()
+    local config = target .. "/../gitconfig"
+    helper.write(config, "[core]\n\tautocrlf = true\n[diff]\n\tignoreAllSpace = true\n"
+      .. "\texternal = false\n\tnoprefix = true\n\tcontext = 0\n[color]\n\tui = always\n")
+    local system = core.system.environment
+    finally(function() core.system.environment = system end)
+    function core.system.environment()
+      local environment = system()
+      environment.GIT_CONFIG_GLOBAL = config
+      return environment
+    end
+    local doc = written(entry("a.md", "a\nb\nc\n", "a\r\nb\r\nc\n"), entry("b.md", "1\n", nil))
+    local function shown(i) return diff.lines(doc, doc.dict.conflicts[i], "ours", "theirs") end
+    assert.same({ "--- yours", "+++ shipped now", "(only line ends differ: LF becomes CRLF)",
+      "@@ -1,3 +1,3 @@", "-a", "-b", "+a\r", "+b\r", " c" }, shown(1))
+    assert.same({ "--- yours", "+++ shipped now", "@@ -1 +0,0 @@", "-1" }, shown(2))
   end)
 
   it("are named by an id, the beginning of one, a path or all", function()

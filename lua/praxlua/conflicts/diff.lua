@@ -1,42 +1,25 @@
 --- What differs between two sides of a conflict, as a unified diff.
 local conflicts = require("praxlua.conflicts")
-local git = require("praxlua.git")
-local text = require("praxlua.text")
+local difference = require("praxlua.difference")
 
 local diff = {}
-
-local TOLD_BY = 8000 -- bytes by which git tells text from binary
-local CAP = 16 * 1024 * 1024 -- bytes of a diff
 
 --- What the sides are called.
 diff.NAMES = {
   base = "shipped before", ours = "yours", theirs = "shipped now",
 }
 
--- The file of a side, and whether it is text; /dev/null where there is nothing.
-local function file_of(doc, conflict, which)
+-- A side as it is compared; false where there is nothing.
+local function side_of(doc, conflict, which)
   local side = conflict[which]
-  if not side then return "/dev/null", true end
-  if not side.file then return nil, nil, "it is a folder" end
-  local data, message = conflicts.side(doc, conflict, which)
-  if not data then return nil, nil, message end
-  return conflicts.path_of(doc, conflict, which), not data:sub(1, TOLD_BY):find("\0", 1, true)
+  if not side then return false end
+  if not side.file then return nil, "it is a folder", "EISDIR" end
+  local data, message, code = conflicts.side(doc, conflict, which)
+  if not data then return nil, message, code end
+  return { data = data }
 end
 
--- The lines behind the header, which names files that mean nothing to anybody.
-local function body(out)
-  local lines, inside = {}, false
-  for line in out:gmatch("([^\n]*)\n?") do
-    inside = inside or line:sub(1, 2) == "@@"
-    if inside then lines[#lines + 1] = line end
-  end
-  while lines[#lines] == "" do lines[#lines] = nil end
-  return lines
-end
-
-local function size_of(side) return side and side.size and text.bytes(side.size) or "nothing" end
-
---- The lines of a diff, with two lines in front that name the sides.
+--- The lines of a diff, with two lines in front that name the sides, and remarks in brackets.
 ---@param doc table from conflicts.read
 ---@param conflict table
 ---@param from "base"|"ours"|"theirs"
@@ -45,23 +28,22 @@ local function size_of(side) return side and side.size and text.bytes(side.size)
 ---@return string? message
 ---@return string? code
 function diff.lines(doc, conflict, from, to)
-  local a, a_is_text, problem = file_of(doc, conflict, from)
-  local b, b_is_text, other = file_of(doc, conflict, to)
+  local old, new, results, message, code
+  old, message, code = side_of(doc, conflict, from)
+  if old ~= nil then new, message, code = side_of(doc, conflict, to) end
+  if new == nil then return nil, message, code end
+  results, message, code = difference.unified({
+    { path = conflict.path, old = old or nil, new = new or nil },
+  })
+  if not results then return nil, message, code end
   local lines = { "--- " .. diff.NAMES[from], "+++ " .. diff.NAMES[to] }
-  if not a or not b then
-    lines[3] = problem or other
-  elseif not (a_is_text and b_is_text) then
-    lines[3] = ("they are no text: %s and %s"):format(size_of(conflict[from]),
-      size_of(conflict[to]))
-  else
-    local out, message, code = git.run(doc.folder, { "diff", "--no-index", "--no-color",
-      "--no-ext-diff", "--no-textconv", "--text", "--", a, b },
-      { accept = { [1] = true }, cap = CAP })
-    if not out then return nil, message, code end
-    local rest = body(out)
-    table.move(rest, 1, #rest, 3, lines)
-    if #rest == 0 then lines[3] = "(no difference in the content)" end
+  for _, note in ipairs(results[1].notes) do lines[#lines + 1] = "(" .. note .. ")" end
+  local number = 0
+  for line in results[1].diff:gmatch("([^\n]*)\n") do
+    number = number + 1
+    if number > 2 then lines[#lines + 1] = line end -- the header names a path
   end
+  if #lines == 2 then lines[3] = "(no difference in the content)" end
   return lines
 end
 
