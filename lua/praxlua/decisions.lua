@@ -68,18 +68,20 @@ function decisions.take(r)
 end
 
 -- Tells which answers the plan could not take: what they were given for is not there any more, or
--- they cannot be carried out.
+-- they cannot be carried out. Those have to be given anew, unless the policy decided instead.
 local function tell_refused(r, planned, doc)
   local by_path, is_open_again = {}, false
   for _, entry in ipairs(planned.entries) do by_path[entry.path] = entry end
   for _, conflict in ipairs(doc and doc.dict.conflicts or {}) do
     local entry = by_path[conflict.path]
-    if conflict.answer and entry and entry.action == "conflict" then
+    local is_open = entry and entry.action == "conflict"
+    if conflict.answer and entry and (is_open or entry.resolved) then
       local name = text.visible(conflict.path)
       if entry.id ~= conflict.id then
-        r.ctx.warn(("%s changed since '%s' was answered (%s); the conflict is open again")
-          :format(name, conflict.answer, conflict.id))
-      elseif r.options.resolutions[conflict.path] then
+        r.ctx.warn(("%s changed since '%s' was answered (%s); %s"):format(name, conflict.answer,
+          conflict.id, is_open and "the conflict is open again"
+            or ("'%s' counts instead, by the policy"):format(entry.resolved)))
+      elseif is_open and r.options.resolutions[conflict.path] then
         r.ctx.warn(("'%s' cannot be carried out for %s: %s"):format(conflict.answer, name,
           entry.reason))
         conflict.answer, is_open_again = nil, true
@@ -108,8 +110,10 @@ local function begin_waiting(r, planned)
     next = "make room or mend what the message names, and run the upgrade again" }
 end
 
+-- Who goes on with a session that waits is asked, unless this very command says otherwise.
 local function may_ask(r)
-  local is_policy = r.options.on_conflict == "ask" or decisions.is_awaited(r.session)
+  local is_policy = r.options.on_conflict == "ask"
+    or decisions.is_awaited(r.session) and r.told_on_conflict ~= "stop"
   return r.decide and is_policy and not r.dry_run
 end
 
@@ -151,8 +155,8 @@ end
 ---@return table? result that ends the run
 ---@return table? doc
 function decisions.ask(r, planned, doc)
-  if #open_in(planned) == 0 then return planned, nil, doc end
   tell_refused(r, planned, doc)
+  if #open_in(planned) == 0 then return planned, nil, doc end
   if not may_ask(r) then return planned, nil, doc end
   local was_awaited = decisions.is_awaited(r.session)
   local message, result

@@ -296,6 +296,7 @@ local LOST = { EBADJOURNAL = true, ELOST = true }
 -- The options a session began with, where this command names no others.
 local function use_kept_options(r)
   local kept, options = r.session.metadata.options or {}, {}
+  r.told_on_conflict = r.options.on_conflict
   for name, value in pairs(r.options) do options[name] = value end
   for _, name in ipairs(KEPT_OPTIONS) do
     if options[name] == nil then options[name] = kept[name] end

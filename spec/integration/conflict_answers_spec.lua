@@ -143,6 +143,16 @@ describe("An upgrade with open conflicts", function()
     assert.equal("my other guide\n", tiny.read(s, tiny.GUIDE))
   end)
 
+  it("tells where the policy decides instead of an answer to what changed since", function()
+    assert.equal(0, conflicts("--resolve", "all=ours").code)
+    tiny.write(s, tiny.GUIDE, "my other guide\n")
+    local result = resume("--on-conflict", "theirs")
+    assert.equal(0, result.code, result.stderr)
+    assert.is_true(warned(result, ("%s changed since 'ours' was answered (%s); 'theirs' counts "
+      .. "instead, by the policy"):format(tiny.GUIDE, ids[tiny.GUIDE])))
+    assert.same({ "guide 2\n", "# mine\n" }, { tiny.read(s, tiny.GUIDE), tiny.read(s, INIT) })
+  end)
+
   it("opens a conflict again where the answer cannot be carried out", function()
     local path = s.target .. "/" .. tiny.GUIDE
     assert(core.file.remove(path))

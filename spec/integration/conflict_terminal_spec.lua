@@ -132,6 +132,7 @@ describe("At a terminal", function()
       { "pyramid.md", typist.CTRL_C } })
     assert.equal(4, result.code, result.output)
     assert.same(before, tiny.snapshot(s))
+    assert.equal(4, at_terminal({ "resume", "--on-conflict", "stop" }, {}).code) -- asks nothing
     result = at_terminal({ "conflicts" }, {})
     assert.equal(4, result.code, result.output)
     local id = result.output:match("(%x+)\27%[0m? *\27?[^\n]*pyramid")

@@ -255,7 +255,7 @@ local ENDINGS = {
   failed = "Failed.",
   rollback_failed = "The rollback did not complete.",
   busy = "Another upgrade of this target is running.", usage = "Usage error.",
-  interrupted = "Interrupted; rolled back.",
+  interrupted = "Interrupted; the installation is as before.",
 }
 
 function show.finished(view, event)
