@@ -7,6 +7,7 @@ local clock = require("praxlua.clock")
 local core = require("praxlua.core")
 local folder = require("praxlua.folder")
 local json = require("praxlua.json")
+local plan = require("praxlua.plan")
 local policy = require("praxlua.policy")
 local seal = require("praxlua.seal")
 local text = require("praxlua.text")
@@ -58,10 +59,11 @@ end
 local function rows_of(planned)
   local rows = json.array()
   for _, entry in ipairs(planned.entries) do
-    if entry.action ~= "keep" or entry.new or entry.base or entry.moved_from then
+    if plan.covers(entry) then
       rows[#rows + 1] = { path = entry.path, source = entry.source, new = entry.new,
         ["local"] = entry["local"], base = entry.base, action = entry.action,
-        result = entry.result }
+        result = entry.result, resolved = entry.resolved, moved_from = entry.moved_from,
+        edited_at = entry.edited_at, mode = entry.mode }
     end
   end
   return rows
@@ -131,9 +133,18 @@ local function by_path(rows)
   return found
 end
 
+local DECIDED = { "action", "result", "resolved", "moved_from", "edited_at" }
+
+local function decides_alike(old, new)
+  for _, name in ipairs(DECIDED) do
+    if old[name] ~= new[name] then return false end
+  end
+  return true
+end
+
 -- What changed of the files, by where they are.
 local function file_changes(before, now)
-  local sources, locals, bases, decisions = {}, {}, {}, {}
+  local sources, locals, bases, decisions, modes = {}, {}, {}, {}, {}
   local function compare(path, old, new)
     if old.new ~= new.new then
       sources[#sources + 1] = (new.source or old.source or path) .. " "
@@ -143,10 +154,13 @@ local function file_changes(before, now)
       locals[#locals + 1] = path .. " " .. became(old["local"], new["local"])
     end
     local same = old.new == new.new and old["local"] == new["local"]
-    if same and old.base ~= new.base then bases[#bases + 1] = path end
-    if same and old.base == new.base
-      and (old.action ~= new.action or old.result ~= new.result) then
+    if not same then return end
+    if old.base ~= new.base then
+      bases[#bases + 1] = path
+    elseif not decides_alike(old, new) then
       decisions[#decisions + 1] = path
+    elseif old.mode ~= new.mode then
+      modes[#modes + 1] = path
     end
   end
   for path, row in pairs(before) do compare(path, row, now[path] or {}) end
@@ -154,7 +168,8 @@ local function file_changes(before, now)
     if not before[path] then compare(path, {}, row) end
   end
   return listed(sources, "in the source"), listed(locals, "in the installation"),
-    listed(bases, "what is known of what was shipped before"), listed(decisions, "what is decided")
+    listed(bases, "what is known of what was shipped before"),
+    listed(decisions, "what is decided"), listed(modes, "permissions")
 end
 
 local function place_changes(record, ctx, planned)
@@ -193,7 +208,7 @@ function approval.explain(ctx, planned, hash)
     return "no dry run of yours with that plan is on record, so what changed cannot be told"
   end
   local found = changes(record, ctx, planned)
-  if #found == 0 then return "permissions of files changed since" end
+  if #found == 0 then return "the layout or the source's version changed since" end
   for i, words in ipairs(found) do found[i] = "changed since: " .. text.visible(words) end
   return table.concat(found, "\n")
 end

@@ -325,8 +325,15 @@ local COUNTED = {
   unchanged = "unchanged_files", adopt = "unchanged_files", conflict = "conflicts",
 }
 
---- The hash that names a plan: equal plans do equal things. Files of the user's that the plan does
---- not concern are left out, so that writing one does not make a reviewed plan stale.
+--- Whether the hash of a plan covers an entry. Files of the user's that the plan does not concern are
+--- left out, so that writing one does not make a reviewed plan stale.
+---@param entry table
+---@return boolean
+function plan.covers(entry)
+  return entry.action ~= "keep" or (entry.new or entry.base or entry.moved_from) ~= nil
+end
+
+--- The hash that names a plan: equal plans do equal things.
 ---@param self table the plan
 ---@return string hex
 function plan.hash(self)
@@ -340,7 +347,7 @@ function plan.hash(self)
   add(self.format_version, self.layout, self.source_commit, self.source_version)
   add(self.policy and policy.text(self.policy))
   for _, e in ipairs(self.entries) do
-    if e.action ~= "keep" or e.new or e.base or e.moved_from then
+    if plan.covers(e) then
       add(e.path, e.source, e.component, e.action, e.base, e["local"], e.new, e.mode, e.resolved,
         e.result, e.moved_from, e.edited_at)
     end

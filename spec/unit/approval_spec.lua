@@ -64,6 +64,14 @@ describe("A plan that was approved", function()
       .. "workflows/flow/phase.md is new")
   end)
 
+  it("is refused by the name of a file whose permissions changed", function()
+    local pyramid = "standards/universal/testing/pyramid.md" -- nothing is to be done about it
+    for _, path in ipairs({ tiny.GUIDE, pyramid }) do
+      assert(os.execute(("chmod 600 '%s/%s'"):format(s.target, path)))
+    end
+    says(refused(), "permissions: " .. tiny.GUIDE .. ", " .. pyramid)
+  end)
+
   it("is refused by the policy that changed", function()
     says(refused({ "--on-conflict", "theirs" }), "the policy for conflicts: stop then, theirs now")
     tiny.write(s, "upgrade.lua", "return {}\n")

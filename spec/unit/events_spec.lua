@@ -235,6 +235,15 @@ describe("events.people", function()
     end
   end)
 
+  it("does not say that an interrupted dry run was rolled back", function()
+    local shown = read({
+      { event = "phase_failed", phase = "p", seconds = 1, verdict = "interrupted", message = "m" },
+      { event = "finished", exit_code = 130, status = "interrupted", message = "m", next = "n" },
+    })
+    assert.truthy(shown:find("error: Interrupted; the installation is as before.\nnext:  n\n", 1,
+      true), shown)
+  end)
+
   it("says what to do when a rollback did not complete", function()
     local shown = read({ { event = "rollback_completed", success = false, seconds = 1,
       server_healthy = false, message = "/p/.praxis-os" } })
