@@ -2,6 +2,7 @@
 -- after the upgrade. Reads only, and takes no lock: it has to disturb nobody.
 local content = require("praxlua.content")
 local core = require("praxlua.core")
+local decisions = require("praxlua.decisions")
 local difference = require("praxlua.difference")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
@@ -205,16 +206,18 @@ local function context(target, options, warn)
   }
 end
 
--- What another run is at would be half of it.
+-- What another run is at would be half of it. One that waits for answers has changed nothing.
 local function check_still(target)
   if core.lock.test(target) then
     return refused("another upgrade of this installation is running",
       "wait for it, or look at it with: praxlua status", 6)
   end
-  local open = run.unfinished(target)
-  if #open > 0 then
-    return refused("an earlier upgrade did not finish: session " .. open[1].session_id,
-      "finish it first with: praxlua resume, or praxlua rollback")
+  for _, entry in ipairs(run.unfinished(target)) do
+    local waits = entry.session and decisions.is_awaited(entry.session) and not entry.changes
+    if not waits then
+      return refused("an earlier upgrade did not finish: session " .. entry.session_id,
+        "finish it first with: praxlua resume, or praxlua rollback")
+    end
   end
 end
 

@@ -10,6 +10,7 @@ local private_copy = require("praxlua.private_copy")
 local run = require("praxlua.run")
 local source_phases = require("praxlua.source_phases")
 local state = require("praxlua.state")
+local temporary = require("praxlua.temporary")
 
 local overlay = {}
 
@@ -198,8 +199,8 @@ end
 ---@return { actions: table[], result: table? } seen actions of the added phases, as in a plan; the
 ---  result when the upgrade would not come to its end, or the dry run could not
 function overlay.follow(r, following)
-  local place, message, next_step = private_copy.place(r.target)
-  if not place then return { actions = {}, result = refused(message, next_step) } end
+  local place, message = temporary.place(r.target)
+  if not place then return { actions = {}, result = refused(message, temporary.ADVICE) } end
   local root, actions = ("%s/praxlua-dry-run-%s"):format(place, core.system.uuid()), {}
   local phase = r.ctx.phase
   local ok, result = xpcall(follow, debug.traceback, r, root, following, actions)

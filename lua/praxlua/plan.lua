@@ -487,15 +487,13 @@ end
 ---@return string|nil message
 ---@return string|nil code
 function plan.build(ctx)
-  local message, code
+  local place, message, code = temporary.place(ctx.target)
+  if not place then return nil, message .. "; " .. temporary.ADVICE, code end
   if not ctx.layout then
     ctx.layout, message, code = layout.recognise_target(ctx.target)
     if ctx.layout then ctx.layout, message, code = extend.of(ctx, ctx.layout) end
     if not ctx.layout then return nil, message, code end
   end
-  local apart
-  apart, message, code = temporary.is_outside(ctx.target)
-  if not apart then return nil, message, code end
   local components, skipped
   components, skipped, code = split_components(ctx)
   if not components then return nil, skipped, code end

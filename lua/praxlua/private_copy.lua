@@ -3,7 +3,7 @@
 local core = require("praxlua.core")
 local layout = require("praxlua.layout")
 local run = require("praxlua.run")
-local text = require("praxlua.text")
+local temporary = require("praxlua.temporary")
 
 local private_copy = {}
 
@@ -25,26 +25,6 @@ function private_copy.ignored(environment)
   for path in pairs(layout.ephemeral) do skip[path] = true end
   if environment then skip.venv = nil end
   return skip
-end
-
---- Where a copy is made: TMPDIR, and not what is copied.
----@param target string
----@return string|nil path
----@return string? message
----@return string? next what to do
-function private_copy.place(target)
-  local wanted = core.system.environment().TMPDIR
-  if not wanted or wanted == "" then wanted = "/tmp" end
-  local found, message = core.file.realpath(wanted)
-  if not found or core.file.stat(found).type ~= "directory" then
-    return nil, ("the copy cannot be made in %s: %s"):format(text.visible(wanted),
-      message or "it is no folder"), "name a folder with TMPDIR=DIR"
-  end
-  if (found .. "/"):sub(1, #target + 1) == target .. "/" then
-    return nil, "the copy cannot be made in the installation itself: " .. text.visible(found),
-      "name another folder with TMPDIR=DIR"
-  end
-  return found
 end
 
 -- Scripts in an environment begin with the path of its interpreter. Those of the copy must not lead
@@ -120,7 +100,7 @@ function private_copy.make(target, root, with)
   return core.cancel.within(math.huge, copy_all, target, root, with)
 end
 
-local MAKE_ROOM = "make room, or name another folder with TMPDIR=DIR, and run the command again"
+local MAKE_ROOM = "make room, or " .. temporary.ADVICE .. ", and run the command again"
 local NO_ROOM = { ENOSPC = true, EDQUOT = true }
 
 --- What to do when a copy could not be made.

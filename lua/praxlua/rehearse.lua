@@ -12,6 +12,7 @@ local layout = require("praxlua.layout")
 local private_copy = require("praxlua.private_copy")
 local project_options = require("praxlua.project_options")
 local run = require("praxlua.run")
+local temporary = require("praxlua.temporary")
 local text = require("praxlua.text")
 
 local rehearse = {}
@@ -278,8 +279,8 @@ function rehearse.run(options, ui)
   if not recognised then return refused(problem, "name the installation with --target") end
   options, refusal = with_source(options, target)
   if not options then return refusal end
-  local scratch, unusable, next_step = private_copy.place(target)
-  if not scratch then return refused(unusable, next_step) end
+  local scratch, unusable = temporary.place(target)
+  if not scratch then return refused(unusable, temporary.ADVICE) end
   core.system.catch_signals()
   local data = new_data(options, target)
   local root = ("%s/praxlua-rehearsal-%s"):format(scratch, core.system.uuid())

@@ -12,33 +12,30 @@ local PRIVATE = 448 -- 0700
 local TRIES = 10
 local NAME = "^praxlua%-work%-" .. ("%x"):rep(8) .. "%-%x+%-%x+%-%x+%-" .. ("%x"):rep(12) .. "$"
 
+--- What to do where there is no place for them.
+temporary.ADVICE = "name another folder with TMPDIR=DIR"
+
 --- Where temporary folders are made: TMPDIR, else /tmp.
+---@param outside string? an installation: what only looks at it writes nothing in it, and no copy
+---  of it is made in itself
 ---@return string|nil path absolute, with links resolved
 ---@return string? message
----@return string? code
-function temporary.place()
+---@return string? code "EINSIDE": it lies in the installation
+function temporary.place(outside)
   local wanted = core.system.environment().TMPDIR
   if not wanted or wanted == "" then wanted = "/tmp" end
   local place, message, code = core.file.realpath(wanted)
   if place and core.file.stat(place).type ~= "directory" then
     place, message, code = nil, "it is no folder", "ENOTDIR"
   end
-  if place then return place end
-  return nil, ("there is no folder for temporary files at %s (%s); name one with TMPDIR=DIR")
-    :format(text.visible(wanted), message), code
-end
-
---- Whether temporary folders lie outside of a directory in which nothing may be written.
----@param directory string absolute, without links
----@return true|nil
----@return string? message
----@return string? code
-function temporary.is_outside(directory)
-  local place, message, code = temporary.place()
-  if not place then return nil, message, code end
-  if (place .. "/"):sub(1, #directory + 1) ~= directory .. "/" then return true end
-  return nil, ("temporary files would lie in the installation itself, in %s; name another folder "
-    .. "with TMPDIR=DIR"):format(text.visible(place)), "EINVAL"
+  if not place then
+    return nil, ("there is no folder for temporary files at %s (%s)"):format(text.visible(wanted),
+      message), code
+  elseif outside and (place .. "/"):sub(1, #outside + 1) == outside .. "/" then
+    return nil, "temporary files would lie in the installation itself, in "
+      .. text.visible(place), "EINSIDE"
+  end
+  return place
 end
 
 -- Whoever sweeps just then may take a new folder for one that was left: then there is another one.
@@ -51,7 +48,7 @@ local function make(place)
     folder = ("%s/praxlua-work-%s"):format(place, core.system.uuid())
     made, message, code = core.file.mkdir(folder, PRIVATE)
     if not made then
-      return nil, message .. "; make room, or name another folder with TMPDIR=DIR", code
+      return nil, message .. "; make room, or " .. temporary.ADVICE, code
     end
     lock, message, failure = core.lock.acquire(folder)
     if lock or not LOST[failure] then return folder, lock end
@@ -64,7 +61,7 @@ end
 ---@return any what use returned, or nil, message, code when there is no folder
 function temporary.within(use)
   local place, message, code = temporary.place()
-  if not place then return nil, message, code end
+  if not place then return nil, message .. "; " .. temporary.ADVICE, code end
   local folder, lock
   folder, lock, code = make(place)
   if not folder then return nil, lock, code end

@@ -110,6 +110,28 @@ describe("praxlua diff", function()
     assert.same(exact, tiny.exact(s))
   end)
 
+  it("shows the same while an upgrade waits for answers to conflicts", function()
+    local shown = tiny.event(diff(), "result").data.files
+    tiny.save(s)
+    finally(function() tiny.reset(s) end)
+    assert.equal(4, tiny.upgrade(s).code)
+    local waiting = tiny.exact(s)
+    local result = diff()
+    assert.equal(0, result.code, result.stderr)
+    assert.same(shown, tiny.event(result, "result").data.files)
+    assert.same(waiting, tiny.exact(s))
+  end)
+
+  it("writes nothing where the folder for temporary files lies in the installation", function()
+    local options = { environment = { TMPDIR = s.target .. "/specs" } }
+    for _, argv in ipairs({ { "diff" }, { "upgrade", "--dry-run", "--diff" }, { "upgrade" } }) do
+      local result = tiny.json(s, { argv[1], "--source", s.source, table.unpack(argv, 2) }, options)
+      assert.equal(3, result.code, result.stderr)
+      assert.truthy(tiny.said(result):find("lie in the installation itself", 1, true))
+      assert.same(exact, tiny.exact(s))
+    end
+  end)
+
   it("refuses what a dry run refuses", function()
     helper.write(s.source .. "/universal/standards/stray.md", "not committed\n")
     local result = diff()

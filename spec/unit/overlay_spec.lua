@@ -214,10 +214,12 @@ describe("A dry run", function()
   end)
 
   it("refuses where the copy has no place", function()
-    local result = tiny.upgrade(s, { "--dry-run" }, { environment = { TMPDIR = s.target } })
-    assert.equal(3, result.code)
-    assert.truthy(tiny.said(result):find("another folder with TMPDIR=DIR", 1, true))
-    touched_nothing()
+    for _, place in ipairs({ s.root .. "/none", s.target .. "/VERSION.txt", s.target }) do
+      local result = tiny.upgrade(s, { "--dry-run" }, { environment = { TMPDIR = place } })
+      assert.equal(3, result.code)
+      assert.truthy(tiny.said(result):find("TMPDIR=DIR", 1, true))
+      touched_nothing()
+    end
   end)
 end)
 
