@@ -368,10 +368,12 @@ static int system_isatty(lua_State *L) {
     return 1;
 }
 
-/* columns() -> integer: the width of the terminal on stdout; 80 when it is none or does not say. */
+/* columns(fd) -> integer: the present width of the terminal; 80 when it is none or does not say. */
 static int system_columns(lua_State *L) {
+    lua_Integer fd = luaL_checkinteger(L, 1);
     struct winsize size = {0};
-    bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+    bool known = fd >= 0 && fd <= INT_MAX && ioctl((int)fd, TIOCGWINSZ, &size) == 0
+              && size.ws_col > 0;
     lua_pushinteger(L, known ? size.ws_col : 80);
     return 1;
 }

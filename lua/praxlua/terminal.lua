@@ -104,7 +104,7 @@ local function progress(t, s, fraction)
     return
   end
   local share = fraction and string.format(" %3d %%", math.floor(fraction * 100 + 0.5)) or ""
-  local room = t.columns - 1 - #share
+  local room = t.columns() - 1 - #share
   put(t, "\r" .. text.shorten(plain, room, t.sign("ellipsis")) .. share .. "\27[K")
   t.progress_shown = true
 end
@@ -278,7 +278,10 @@ function terminal.new(options)
     in_place = is_terminal and not is_dumb,
     progress_shown = false,
   }
-  t.columns = options.columns or is_terminal and system().columns() or 80
+  local descriptor = t.out == io.stdout and 1 or 2
+  function t.columns() -- asked each time: a person makes the window smaller
+    return options.columns or is_terminal and system().columns(descriptor) or 80
+  end
   function t.sign(name) return SIGNS[name][t.utf8 and 1 or 2] end
   local methods = {
     line = line, paragraph = paragraph, progress = progress, clear = clear_progress,

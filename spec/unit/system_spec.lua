@@ -311,13 +311,14 @@ describe("core.system", function()
 
   describe("terminal", function()
     it("knows its width, 80 where there is none", function()
-      local code = "print(core.system.isatty(1), core.system.columns())"
+      local code = "print(core.system.isatty(1), core.system.columns(1))"
       assert.equal("false\t80\n", (child.run(code)))
       local output = child.run(code,
         "in_terminal() { script -qec \"stty cols 123; $*\" /dev/null; }; in_terminal")
       assert.equal("true\t123\r\n", output)
       assert.is_false(system.isatty(-1))
       assert.is_false(system.isatty(1 << 40))
+      assert.equal(80, system.columns(-1))
     end)
   end)
 

@@ -1,3 +1,5 @@
+local child = require("spec.support.child")
+local helper = require("spec.support.helper")
 local terminal = require("praxlua.terminal")
 
 -- A stream that keeps what is written to it.
@@ -225,9 +227,31 @@ describe("terminal.ask", function()
 end)
 
 describe("terminal.new", function()
+  after_each(helper.clean)
+
+  it("heeds the width of the terminal it writes to, also when that changes", function()
+    local code = [[
+      local terminal = require("praxlua.terminal")
+      local function said(columns)
+        os.execute("stty cols " .. columns)
+        terminal.new({ out = io.stderr }).progress(("x"):rep(60))
+      end
+      said(20)
+      said(30)
+      local t = terminal.new({ out = io.stderr })
+      os.execute("stty cols 40")
+      t.progress(("x"):rep(60))
+    ]]
+    local output = child.run(code, "in_terminal() { script -qec \"TERM=xterm LC_ALL=C $* "
+      .. "> /dev/null\" /dev/null; }; in_terminal")
+    local lengths = {}
+    for run in output:gmatch("x+") do lengths[#lengths + 1] = #run end
+    assert.same({ 16, 26, 36 }, lengths) -- and an ellipsis, and one column free
+  end)
+
   it("finds out about standard error by itself", function()
     local t = terminal.new()
     assert.is_boolean(t.is_terminal)
-    assert.is_true(t.columns > 0)
+    assert.is_true(t.columns() > 0)
   end)
 end)
