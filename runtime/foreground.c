@@ -10,8 +10,10 @@
 #include <errno.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 /* The array of strings at index 1 as an argument vector, in memory that stays on the stack. Pushes
@@ -57,6 +59,15 @@ static int start(pid_t *pid, char **argv) {
     return error;
 }
 
+/* An editor that was killed leaves the terminal as it used it, in which no line can be typed. */
+static void restore_terminal(const struct termios *before) {
+    struct sigaction ignore = {.sa_handler = SIG_IGN}, background;
+    sigemptyset(&ignore.sa_mask);
+    sigaction(SIGTTOU, &ignore, &background);
+    tcsetattr(STDIN_FILENO, TCSADRAIN, before);
+    sigaction(SIGTTOU, &background, NULL);
+}
+
 /*
 ** run(argv) -> { code, signal } | nil, message, code
 **
@@ -66,6 +77,7 @@ static int start(pid_t *pid, char **argv) {
 */
 static int foreground_run(lua_State *L) {
     struct sigaction ignore = {.sa_handler = SIG_IGN}, interrupt, quit;
+    struct termios before;
     pid_t pid = 0, ended;
     int status = 0;
     char **argv = check_argv(L);
@@ -74,12 +86,15 @@ static int foreground_run(lua_State *L) {
     sigemptyset(&ignore.sa_mask);
     sigaction(SIGINT, &ignore, &interrupt);
     sigaction(SIGQUIT, &ignore, &quit);
+    bool is_terminal = tcgetattr(STDIN_FILENO, &before) == 0;
     int error = start(&pid, argv);
     if (error == 0) {
         do
             ended = waitpid(pid, &status, 0);
         while (ended < 0 && errno == EINTR);
         error = ended < 0 ? errno : 0;
+        if (is_terminal)
+            restore_terminal(&before);
     }
     sigaction(SIGINT, &interrupt, NULL);
     sigaction(SIGQUIT, &quit, NULL);

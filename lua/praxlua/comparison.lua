@@ -246,7 +246,7 @@ function comparison.run(options, warn)
   local unknown = unknown_path(planned, wanted)
   if unknown then
     return refused(("there is nothing at %s, here or in the source"):format(text.visible(unknown)),
-      "name a file or folder as seen from " .. target, 2)
+      "name a file or folder as seen from " .. text.visible(target), 2)
   end
   files, message = comparison.of(ctx, planned, wanted)
   if not files then return refused(message, "run the command again") end

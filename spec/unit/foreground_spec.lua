@@ -1,4 +1,5 @@
 --- A program at the user's terminal: it shares ours, and Ctrl-C is its own.
+local child = require("spec.support.child")
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
 
@@ -36,6 +37,16 @@ describe("core.foreground.run", function()
     assert.same({ code = 0, signal = 0 }, sh("kill -TERM $PPID; sleep 0.05; exit 0"))
     assert.equal("SIGTERM", core.system.interrupted())
     core.system.clear_interrupt()
+  end)
+
+  it("leaves a terminal in which lines can be typed, however the program ended", function()
+    local output = child.run([[
+      core.foreground.run({ "/bin/sh", "-c", "stty raw -echo; kill -9 $$" })
+      os.execute("stty -a")
+    ]], 'in_terminal() { script -qec "$*" /dev/null; }; in_terminal')
+    for _, setting in ipairs({ "icanon", "echo", "icrnl", "isig" }) do
+      assert.truthy((" " .. output):find("%s" .. setting .. "%s"), output)
+    end
   end)
 
   it("fails for what cannot be started, and raises for what is misused", function()
