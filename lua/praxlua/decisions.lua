@@ -171,7 +171,8 @@ function decisions.ask(r, planned, doc)
   planned, message = content.plan(r.ctx)
   if not planned then
     return nil, { exit_code = 3, status = "refused", message = message,
-      next = "mend what the message names and run the command again" }
+      next = "mend what the message names, then go on with: praxlua resume "
+        .. r.session.session_id }
   end
   tell_refused(r, planned, doc)
   return planned, nil, doc

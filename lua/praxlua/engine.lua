@@ -261,7 +261,7 @@ local function with_run(options, ui, action)
   if not ok then outcome = after_internal_error(r, outcome) end
   local signal = core.system.interrupted()
   local still_waits = r.session and r.session.status == "waiting"
-  if signal and not still_waits and (outcome.exit_code == 3 or outcome.exit_code == 4) then -- why
+  if signal and (outcome.exit_code == 3 or outcome.exit_code == 4 and not still_waits) then -- why
     outcome.exit_code, outcome.status = run.SIGNAL_EXITS[signal], "interrupted"
   end
   run.close(r)

@@ -219,9 +219,10 @@ local function fail(r, phase, outcome)
       if not undone.success then return undone end
     end
     run.forget(r)
+    local next_step = signal and "run the upgrade again" -- a resume would find nothing any more
+      or r.loaded and "mend what the message names and begin a new one with: praxlua upgrade" or nil
     return { exit_code = run.SIGNAL_EXITS[signal] or 3,
-      status = signal and "interrupted" or "refused", message = outcome.message,
-      next = signal and "run the upgrade again" or nil }
+      status = signal and "interrupted" or "refused", message = outcome.message, next = next_step }
   end
   local undone = rollback.open_session(r, "phase " .. phase.id .. " failed")
   if not undone.success then return undone end

@@ -40,16 +40,29 @@ local function emit_differences(r, planned)
   end
 end
 
+local function refused(message, next_step)
+  return { exit_code = 3, status = "refused", message = message, next = next_step }
+end
+
+-- What stands in the way may be mended: a session that waits goes on waiting, any other is forgotten.
+local function turn_back(r, message, next_step)
+  if decisions.is_awaited(r.session) then
+    local id = r.session.session_id
+    return refused(message, ("%s; then go on with: praxlua resume %s\nor forget the upgrade: "
+      .. "praxlua rollback %s"):format(next_step, id, id))
+  end
+  run.forget(r)
+  return refused(message, next_step .. " and run the upgrade again")
+end
+
 -- Time passes between the two where a phase or a person comes first, and the checks say nothing
 -- about another commit.
 local function moved_source(r, planned)
   local checked = r.session.phase_artifacts["0"].source_commit
   if planned.source_commit == checked then return nil end
-  run.forget(r)
-  return { exit_code = 3, status = "refused",
-    message = string.format("the source %s is at commit %s now, and what was checked before is %s; "
-      .. "nothing was changed", r.ctx.source, planned.source_commit:sub(1, 12), checked:sub(1, 12)),
-    next = "run the upgrade again, or check out " .. checked .. " in the source before" }
+  return turn_back(r, string.format("the source %s is at commit %s now, and what was checked before "
+    .. "is %s; nothing was changed", text.visible(r.ctx.source), planned.source_commit:sub(1, 12),
+    checked:sub(1, 12)), "check out " .. checked .. " in the source")
 end
 
 -- What changed since the dry run is named: who approved a plan is to see whether it matters.
@@ -74,20 +87,13 @@ local function foresee(r, planned, following)
   return seen.result or { exit_code = 0, status = "dry_run" }
 end
 
-local function refused(message, next_step)
-  return { exit_code = 3, status = "refused", message = message, next = next_step }
-end
-
 -- The plan, with what was decided about conflicts, and its hash before anybody was asked. Nil and
 -- the result that ends the run.
 local function plan_of(r)
   local doc, result = decisions.take(r)
   if result then return nil, result end
   local planned, message = content.plan(r.ctx)
-  if not planned then
-    run.forget(r)
-    return nil, refused(message, "mend what the message names and run the command again")
-  end
+  if not planned then return nil, turn_back(r, message, "mend what the message names") end
   local moved = moved_source(r, planned)
   if moved then return nil, moved end
   local proposed = planned.hash
@@ -116,10 +122,7 @@ function gate.pass(r, following)
   local planned, proposed = plan_of(r)
   if not planned then return proposed end
   local preview, message = content.preview(r.ctx)
-  if not preview then
-    run.forget(r)
-    return refused(message)
-  end
+  if not preview then return turn_back(r, message, "mend what the message names") end
   local result = judge(r, planned, proposed, preview)
   if r.dry_run and not result and not decisions.is_open(planned) then
     decisions.settle(r, planned)

@@ -125,6 +125,34 @@ describe("An upgrade with open conflicts", function()
     assert.equal(3, conflicts("00000000-0000-0000-0000-000000000000").code)
   end)
 
+  it("goes on waiting, with its answers, where the plan cannot be made anew", function()
+    assert.equal(0, conflicts("--resolve", "all=theirs").code)
+    helper.write(s.source .. "/mcp_server/__init__.py", "# not committed\n")
+    for i, words in ipairs({ "uncommitted changes", "is at commit" }) do
+      if i == 2 then tiny.commit(s, {}) end
+      local result = resume()
+      assert.equal(3, result.code, result.stderr)
+      assert.truthy(result.last.message:find(words, 1, true), result.last.message)
+      assert.truthy(result.last.next:find("then go on with: praxlua resume " .. id, 1, true))
+      assert.equal("waiting", tiny.sessions(s)[id].status)
+      assert.same({ "theirs", "theirs" }, { listed().conflicts[1].answer,
+        listed().conflicts[2].answer })
+    end
+    assert(os.execute(("git -C '%s' reset -q --hard HEAD~"):format(s.source)))
+    local result = resume()
+    assert.equal(0, result.code, result.stderr)
+    assert.equal("guide 2\n", tiny.read(s, tiny.GUIDE))
+  end)
+
+  it("does not advise to resume what was forgotten", function()
+    local result = tiny.patched(s, [[require("praxlua.backup").create_backup = function()
+      return nil, "no room", "ENOSPC"
+    end]], { "resume", "--on-conflict", "ours" })
+    assert.equal(3, result.code, result.stderr)
+    assert.truthy(tiny.said(result):find("begin a new one with: praxlua upgrade", 1, true))
+    is_as_before()
+  end)
+
   it("opens a conflict again, by name, where the file changed after the answer", function()
     assert.equal(0, conflicts("--resolve", "all=theirs").code)
     tiny.write(s, tiny.GUIDE, "my other guide\n")
