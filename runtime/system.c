@@ -372,8 +372,8 @@ static int system_isatty(lua_State *L) {
 static int system_columns(lua_State *L) {
     lua_Integer fd = luaL_checkinteger(L, 1);
     struct winsize size = {0};
-    bool known = fd >= 0 && fd <= INT_MAX && ioctl((int)fd, TIOCGWINSZ, &size) == 0
-              && size.ws_col > 0;
+    bool known =
+        fd >= 0 && fd <= INT_MAX && ioctl((int)fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
     lua_pushinteger(L, known ? size.ws_col : 80);
     return 1;
 }

@@ -341,7 +341,7 @@ local function drop_old(before, known)
   end
 end
 
--- A folder that cannot be told from one with somebody's work in it goes where it is in nobody's way.
+-- A folder that holds somebody's work, or may hold it, goes where it is in nobody's way.
 local function set_aside(doc)
   local wanted = doc.target .. "/.cache/" .. PREFIX .. doc.session_id
   local free, number = wanted, 1

@@ -2,7 +2,7 @@
 -- contents is offered again when the same three meet once more. It is never applied unasked.
 --
 -- They lie in .cache/conflict-answers.json, a sealed document. A damaged one counts as none. What a
--- person began to merge by hand and did not answer with is kept as a "draft", beside the answer that
+-- person began to merge by hand and did not answer with is kept as a "draft", beside the answer
 -- there may be: nobody's work is lost because a session went.
 local clock = require("praxlua.clock")
 local core = require("praxlua.core")
@@ -62,8 +62,8 @@ local function is_draft(entry) return entry.answer == "draft" end
 --- What was decided last time about the same three contents, and what was only begun.
 ---@param target string
 ---@return fun(key: { path: string, base: string?, ours: string?, theirs: string? }): table|nil,
----  table|nil find an entry { answer: "ours"|"theirs"|"merged", content: string?, sha256: string? };
----  one whose answer is "draft"
+---  table|nil find an entry { answer: "ours"|"theirs"|"merged", content: string?, sha256:
+---  string? }; one whose answer is "draft"
 function answers.open(target)
   local known = read(target)
   return function(key)
