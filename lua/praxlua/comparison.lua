@@ -156,8 +156,10 @@ function comparison.of(ctx, planned, wanted)
     file.diff, file.added, file.removed = result.diff, result.added, result.removed
     file.binary = result.binary
     table.move(result.notes, 1, #result.notes, #file.notes + 1, file.notes)
-    left = left - #json.encode(file.diff)
-    if left < 0 then
+    local size = #json.encode(file.diff)
+    if size <= left then
+      left = left - size
+    else
       file.diff = ""
       table.insert(file.notes, "its lines are left out, as there are too many of all files; "
         .. "praxlua diff shows them for a path that is named")

@@ -44,7 +44,7 @@ local function refused(message, next_step)
   return { exit_code = 3, status = "refused", message = message, next = next_step }
 end
 
--- What stands in the way may be mended: a session that waits goes on waiting, any other is forgotten.
+-- What stands in the way may be mended: a session that waits goes on waiting, another is forgotten.
 local function turn_back(r, message, next_step)
   if decisions.is_awaited(r.session) then
     local id = r.session.session_id
@@ -60,9 +60,10 @@ end
 local function moved_source(r, planned)
   local checked = r.session.phase_artifacts["0"].source_commit
   if planned.source_commit == checked then return nil end
-  return turn_back(r, string.format("the source %s is at commit %s now, and what was checked before "
-    .. "is %s; nothing was changed", text.visible(r.ctx.source), planned.source_commit:sub(1, 12),
-    checked:sub(1, 12)), "check out " .. checked .. " in the source")
+  return turn_back(r, string.format("the source %s is at commit %s now, and what was checked "
+    .. "before is %s; nothing was changed", text.visible(r.ctx.source),
+    planned.source_commit:sub(1, 12), checked:sub(1, 12)),
+    "check out " .. checked .. " in the source")
 end
 
 -- What changed since the dry run is named: who approved a plan is to see whether it matters.

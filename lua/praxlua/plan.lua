@@ -325,8 +325,8 @@ local COUNTED = {
   unchanged = "unchanged_files", adopt = "unchanged_files", conflict = "conflicts",
 }
 
---- Whether the hash of a plan covers an entry. Files of the user's that the plan does not concern are
---- left out, so that writing one does not make a reviewed plan stale.
+--- Whether the hash of a plan covers an entry. Files of the user's that the plan does not concern
+--- are left out, so that writing one does not make a reviewed plan stale.
 ---@param entry table
 ---@return boolean
 function plan.covers(entry)

@@ -1,5 +1,7 @@
 --- What an upgrade would change in each file: `praxlua diff`, and `upgrade --diff`.
+local command = require("spec.support.command")
 local helper = require("spec.support.helper")
+local json = require("praxlua.json")
 local tiny = require("spec.support.tiny")
 
 local LINES = "one\n" .. ("a line\n"):rep(9) .. "end\n"
@@ -64,6 +66,24 @@ describe("praxlua diff", function()
     assert.same({ "remove", "", { "moved to standards/universal/testing/new.md" } },
       { old.action, old.diff, old.notes })
     assert.same({ "", "standards/universal/testing/old.md" }, { new.diff, new.moved_from })
+  end)
+
+  it("leaves out the lines that are too many, and no others", function()
+    local LIMIT = 350
+    local result = tiny.patched(s, ([[require("praxlua.comparison").JSON_LIMIT = %d]])
+      :format(LIMIT), { "diff", "--source", s.source, "--json" })
+    assert.equal(0, result.code, result.stderr)
+    result.events = command.events(result.stdout)
+    local left_out, shown, behind = 0, 0, 0
+    for _, file in ipairs(tiny.event(result, "result").data.files) do
+      local note = file.notes[#file.notes] or ""
+      if note:find("its lines are left out", 1, true) then left_out = left_out + 1 end
+      if file.diff ~= "" then
+        shown = shown + #json.encode(file.diff)
+        behind = behind + (left_out > 0 and 1 or 0)
+      end
+    end
+    assert.is_true(left_out > 0 and behind > 0 and shown <= LIMIT)
   end)
 
   it("has the hash that a dry run prints", function()
