@@ -196,12 +196,14 @@ local function mark_left(doc, conflict, data)
   return line, left
 end
 
+local function has_content(of) return of ~= nil and (of.size or 0) > 0 end
+
 --- What a person made of the two sides.
 ---@param doc table
 ---@param conflict table
 ---@return string|nil data
 ---@return string? message why it cannot be taken
----@return string? code "ENOTTEXT" | "EMARKS" | errno
+---@return string? code "ENOTTEXT" | "EMARKS" | "EEMPTY" | errno
 function conflicts.merged(doc, conflict)
   if not conflict.merged then
     return nil, text.visible(conflict.path) .. " cannot be merged by hand: not every side of it is "
@@ -212,6 +214,9 @@ function conflicts.merged(doc, conflict)
   local data, message, code = read_file(doc.target, doc.session_id, name, conflicts.MERGED_BYTES)
   if not data then return nil, message, code end
   if data:find("\0", 1, true) then return nil, path .. " is no text", "ENOTTEXT" end
+  if data == "" and has_content(conflict.ours) and has_content(conflict.theirs) then -- an accident
+    return nil, path .. " is empty; to have an empty file, leave one line end in it", "EEMPTY"
+  end
   local line, mark = mark_left(doc, conflict, data)
   if line then
     return nil, ("%s still holds a conflict mark: line %d begins with %s"):format(path, line, mark),

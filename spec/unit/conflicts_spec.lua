@@ -118,6 +118,10 @@ describe("Conflicts", function()
 
     it("must be text, of a size, and a file", function()
       helper.fails("ENOTTEXT", merge("a\0b"))
+      helper.fails("EEMPTY", merge(""))
+      assert.is_true(merge("\n"))
+      conflict.ours = nil -- somebody changed the list
+      assert.is_true(merge(""))
       helper.fails("EFBIG", merge(("x"):rep(conflicts.MERGED_BYTES + 1)))
       local path = conflicts.path_of(doc, conflict, "merged")
       os.remove(path)

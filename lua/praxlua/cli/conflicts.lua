@@ -109,7 +109,7 @@ local function decide(doc, given)
 end
 
 -- A merge that is not finished is no wrong command.
-local UNFINISHED = { EMARKS = true, ENOTTEXT = true, EFBIG = true, EEXIST = true }
+local UNFINISHED = { EMARKS = true, ENOTTEXT = true, EEMPTY = true, EFBIG = true, EEXIST = true }
 
 -- All of them, or none; nil, or the end of the command.
 local function answer(doc, given)
