@@ -233,7 +233,7 @@ describe("plan.build", function()
     local planned, message, code = build()
     core.system.environment = environment
     assert.is_nil(planned)
-    assert.equal("EINVAL", code)
+    assert.equal("EINSIDE", code)
     assert.matches("would lie in the installation itself", message)
   end)
 
