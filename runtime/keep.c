@@ -114,7 +114,8 @@ static bool has_writer(int folder, const char *number) {
 }
 
 /* Whether all there is in folder/number is what the transaction knew, for good, or it is what
-** stands at the path: 1 or 0, or -1 without the memory to look. What cannot be read is not known. */
+** stands at the path: 1 or 0, or -1 without the memory to look. What cannot be read is not
+** known. */
 static int is_known(transaction *t, const change *c, int folder, const char *number) {
     state is, now;
     bool writer = has_writer(folder, number);
