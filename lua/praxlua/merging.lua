@@ -81,8 +81,8 @@ local function merge_text(work, task, texts)
     return nil, message, code
   elseif not merged.clean then
     local where = task.from == entry.path and "" or "moved from " .. task.from .. "; "
-    return conflict(entry, ("%syou changed it, and so did upstream, at %s")
-      :format(where, text.plural(merged.conflicts, "same place")))
+    return conflict(entry, ("%syou changed it, and so did upstream, in %s")
+      :format(where, text.plural(merged.conflicts, "place")))
   elseif merge.breaks_json(entry.path, texts.ours, texts.theirs, merged.text) then
     return conflict(entry, "you changed it, and so did upstream, and together it is no JSON")
   end

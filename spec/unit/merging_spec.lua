@@ -63,7 +63,7 @@ describe("merging", function()
     repository.commit(source, { [SOURCE_PHASE] = lines(1, 30, { [3] = "theirs\n" }) })
     local found = entry(PHASE)
     assert.equal("conflict", found.action)
-    assert.matches("at 1 same place$", found.reason)
+    assert.matches("in 1 place$", found.reason)
     assert.equal("update", entry(PHASE, { on_conflict = "theirs" }).action)
   end)
 
