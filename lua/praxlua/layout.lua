@@ -44,6 +44,10 @@ layout.layouts = { praxis_os, agent_os, ouroboros, flat }
 -- A target is of the first of these that is proven: those that demand more come before the others.
 local TRIED = { flat, ouroboros, agent_os, praxis_os }
 
+--- What installations are called where nobody says otherwise: now, and in older releases. Between
+--- these names they are moved.
+layout.FOLDERS = { ".praxis-os", agent_os.folder }
+
 --- What no layout counts as content: names directly under a target.
 ---@type table<string, boolean>
 layout.ephemeral = praxis_os.ephemeral.paths
