@@ -348,12 +348,15 @@ end
 function base.find(known, path, state, new)
   local component = layout.component_of(known.layout, path)
   if component and component.arriving then return nil, "history" end
+  local later = layout.later_path(known.layout, path)
   local entry = known.manifest and known.manifest.files[path]
   if entry then return of_manifest(entry), "manifest" end
-  if known.manifest and not new then return nil, "manifest" end
+  if known.manifest and not new and not later then return nil, "manifest" end
   local found, from, message, code = from_history(known, path, state, new)
   if message then return nil, nil, message, code end
   if from then return found, from end
+  entry = known.manifest and later and known.manifest.files[later] -- from before it came to `path`
+  if entry then return of_manifest(entry), "manifest" end
   if known.manifest then return nil, "manifest" end
   if known.tree then return from_tree(known, path, new, known.tree, "commit") end
   -- A file that is missing here was deleted only if nearly everything else is there.

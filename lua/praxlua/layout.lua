@@ -344,17 +344,30 @@ function layout.source_path(recognised, path)
   return component.from .. "/" .. tail
 end
 
+-- The path of the same source file in the other of two components, of which an upgrade retires one.
+local function path_in_other(recognised, path, is, other_is)
+  local component, tail = layout.component_of(recognised, path)
+  if not component or not component[is] then return nil end
+  for _, other in ipairs(recognised.components) do
+    if other[other_is] and other.from == component.from then return other.to .. "/" .. tail end
+  end
+  return nil
+end
+
 --- Where a path was before an upgrade puts it in its right place.
 ---@param recognised table layout
 ---@param path string relative to the target
 ---@return string|nil former nil where it was nowhere else
 function layout.former_path(recognised, path)
-  local component, tail = layout.component_of(recognised, path)
-  if not component or not component.arriving then return nil end
-  for _, other in ipairs(recognised.components) do
-    if other.retired and other.from == component.from then return other.to .. "/" .. tail end
-  end
-  return nil
+  return path_in_other(recognised, path, "arriving", "retired")
+end
+
+--- Where an upgrade puts a path that is in a wrong place.
+---@param recognised table layout
+---@param path string relative to the target
+---@return string|nil later nil where it stays
+function layout.later_path(recognised, path)
+  return path_in_other(recognised, path, "retired", "arriving")
 end
 
 --- Whether a target path is not content: a cache, the environment, our own records.
