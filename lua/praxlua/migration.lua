@@ -198,8 +198,11 @@ function migration.move(target, to)
   local ok
   if record then ok, message, code = file.rename(target, moved, true) end
   if ok then ok, message, code = complete(moved, record) end
-  if ok then ok, message, code = file.remove(moved .. RECORD) end
-  if ok then return moved end
+  if ok then
+    ok, message, code = file.remove(moved .. RECORD)
+    -- Without it nothing could be taken back, and nothing has to be: all is done.
+    if ok or not migration.is_open(moved) then return moved end
+  end
   local undone, problem = undo(target, moved)
   if undone then return nil, message, code end
   return nil, ("%s; taking it back failed, too: %s"):format(message, problem), "EUNDO"

@@ -159,6 +159,19 @@ describe("migration", function()
       end
     end)
 
+    it("is all of the new one, or of the old one, when a call fails behind what it did", function()
+      local function late(call, ...)
+        call(...)
+        return nil, "not synced", "EIO"
+      end
+      for n = 1, changes do
+        local _, results = disturbed(n, false, late, move)
+        assert.same(results[2] and after or before, snapshot(), "change " .. n)
+        assert.is_false(migration.is_open(project .. "/" .. (results[2] and NEW or OLD)))
+        reset()
+      end
+    end)
+
     -- Below the functions above lie several calls each, after which files are half written.
     it("leaves nothing half written after a kill at any call", function()
       local function traced(options)
