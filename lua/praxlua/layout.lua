@@ -2,11 +2,13 @@
 -- that a directory is a source or a target of the product. The data is in layout/, one file a
 -- layout; the functions only read it.
 --
--- A component is { name, from, to, ownership, scope, when?, except?, arriving?, retired? }:
+-- A component is { name, from, to, ownership, scope, when?, optional?, except?, arriving?,
+-- retired? }:
 --   from       directory in the source, to: directory in the target
 --   ownership  "system" (we add, update, and delete what we shipped) or "shared" (add and update)
 --   scope      "content" (upgraded in phase 2) or "server" (phase 3)
 --   when       "present": only where the target has the directory already
+--   optional   not every installer copies it: where the directory is missing, it was not deleted
 --   except     directories in the target that are not of it
 --   arriving   nothing was shipped there before
 --   retired    nothing is shipped there any more: what was, and nobody changed, goes
@@ -397,6 +399,15 @@ function layout.check_component(recognised, name)
   end
   return nil, string.format("there is no component '%s'; there are %s", tostring(name),
     table.concat(names, ", ")), "EINVAL"
+end
+
+--- Whether a component was never installed in a target: its directory is missing, and not every
+--- installer makes it.
+---@param component table
+---@param target string
+---@return boolean
+function layout.is_left_out(component, target)
+  return component.optional == true and not is_directory(target .. "/" .. component.to)
 end
 
 --- The components an upgrade of this target has to do with.
