@@ -185,7 +185,7 @@ function base.open(ctx)
   if message and ctx.warn then ctx.warn(message) end
   local version = base.read_version(ctx.target)
   local known = { source = ctx.source, target = ctx.target, layout = ctx.layout,
-    manifest = manifest or nil, version = version, keys = {} }
+    manifest = manifest or nil, version = version, keys = {}, left_out = {} }
   local commit = manifest and manifest.commit or version.commit
   known.commit = type(commit) == "string" and git.commit_exists(ctx.source, commit) or nil
   known.ancestor = known.commit -- the commit from which renames are followed
@@ -280,10 +280,20 @@ local function from_history(known, path, state, new)
     executable = shipped_executable(known, source_path, key) }, "history"
 end
 
+-- Whether the installer left out the component of a path: the commit shipped it, but not to here.
+local function is_left_out(known, path)
+  local component = layout.component_of(known.layout, path)
+  if not component or not component.optional then return false end
+  if known.left_out[component.name] == nil then
+    known.left_out[component.name] = layout.is_left_out(component, known.target)
+  end
+  return known.left_out[component.name]
+end
+
 local function from_tree(known, path, new, tree, name)
   local source_path = layout.source_path(known.layout, path)
   local file = source_path and tree[source_path]
-  if not file then return nil, name end
+  if not file or is_left_out(known, path) then return nil, name end
   local state, message, code = of_tree(known, file, new)
   if not state then return nil, nil, message, code end
   return state, name
@@ -348,12 +358,15 @@ end
 function base.find(known, path, state, new)
   local component = layout.component_of(known.layout, path)
   if component and component.arriving then return nil, "history" end
+  local later = layout.later_path(known.layout, path)
   local entry = known.manifest and known.manifest.files[path]
   if entry then return of_manifest(entry), "manifest" end
-  if known.manifest and not new then return nil, "manifest" end
+  if known.manifest and not new and not later then return nil, "manifest" end
   local found, from, message, code = from_history(known, path, state, new)
   if message then return nil, nil, message, code end
   if from then return found, from end
+  entry = known.manifest and later and known.manifest.files[later] -- from before it came to `path`
+  if entry then return of_manifest(entry), "manifest" end
   if known.manifest then return nil, "manifest" end
   if known.tree then return from_tree(known, path, new, known.tree, "commit") end
   -- A file that is missing here was deleted only if nearly everything else is there.

@@ -1,4 +1,4 @@
---- Looking into a folder.
+--- Looking into a folder, and clearing up in it.
 local core = require("praxlua.core")
 
 local folder = {}
@@ -19,6 +19,19 @@ function folder.names(path)
   for i, entry in ipairs(entries) do names[i] = entry.name end
   table.sort(names)
   return names
+end
+
+-- How runtime/file.c calls a file while it writes it.
+local TEMPORARY = "^%.(.+)%.px%-%d+%-%d+$"
+
+--- Deletes the files that were not written to their end because their writer was killed.
+---@param path string
+---@param of string? only those of the file of this name; nil: all
+function folder.sweep(path, of)
+  for _, name in ipairs(folder.names(path) or {}) do
+    local whole = name:match(TEMPORARY)
+    if whole and (not of or whole == of) then core.file.remove(path .. "/" .. name) end
+  end
 end
 
 return folder

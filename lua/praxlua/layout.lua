@@ -2,11 +2,13 @@
 -- that a directory is a source or a target of the product. The data is in layout/, one file a
 -- layout; the functions only read it.
 --
--- A component is { name, from, to, ownership, scope, when?, except?, arriving?, retired? }:
+-- A component is { name, from, to, ownership, scope, when?, optional?, except?, arriving?,
+-- retired? }:
 --   from       directory in the source, to: directory in the target
 --   ownership  "system" (we add, update, and delete what we shipped) or "shared" (add and update)
 --   scope      "content" (upgraded in phase 2) or "server" (phase 3)
 --   when       "present": only where the target has the directory already
+--   optional   not every installer copies it: where the directory is missing, it was not deleted
 --   except     directories in the target that are not of it
 --   arriving   nothing was shipped there before
 --   retired    nothing is shipped there any more: what was, and nobody changed, goes
@@ -43,6 +45,10 @@ layout.layouts = { praxis_os, agent_os, ouroboros, flat }
 
 -- A target is of the first of these that is proven: those that demand more come before the others.
 local TRIED = { flat, ouroboros, agent_os, praxis_os }
+
+--- What installations are called where nobody says otherwise: now, and in older releases. Between
+--- these names they are moved.
+layout.FOLDERS = { ".praxis-os", agent_os.folder }
 
 --- What no layout counts as content: names directly under a target.
 ---@type table<string, boolean>
@@ -340,17 +346,30 @@ function layout.source_path(recognised, path)
   return component.from .. "/" .. tail
 end
 
+-- The path of the same source file in the other of two components, of which an upgrade retires one.
+local function path_in_other(recognised, path, is, other_is)
+  local component, tail = layout.component_of(recognised, path)
+  if not component or not component[is] then return nil end
+  for _, other in ipairs(recognised.components) do
+    if other[other_is] and other.from == component.from then return other.to .. "/" .. tail end
+  end
+  return nil
+end
+
 --- Where a path was before an upgrade puts it in its right place.
 ---@param recognised table layout
 ---@param path string relative to the target
 ---@return string|nil former nil where it was nowhere else
 function layout.former_path(recognised, path)
-  local component, tail = layout.component_of(recognised, path)
-  if not component or not component.arriving then return nil end
-  for _, other in ipairs(recognised.components) do
-    if other.retired and other.from == component.from then return other.to .. "/" .. tail end
-  end
-  return nil
+  return path_in_other(recognised, path, "arriving", "retired")
+end
+
+--- Where an upgrade puts a path that is in a wrong place.
+---@param recognised table layout
+---@param path string relative to the target
+---@return string|nil later nil where it stays
+function layout.later_path(recognised, path)
+  return path_in_other(recognised, path, "retired", "arriving")
 end
 
 --- Whether a target path is not content: a cache, the environment, our own records.
@@ -380,6 +399,15 @@ function layout.check_component(recognised, name)
   end
   return nil, string.format("there is no component '%s'; there are %s", tostring(name),
     table.concat(names, ", ")), "EINVAL"
+end
+
+--- Whether a component was never installed in a target: its directory is missing, and not every
+--- installer makes it.
+---@param component table
+---@param target string
+---@return boolean
+function layout.is_left_out(component, target)
+  return component.optional == true and not is_directory(target .. "/" .. component.to)
 end
 
 --- The components an upgrade of this target has to do with.

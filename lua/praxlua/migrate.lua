@@ -8,6 +8,7 @@ local core = require("praxlua.core")
 local gitignore = require("praxlua.gitignore")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
+local lists = require("praxlua.lists")
 local migration = require("praxlua.migration")
 local run = require("praxlua.run")
 local server = require("praxlua.server")
@@ -15,9 +16,6 @@ local state = require("praxlua.state")
 local text = require("praxlua.text")
 
 local migrate = {}
-
---- The names that an installation may be given.
-migrate.NAMES = { run.TARGET_NAME, run.OLDER_NAME }
 
 local function refused(message, next_step)
   return { exit_code = 3, status = "refused", message = message, next = next_step }
@@ -35,10 +33,33 @@ local function context(r)
   }
 end
 
+-- The installation of the other name beside this one.
+local function other_of(r)
+  for _, name in ipairs(layout.FOLDERS) do
+    local other = r.project .. "/" .. name
+    if name ~= r.target_name and core.file.exists(other) and layout.recognise_target(other) then
+      return text.visible(other)
+    end
+  end
+end
+
+-- Why it is nothing that this command moves; nil when it is.
+local function objection(r)
+  local recognised, problem = layout.recognise_target(r.target)
+  if not recognised then
+    local other = other_of(r)
+    return refused(problem, other and ("%s is one; move %s away, and run this again"):format(other,
+      text.visible(r.target)))
+  end
+  if not lists.has(layout.FOLDERS, r.target_name) then
+    return refused(("the installation is called %s, and only %s are moved here, so that there is a "
+      .. "way back"):format(text.visible(r.target_name), table.concat(layout.FOLDERS, " and ")),
+      "rename the folder yourself, and the lines of .gitignore that name it")
+  end
+end
+
 -- Why it cannot be done; nil when nothing speaks against it.
 local function obstacle(r, ctx, to)
-  local recognised, problem = layout.recognise_target(r.target)
-  if not recognised then return refused(problem) end
   local there = core.file.stat(r.project .. "/" .. to)
   if there then
     return refused(("%s is there already (a %s); two installations are not made into one"):format(
@@ -111,30 +132,28 @@ local function back_up(ctx)
 end
 
 -- Whoever means the one beside it must name it.
-local function warn_of_other(r, ctx)
-  for _, name in ipairs(migrate.NAMES) do
-    local other = r.project .. "/" .. name
-    if name ~= r.target_name and core.file.exists(other) and layout.recognise_target(other) then
-      ctx.warn(text.visible(other) .. " is an installation, too, and is not used unless --target "
-        .. "names it; look which of the two is in use, and move the other one away")
-    end
+local function already(r, ctx)
+  local other = other_of(r)
+  if other then
+    ctx.warn(other .. " is an installation, too, and is not used unless --target names it; look "
+      .. "which of the two is in use, and move the other one away")
   end
+  return { exit_code = 0, status = "nothing_to_do",
+    message = ("%s is called %s already."):format(text.visible(r.target), r.target_name) }
 end
 
 --- Moves the installation of an open run to another name in its project.
 ---@param r table of run.open; afterwards its paths are no longer right
----@param options { to: string, dry_run: boolean? } to: one of migrate.NAMES
+---@param options { to: string, dry_run: boolean? } to: one of layout.FOLDERS
 ---@param ui { show: fun(data: table)? } data: { from, to, backup?, gitignore = lines as they are
 ---  then, references = { { path, line, text } } }
 ---@return table result
 function migrate.run(r, options, ui)
   local ctx, from, to = context(r), r.target_name, options.to
-  if from == to then
-    warn_of_other(r, ctx)
-    return { exit_code = 0, status = "nothing_to_do",
-      message = ("%s is called %s already."):format(text.visible(r.target), to) }
-  end
-  local refusal = obstacle(r, ctx, to)
+  local refusal = objection(r)
+  if refusal then return refusal end
+  if from == to then return already(r, ctx) end
+  refusal = obstacle(r, ctx, to)
   if refusal then return refusal end
   local data = { from = from, to = to }
   data.gitignore, data.references = findings(r.project, from, to)

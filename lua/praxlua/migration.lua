@@ -8,7 +8,7 @@
 local core = require("praxlua.core")
 local gitignore = require("praxlua.gitignore")
 local json = require("praxlua.json")
-local names_of = require("praxlua.folder").names
+local folders = require("praxlua.folder")
 local seal = require("praxlua.seal")
 local text = require("praxlua.text")
 
@@ -19,6 +19,7 @@ local migration = {}
 migration.FORMAT_VERSION = 1
 
 local RECORD = "/.cache/migration.json"
+local LARGEST_RECORD = 64 * 1024 * 1024 -- bytes; the .gitignore is in it
 local LARGEST_SCRIPT = 16 * 1024 * 1024 -- bytes
 
 local function place(path)
@@ -45,20 +46,34 @@ local function correct_script(path, old, new)
   return file.write_atomic(path, corrected)
 end
 
+-- Through a link lies what is not the installation's own.
+local function is_folder(path)
+  local stat = file.stat(path)
+  return stat ~= nil and stat.type == "directory"
+end
+
 -- The scripts of an environment begin with the path of its interpreter, and others hold it.
 local function correct_environment(target, from)
   local old, new = from .. "/venv", target .. "/venv"
-  local stat = file.stat(new)
-  if not stat or stat.type ~= "directory" then return true end
-  local paths = { new .. "/pyvenv.cfg" }
-  for _, name in ipairs(names_of(new .. "/bin") or {}) do
-    paths[#paths + 1] = new .. "/bin/" .. name
+  if not is_folder(new) then return true end
+  local names, message, code = {}, nil, nil
+  if is_folder(new .. "/bin") then names, message, code = folders.names(new .. "/bin") end
+  if not names then return nil, message, code end
+  local ok
+  ok, message, code = correct_script(new .. "/pyvenv.cfg", old, new)
+  for _, name in ipairs(names) do
+    if ok then ok, message, code = correct_script(new .. "/bin/" .. name, old, new) end
   end
-  for _, path in ipairs(paths) do
-    local ok, message, code = correct_script(path, old, new)
-    if not ok then return nil, message, code end
+  return ok, message, code
+end
+
+-- Deletes what a killed run left half written, of all that follows the name.
+local function sweep(target)
+  folders.sweep(place(target), ".gitignore")
+  for _, folder in ipairs({ "/venv", "/venv/bin" }) do
+    if not is_folder(target .. folder) then return end
+    folders.sweep(target .. folder)
   end
-  return true
 end
 
 local function write_gitignore(project, data)
@@ -91,36 +106,48 @@ end
 
 -- ---- the record -----------------------------------------------------------------------------
 
+-- A name, and no path that leads out of the project.
+local function is_name(value)
+  return type(value) == "string" and value:find("^[^/%z]+$") ~= nil and not value:find("^%.%.?$")
+end
+
 local function read_record(target)
-  local data, message, code = file.read(target .. RECORD)
+  local data, message, code = file.read(target .. RECORD, LARGEST_RECORD)
   if not data then
     if code == "ENOENT" or code == "ENOTDIR" then return false end
     return nil, message, code
   end
-  local record, problem = seal.open(data)
+  local record, problem = seal.open(data, { max_bytes = LARGEST_RECORD })
   local version = record and record.format_version
   if math.type(version) == "integer" and version > migration.FORMAT_VERSION then
     return nil, target .. RECORD .. " is of a newer praxlua; finish the move with that one",
       "EFORMAT"
   end
-  if record and version and type(record.from) == "string" and type(record.to) == "string" then
-    return record
-  end
+  if record and version and is_name(record.from) and is_name(record.to) then return record end
   return nil, ("%s is damaged: %s; look whether .gitignore names the folder rightly, and remove it")
     :format(target .. RECORD, problem or "it is no record of a move"), "ESCHEMA"
 end
 
 local function write_record(target, to)
   local project, name = place(target)
-  local ok, message, code = file.mkdir(target .. "/.cache")
-  if not ok then return nil, message, code end
   local record = { format_version = migration.FORMAT_VERSION, from = name, to = to,
     gitignore = gitignore.text(project) or json.null }
-  ok, message, code = file.write_atomic(target .. RECORD, seal.encode(record))
+  local data = seal.encode(record)
+  if #data > LARGEST_RECORD then
+    return nil, project .. "/.gitignore is too large to be kept; make it smaller", "EFBIG"
+  end
+  local ok, message, code = file.mkdir(target .. "/.cache")
+  if not ok then return nil, message, code end
+  ok, message, code = file.write_atomic(target .. RECORD, data)
   if not ok then return nil, message, code end
   if record.gitignore == json.null then record.gitignore = nil end
   return record
 end
+
+--- Whether a move of an installation was cut short.
+---@param target string
+---@return boolean
+function migration.is_open(target) return file.exists(target .. RECORD) end
 
 --- Finishes a move that was cut short: forwards where the folder was renamed already, else back.
 ---@param target string absolute; the caller holds its lock
@@ -131,6 +158,7 @@ function migration.settle(target)
   local record, message, code = read_record(target)
   if not record then return record, message, code end
   if record.gitignore == json.null then record.gitignore = nil end
+  sweep(target)
   local _, name = place(target)
   local ok = true
   if name == record.to then
@@ -170,8 +198,11 @@ function migration.move(target, to)
   local ok
   if record then ok, message, code = file.rename(target, moved, true) end
   if ok then ok, message, code = complete(moved, record) end
-  if ok then ok, message, code = file.remove(moved .. RECORD) end
-  if ok then return moved end
+  if ok then
+    ok, message, code = file.remove(moved .. RECORD)
+    -- Without it nothing could be taken back, and nothing has to be: all is done.
+    if ok or not migration.is_open(moved) then return moved end
+  end
   local undone, problem = undo(target, moved)
   if undone then return nil, message, code end
   return nil, ("%s; taking it back failed, too: %s"):format(message, problem), "EUNDO"

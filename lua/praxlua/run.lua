@@ -5,7 +5,7 @@ local backup = require("praxlua.backup")
 local change = require("praxlua.change")
 local children = require("praxlua.children")
 local conflicts = require("praxlua.conflicts")
-local names_of = require("praxlua.folder").names
+local folders = require("praxlua.folder")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
 local lock_text = require("praxlua.lock_text")
@@ -20,10 +20,9 @@ local run = {}
 
 local file = core.file
 
---- The folder name of an installation, when none is named.
-run.TARGET_NAME = ".praxis-os"
---- What it was called in older releases. Other products use this name, too.
-run.OLDER_NAME = ".agent-os"
+--- The folder name of an installation, when none is named; and what it was called in older
+--- releases. Other products use that name, too.
+run.TARGET_NAME, run.OLDER_NAME = table.unpack(layout.FOLDERS)
 
 --- The exit code of an interrupted run tells the signal.
 run.SIGNAL_EXITS = { SIGHUP = 129, SIGINT = 130, SIGTERM = 143 }
@@ -148,7 +147,7 @@ local function strange_folder(target)
 end
 
 -- The names in a folder; none where there is none.
-local function names_in(folder) return names_of(folder) or {} end
+local function names_in(path) return folders.names(path) or {} end
 
 -- One of them that we may not look into: what it holds, an open session maybe, must not be taken
 -- for nothing. Those of a run by root are root's.
@@ -166,8 +165,16 @@ local function closed_folder(target)
   end
 end
 
--- Makes what follows the installation's name agree with it, where a move was cut short.
-local function settle(target, ui)
+-- Makes what follows the installation's name agree with it, where a move was cut short. A dry run
+-- tells of it.
+local function settle(target, ui, dry_run)
+  if dry_run then
+    if migration.is_open(target) then
+      ui.emit({ event = "warning", message = "a move of this installation to another name was cut "
+        .. "short; the next command that changes the installation settles it" })
+    end
+    return true
+  end
   local name, message = migration.settle(target)
   if name then
     ui.emit({ event = "warning", message = "a move of this installation to another name was cut "
@@ -194,7 +201,8 @@ function run.open(options, ui)
   if not lock then
     if code ~= "EBUSY" then
       return refused("locking " .. text.visible(target) .. ": " .. message,
-        "check the permissions of the folder")
+        code == "ENOENT" and "it was there a moment ago; look what moved it, and run this again"
+          or "check the permissions of the folder")
     end
     return refused("another upgrade of this installation is running: " .. holder(target),
       "wait for it, or look at it with: praxlua status", 6)
@@ -216,13 +224,11 @@ function run.open(options, ui)
     lock:release()
     return refused(children.explain(left))
   end
-  if not options.dry_run then
-    children.sweep(target)
-    local settled, problem = settle(target, ui)
-    if not settled then
-      lock:release()
-      return nil, problem
-    end
+  if not options.dry_run then children.sweep(target) end
+  local settled, problem = settle(target, ui, options.dry_run)
+  if not settled then
+    lock:release()
+    return nil, problem
   end
   local project, name = run.split(target)
   local r = {
@@ -234,33 +240,24 @@ function run.open(options, ui)
   return r
 end
 
--- What files are called while they are written (runtime/file.c), by folder. In the target itself
--- most names are not ours.
-local TEMPORARY = {
-  { "/", "^%.%.upgrade%-lock%.px%-%d+%-%d+$" }, { "/.cache/", "^%..+%.px%-%d+%-%d+$" },
-  { "/.cache/state/", "^%..+%.px%-%d+%-%d+$" },
-}
-
 --- Deletes what is left of runs that were killed, or could not clear up: folders of transactions
 --- that were over already, the lock's text, files that were not written to their end, backups that
 --- nobody goes on with, temporary folders elsewhere.
 ---@param r table
 function run.sweep(r)
-  local folder = r.target .. "/.upgrade"
-  for _, name in ipairs(names_in(folder)) do
-    if name:find("^%.done%-") then core.tree.remove(folder .. "/" .. name) end
+  local sessions = r.target .. "/.upgrade"
+  for _, name in ipairs(names_in(sessions)) do
+    if name:find("^%.done%-") then core.tree.remove(sessions .. "/" .. name) end
   end
   conflicts.sweep(r.target, function(kept)
     r.emit({ event = "warning", message = conflicts.kept_words(kept) })
   end)
-  file.rmdir(folder) -- only when it is empty
+  file.rmdir(sessions) -- only when it is empty
   -- The lock's text is written when the session has its folder, and goes before that.
-  if not file.exists(folder) then lock_text.remove(r) end
-  for _, place in ipairs(TEMPORARY) do
-    for _, name in ipairs(names_in(r.target .. place[1])) do
-      if name:find(place[2]) then file.remove(r.target .. place[1] .. name) end
-    end
-  end
+  if not file.exists(sessions) then lock_text.remove(r) end
+  folders.sweep(r.target, ".upgrade-lock") -- other names in it are not ours
+  folders.sweep(r.target .. "/.cache")
+  folders.sweep(r.target .. "/.cache/state")
   backup.sweep({ target = r.target })
   temporary.sweep()
 end

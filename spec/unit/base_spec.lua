@@ -181,6 +181,22 @@ describe("base", function()
       assert.equal(core.hash.sha256("phase 1\n"), found.base)
     end)
 
+    it("tells nothing of a folder that the installer left out", function()
+      local text = ("line\n"):rep(9)
+      local shipped = repository.commit(source, { ["universal/usage/a.md"] = text })
+      repository.commit(source, { ["universal/usage/a.md"] = false,
+        ["universal/usage/b.md"] = "b\n", ["universal/standards/a.md"] = text .. "more\n" })
+      helper.write(target .. "/VERSION.txt", "commit=" .. shipped .. "\n")
+      for _, deleted in ipairs({ false, true }) do
+        if deleted then helper.write(target .. "/usage/own.md", "mine\n") end
+        assert.equal("add", entry("usage/b.md").action)
+        local found = entry("standards/universal/a.md")
+        assert.equal(deleted and "conflict" or "add", found.action)
+        assert.matches(deleted and "you deleted it as usage/a.md" or "new upstream", found.reason,
+          1, true)
+      end
+    end)
+
     it("tells that a file of the user's was not shipped", function()
       helper.write(target .. "/workflows/later.md", "mine\n")
       repository.commit(source, { ["universal/workflows/later.md"] = "shipped\n" })

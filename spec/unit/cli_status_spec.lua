@@ -57,6 +57,16 @@ describe("praxlua status", function()
     assert.truthy(said():find("did you mean", 1, true))
   end)
 
+  it("tells of a move that was cut short, and settles nothing", function()
+    assert.is_false(data().moving)
+    tiny.write(s, ".cache/migration.json",
+      require("praxlua.seal").encode({ format_version = 1, from = ".agent-os", to = tiny.NAME }))
+    local exact = tiny.exact(s)
+    assert.is_true(data().moving)
+    assert.matches("to another name was cut short.*praxlua migrate", said())
+    assert.same(exact, tiny.exact(s))
+  end)
+
   it("does not know the version of an installation that does not tell", function()
     assert(os.remove(s.target .. "/VERSION.txt"))
     assert.is_nil(data().version)

@@ -1,8 +1,10 @@
+local core = require("praxlua.core")
 local flat = require("praxlua.flat")
 local helper = require("spec.support.helper")
 local layout = require("praxlua.layout")
 local plan = require("praxlua.plan")
 local repository = require("spec.support.repository")
+local seal = require("praxlua.seal")
 local validation = require("praxlua.validation")
 
 describe("the flat layout", function()
@@ -88,6 +90,32 @@ describe("the flat layout", function()
       contents["standards/universal/testing/long.md"])
     assert.equal("two upstream\n" .. long .. "last, ours\n",
       contents["standards/universal/testing/new.md"])
+  end)
+
+  it("knows what was shipped from a record of before it became flat", function()
+    local long = ("x\n"):rep(8)
+    local path_there = "universal/standards/testing/long.md"
+    repository.commit(source, { [path_there] = "one\n" .. long .. "z\n" })
+    repository.commit(source, { [path_there] = "one upstream\n" .. long .. "z\n" })
+    helper.write(target .. "/standards/testing/long.md", "one\n" .. long .. "z, ours\n")
+    helper.write(target .. "/standards/testing/copy.md", "guide 1\n") -- never shipped by that name
+    local files = {}
+    for path, data in pairs({ ["ai-assistant/guide.md"] = "guide 1\n",
+      ["testing/pyramid.md"] = "pyramid 1\n", ["testing/long.md"] = "one\n" .. long .. "z\n" }) do
+      files["standards/universal/" .. path] = { checksum = "sha256:" .. core.hash.sha256(data) }
+    end
+    helper.write(target .. "/.installed-manifest.json", seal.encode({ format_version = 2,
+      layout = "praxis-os", files = files }))
+    local result, ctx = check()
+    assert.same({}, result.problems)
+    assert.matches("3 shipped files go from standards/ (1 edited", result.warnings[1], 1, true)
+    local actions, contents = actions_of(ctx)
+    for _, path in ipairs({ "ai-assistant/guide.md", "testing/pyramid.md", "testing/long.md" }) do
+      assert.equal("remove", actions["standards/" .. path], path)
+    end
+    assert.equal("keep", actions["standards/testing/copy.md"])
+    assert.equal("one upstream\n" .. long .. "z, ours\n",
+      contents["standards/universal/testing/long.md"])
   end)
 
   it("does not bring back what was deleted", function()

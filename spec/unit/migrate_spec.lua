@@ -94,6 +94,50 @@ describe("praxlua migrate", function()
     refused(migrate(), "is not an installation of a known layout")
   end)
 
+  it("refuses a name to which there is no way back", function()
+    repository.sh("mv", target, project .. "/mine")
+    before = repository.snapshot(project)
+    local result = migrate({ target = project .. "/mine" })
+    refused(result, "is called mine, and only .praxis-os and .agent-os are moved")
+    assert.matches("rename the folder yourself", result.next, 1, true)
+  end)
+
+  it("refuses, and does not call it done, where .praxis-os is something else", function()
+    assert(core.file.mkdir(project .. "/" .. NEW))
+    before = repository.snapshot(project)
+    local result = migrate({ target = project .. "/" .. NEW })
+    refused(result, "is not an installation of a known layout")
+    assert.matches("/.agent-os is one; move ", result.next, 1, true)
+  end)
+
+  it("is advised for a backup of another name only where it can do it", function()
+    local store = require("praxlua.backup.store")
+    local function told(name, now)
+      local ok, message, code = store.check_folder({ target_name = now },
+        { backup_path = name .. "/.backups/2025-01-01-000000/" })
+      return ok or code .. (message:match("with: .*$") or "")
+    end
+    assert.is_true(told(OLD, OLD))
+    assert.equal("ERENAMEDwith: praxlua migrate --to .agent-os", told(OLD, NEW))
+    assert.equal("ERENAMED", told("mine", NEW))
+    assert.equal("ERENAMED", told(OLD, "mine"))
+  end)
+
+  it("tells in a dry run that a move was cut short, and leaves that alone", function()
+    helper.write(target .. "/.cache/migration.json",
+      require("praxlua.seal").encode({ format_version = 1, from = OLD, to = NEW }))
+    before = repository.snapshot(project)
+    local warnings = {}
+    local function emit(event)
+      if event.event == "warning" then warnings[#warnings + 1] = event.message end
+    end
+    local result = engine.migrate({ target = target, to = NEW, dry_run = true }, { emit = emit })
+    assert.equal(0, result.exit_code)
+    assert.matches("the next command that changes the installation settles it", warnings[1], 1,
+      true)
+    assert.same(before, repository.snapshot(project))
+  end)
+
   it("refuses while its server runs", function()
     refused(with(server, "find", function() return { pid = 4711, transport = "dual" } end),
       "(process 4711, dual)")

@@ -1,8 +1,10 @@
 local core = require("praxlua.core")
+local folders = require("praxlua.folder")
 local gitignore = require("praxlua.gitignore")
 local helper = require("spec.support.helper")
 local migration = require("praxlua.migration")
 local repository = require("spec.support.repository")
+local tracer = require("spec.faults.tracer")
 
 local OLD, NEW = ".agent-os", ".praxis-os"
 local IGNORED = "caf\xe9/\n.agent-os/.cache/\r\n!/.agent-os/keep\n.agent-os.backup.*\n"
@@ -157,6 +159,45 @@ describe("migration", function()
       end
     end)
 
+    it("is all of the new one, or of the old one, when a call fails behind what it did", function()
+      local function late(call, ...)
+        call(...)
+        return nil, "not synced", "EIO"
+      end
+      for n = 1, changes do
+        local _, results = disturbed(n, false, late, move)
+        assert.same(results[2] and after or before, snapshot(), "change " .. n)
+        assert.is_false(migration.is_open(project .. "/" .. (results[2] and NEW or OLD)))
+        reset()
+      end
+    end)
+
+    -- Below the functions above lie several calls each, after which files are half written.
+    it("leaves nothing half written after a kill at any call", function()
+      local function traced(options)
+        options.root = project
+        options.argv = { os.getenv("LUA") or "lua5.4", "-e", ([[
+          package.path, package.cpath = %q, %q
+          assert(require("praxlua.migration").move(%q, %q))]]):format(package.path, package.cpath,
+          target, NEW) }
+        return tracer.run(options)
+      end
+      local calls = traced({ mode = "count", log = true }).calls
+      assert.is_true(#calls > 25)
+      for n, call in ipairs(calls) do
+        local modes = { calls[n - 1] and calls[n - 1].kind ~= "sync" and "before" or nil,
+          call.kind == "write" and "torn" or nil }
+        for _, mode in ipairs(modes) do
+          reset()
+          assert.is_true(traced({ mode = mode, at = n }).hit)
+          local name = moved() and NEW or OLD
+          folders.sweep(project .. "/" .. name .. "/.cache") -- as whoever opens it does first
+          assert(migration.settle(project .. "/" .. name) ~= nil)
+          assert.same(name == NEW and after or before, snapshot(), ("call %d %s"):format(n, mode))
+        end
+      end
+    end)
+
     it("tells when taking it back fails, and the next one settles it", function()
       for n = 4, changes do -- those after the rename
         local _, results = disturbed(n, true, fails, move)
@@ -167,6 +208,59 @@ describe("migration", function()
         reset()
       end
     end)
+  end)
+
+  it("settles what is half written, and no file of another", function()
+    local function half(path) return (path:gsub("[^/]+$", ".%0.px-123-4")) end
+    local goes, stays = { ".gitignore", OLD .. "/venv/pyvenv.cfg", OLD .. "/venv/bin/pip" },
+      { "notes", OLD .. "/standards/universal/a.md", "elsewhere/x" }
+    for _, path in ipairs(stays) do helper.write(project .. "/" .. half(path), "x") end
+    for _, path in ipairs(goes) do helper.write(project .. "/" .. half(path), "x") end
+    assert.is_false(migration.settle(target))
+    assert.equal("x", helper.read(project .. "/" .. half(goes[1])))
+    helper.write(target .. "/.cache/migration.json",
+      require("praxlua.seal").encode({ format_version = 1, from = OLD, to = NEW }))
+    assert.is_true(migration.is_open(target))
+    assert.equal(OLD, migration.settle(target))
+    assert.is_false(migration.is_open(target))
+    for _, path in ipairs(goes) do
+      assert.is_nil(helper.read(project .. "/" .. half(path)), path)
+    end
+    for _, path in ipairs(stays) do assert.equal("x", helper.read(project .. "/" .. half(path))) end
+  end)
+
+  it("leaves alone what lies behind a link in the environment", function()
+    local script = "#!" .. target .. "/venv/bin/python\n"
+    helper.write(project .. "/tools/mine", script)
+    repository.sh("rm", "-r", target .. "/venv/bin")
+    repository.sh("ln", "-s", "../../tools", target .. "/venv/bin")
+    assert(migration.move(target, NEW))
+    assert.equal(script, helper.read(project .. "/tools/mine"))
+  end)
+
+  it("is taken back when the environment's scripts cannot be listed", function()
+    local before = snapshot()
+    local names = folders.names
+    folders.names = function(path)
+      if path:find(NEW .. "/venv/bin", 1, true) then return nil, "no luck", "EACCES" end
+      return names(path)
+    end
+    local result = table.pack(pcall(migration.move, target, NEW))
+    folders.names = names
+    assert.same({ true, nil, "no luck", "EACCES" }, { table.unpack(result, 1, 4) })
+    assert.same(before, snapshot())
+  end)
+
+  it("refuses a .gitignore that its record could not hold", function()
+    local seal = require("praxlua.seal")
+    local encode = seal.encode
+    seal.encode = function(record) return encode(record) .. ("\n"):rep(64 * 1024 * 1024) end
+    local moved_to, message, code = migration.move(target, NEW)
+    seal.encode = encode
+    assert.is_nil(moved_to)
+    assert.equal("EFBIG", code)
+    assert.matches(".gitignore is too large", message, 1, true)
+    assert.is_false(migration.is_open(target))
   end)
 
   it("keeps what somebody wrote into .gitignore before it was settled", function()
@@ -194,6 +288,11 @@ describe("migration", function()
     assert.is_nil(settled)
     assert.equal("EFORMAT", code)
     assert.matches("newer praxlua", message, 1, true)
+    for _, name in ipairs({ "", "..", "../" .. NEW, "a\0b" }) do
+      helper.write(target .. "/.cache/migration.json",
+        require("praxlua.seal").encode({ format_version = 1, from = OLD, to = name }))
+      assert.equal("ESCHEMA", select(3, migration.settle(target)))
+    end
   end)
 
   it("forgets a record of names that the folder does not have", function()

@@ -1,6 +1,8 @@
 --- Where backups lie, and whether one is still what was written. Reads only.
 local core = require("praxlua.core")
 local folder = require("praxlua.folder")
+local layout = require("praxlua.layout")
+local lists = require("praxlua.lists")
 local manifest = require("praxlua.backup.manifest")
 local scope = require("praxlua.backup.scope")
 local text = require("praxlua.text")
@@ -77,6 +79,10 @@ end
 -- What the installation was called when a backup was made; that is in all of its paths.
 local function name_then(m) return m.backup_path:match("^([^/]+)/%.backups/") end
 
+local function can_migrate(from, to)
+  return lists.has(layout.FOLDERS, from) and lists.has(layout.FOLDERS, to)
+end
+
 --- Whether a backup can be restored where the installation has the name that it has now.
 ---@param ctx table
 ---@param m table manifest
@@ -88,7 +94,8 @@ function store.check_folder(ctx, m)
   if not name or name == ctx.target_name then return true end
   name = text.visible(name)
   return nil, string.format("this backup was made when the installation was called %s; give it "
-    .. "that name again first, with: praxlua migrate --to %s", name, name), "ERENAMED"
+    .. "that name again first%s", name, can_migrate(name, ctx.target_name)
+    and ", with: praxlua migrate --to " .. name or ""), "ERENAMED"
 end
 
 local function check_scope(ctx, m, contents)

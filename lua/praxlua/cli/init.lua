@@ -2,6 +2,7 @@
 local argparse = require("argparse")
 local events = require("praxlua.events")
 local isolation = require("praxlua.isolation")
+local layout = require("praxlua.layout")
 local version = require("praxlua.version")
 
 local cli = {}
@@ -159,7 +160,7 @@ end
 local function add_migrate(parser)
   local c = add_common(parser:command("migrate", "Give an installation its present folder name "
     .. "(.praxis-os), or its older one back."))
-  c:option("--to", "The name.", ".praxis-os"):choices({ ".praxis-os", ".agent-os" })
+  c:option("--to", "The name.", layout.FOLDERS[1]):choices(layout.FOLDERS)
   c:flag("--dry-run", "Show what would be done; change nothing.")
 end
 

@@ -6,6 +6,7 @@ local json = require("praxlua.json")
 local layout = require("praxlua.layout")
 local lists = require("praxlua.lists")
 local manual = require("praxlua.manual")
+local migration = require("praxlua.migration")
 local project_file = require("praxlua.project_file")
 local run = require("praxlua.run")
 local server = require("praxlua.server")
@@ -74,6 +75,7 @@ local function collect(target)
     server = found and { running = true, pid = found.pid, transport = found.transport,
       url = found.url } or { running = false, reason = reason },
     sessions = sessions, problem = unreadable, project_file = told,
+    moving = not locked and migration.is_open(target),
     unfinished = json.array(locked and {} or run.unfinished(target)), -- locked: it is running
   }
 end
@@ -138,6 +140,11 @@ local function show(data, t)
   if data.problem then
     t.line("")
     t.error({ what = data.problem, next = "run this as the user whom the folder belongs to" })
+  end
+  if data.moving then
+    t.line("")
+    t.error({ what = "a move of this installation to another name was cut short",
+      next = "any command that changes the installation settles it, such as: praxlua migrate" })
   end
   local waiting = first_waiting(data)
   if waiting then

@@ -9,7 +9,7 @@ return {
     { name = "workflows", from = "universal/workflows", to = "workflows",
       ownership = "system", scope = "content" },
     { name = "usage", from = "universal/usage", to = "usage",
-      ownership = "shared", scope = "content" },
+      ownership = "shared", scope = "content", optional = true },
     { name = "mcp_server", from = "mcp_server", to = "mcp_server",
       ownership = "system", scope = "server" },
     { name = "scripts", from = "scripts", to = "scripts",
