@@ -14,6 +14,7 @@
 -- and "conflict", and the plan tells which it was.
 local core = require("praxlua.core")
 local git = require("praxlua.git")
+local inference = require("praxlua.inference")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
 local objects = require("praxlua.objects")
@@ -28,10 +29,6 @@ base.FORMAT_VERSION = 2
 base.MAX_BYTES = 64 * 1024 * 1024
 --- Stands for a base that is not known; nil is a base known to be absent.
 base.UNKNOWN = "unknown"
-
--- The share of a commit's files that must be here, changed or not, for a missing one to count as
--- deleted.
-local CLEAR = 0.9
 
 local EMPTY_BLOBS = { -- an empty file is no proof of where it came from
   ["e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"] = true,
@@ -345,6 +342,20 @@ local function nearest(known, path, state)
   return { type = "file", id = core.hash.sha256(best), content = best }, "nearest"
 end
 
+-- Whether the inferred tree tells about a path. A file that is missing here was deleted only if
+-- most of the others are there; of versions that are equally likely it then had the one shipped
+-- now.
+local function may_tell(known, source_path, state, new)
+  local file = known.inferred[source_path]
+  if file == false then return false end
+  if state then return file == nil or not file.others end
+  if not known.is_clear then return false end
+  for _, other in ipairs(file and new and file.others or {}) do
+    if other.key == new.key then known.inferred[source_path] = other end
+  end
+  return true
+end
+
 --- What was shipped to a path last time.
 ---@param known table from base.open
 ---@param path string relative to the target
@@ -369,10 +380,8 @@ function base.find(known, path, state, new)
   if entry then return of_manifest(entry), "manifest" end
   if known.manifest then return nil, "manifest" end
   if known.tree then return from_tree(known, path, new, known.tree, "commit") end
-  -- A file that is missing here was deleted only if nearly everything else is there.
-  local inferred = known.inferred and (state or known.is_clear)
-    and layout.source_path(known.layout, path)
-  if inferred and known.inferred[inferred] ~= false then
+  local source_path = layout.source_path(known.layout, path)
+  if known.inferred and source_path and may_tell(known, source_path, state, new) then
     return from_tree(known, path, new, known.inferred, "inferred")
   end
   return nearest(known, path, state)
@@ -407,73 +416,6 @@ end
 
 -- ---- inferring the installed commit ---------------------------------------------------------
 
---- One step back in time along the first parents.
-local function undo_commit(tree, score, commit, here)
-  for _, change in ipairs(commit.changes) do
-    local mine = here[change.path]
-    local now = tree[change.path]
-    if now and mine == now.key then score.matches = score.matches - 1 end
-    if now then score.files = score.files - 1 end
-    if change.old:find("[^0]") then
-      local key = git.key(change.old_mode, change.old)
-      tree[change.path] = { key = key, oid = change.old, mode = change.old_mode }
-      if mine == key then score.matches = score.matches + 1 end
-      score.files = score.files + 1
-    else
-      tree[change.path] = nil
-    end
-  end
-end
-
-local function better(a, b)
-  if a.matches ~= b.matches then return a.matches > b.matches end
-  return a.files < b.files -- the same matches among fewer files: fewer are missing
-end
-
-local function agreement(tree, score, commit)
-  local files = {}
-  for path, file in pairs(tree) do files[path] = file end
-  return { matches = score.matches, files = score.files, tree = files, commit = commit }
-end
-
---- An equally good tree: where it differs from the best so far, nothing is known (false).
-local function restrict(best, tree)
-  for path, file in pairs(best.tree) do
-    if file and (not tree[path] or tree[path].key ~= file.key) then best.tree[path] = false end
-  end
-  for path in pairs(tree) do
-    if best.tree[path] == nil then best.tree[path] = false end
-  end
-end
-
---- Walks the history from the newest commit back to the tree that the target resembles most.
-local function best_tree(tree, head, commits, here)
-  local score = { matches = 0, files = 0 }
-  for path, file in pairs(tree) do
-    score.files = score.files + 1
-    if here[path] == file.key then score.matches = score.matches + 1 end
-  end
-  local best = agreement(tree, score, head)
-  for i, commit in ipairs(commits) do
-    undo_commit(tree, score, commit, here)
-    if better(score, best) then
-      best = agreement(tree, score, commits[i + 1] and commits[i + 1].commit)
-    elseif not better(best, score) then
-      restrict(best, tree)
-    end
-  end
-  return best
-end
-
--- How many files of a tree are here, in whatever version.
-local function present_of(tree, here)
-  local count = 0
-  for path in pairs(tree) do
-    if here[path] then count = count + 1 end
-  end
-  return count
-end
-
 --- Works out which commit was installed, from the files nobody changed. Only needed when neither a
 --- manifest nor a commit is known. Afterwards base.find can answer "inferred" where all of the
 --- equally likely commits agree on a file.
@@ -490,10 +432,9 @@ function base.infer(known, here)
   local tree
   tree, message, code = tree_at(known, known.head)
   if not tree then return nil, message, code end
-  local best = best_tree(tree, known.head, commits, here)
-  if best.matches == 0 or best.matches * 2 < best.files then return false end
-  known.inferred, known.ancestor = best.tree, best.commit
-  known.is_clear = present_of(best.tree, here) >= CLEAR * best.files
+  local found = inference.infer(tree, known.head, commits, here)
+  if not found then return false end
+  known.inferred, known.ancestor, known.is_clear = found.tree, found.commit, found.is_clear
   return true
 end
 

@@ -85,6 +85,16 @@ local function follow_both(work, to, from, before)
     from = to })
 end
 
+-- The user changed what upstream moved, and which version it was is not known.
+local function ask_about(work, from, to)
+  local entry = work.entries[to]
+  if entry.action ~= "add" then return end
+  entry.action, entry.moved_from, entry.edited_at = "conflict", from, from
+  entry.reason = ("moved from %s; you changed it, and what was shipped before is not known")
+    :format(from)
+  work.moves[#work.moves + 1] = { from = from, to = to }
+end
+
 local function follow_upstream(work, from, to)
   local new = work.new[to]
   if work.new[from] or not is_file(new) or work.directories[to] or work.directories[from]
@@ -98,8 +108,11 @@ local function follow_upstream(work, from, to)
   local before
   before, message, code = base_at(work, from)
   if message then return nil, message, code end
-  if not is_file(before) then return true end
   local here = work.here[from]
+  if before == base.UNKNOWN and is_file(here) and not work.here[to] then
+    ask_about(work, from, to)
+  end
+  if not is_file(before) then return true end
   if work.here[to] then
     if not here then follow_both(work, to, from, before) end
   elseif work.entries[to].action ~= "add" then -- something else stands in the way

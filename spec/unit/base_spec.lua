@@ -153,8 +153,9 @@ describe("base", function()
       repository.commit(source, {})
       assert.equal("remove", entry(PHASE).action)
       assert.equal("add", entry("workflows/flow/stage.md").action)
-      helper.write(target .. "/" .. PHASE, "mine\n")
-      assert.equal("keep", entry(PHASE).action)
+      helper.write(target .. "/" .. PHASE, "mine\n") -- goes along
+      assert.same({ "remove", "merge" },
+        { entry(PHASE).action, entry("workflows/flow/stage.md").action })
     end)
 
     it("ends where a shallow clone ends, and says so", function()
@@ -246,10 +247,27 @@ describe("base", function()
       assert.equal("unknown", entry(PHASE).base_from)
     end)
 
-    it("adds what is missing", function()
+    it("takes what is missing for deleted only where most is there", function()
       os.remove(target .. "/" .. PHASE)
       repository.commit(source, { ["universal/workflows/other.md"] = "x\n" })
+      assert.same({ "keep", "inferred" }, { entry(PHASE).action, entry(PHASE).base_from })
+      os.remove(target .. "/workflows/flow/metadata.json")
       assert.equal("add", entry(PHASE).action)
+    end)
+
+    it("takes a missing file of unclear version for deleted, and asks when it moved", function()
+      repository.commit(source, { [SOURCE_PHASE] = "phase 2\n" }) -- it or the one before
+      repository.commit(source, { ["universal/workflows/other.md"] = "x\n" })
+      os.remove(target .. "/" .. PHASE)
+      assert.equal("keep", entry(PHASE).action)
+      helper.write(target .. "/" .. PHASE, "nothing of it\n")
+      repository.git(source, "mv", SOURCE_PHASE, "universal/workflows/flow/stage.md")
+      repository.commit(source, {})
+      local found = entry("workflows/flow/stage.md")
+      assert.same({ "conflict", PHASE }, { found.action, found.moved_from })
+      assert.equal("keep", entry(PHASE).action)
+      assert.equal("nothing of it\n",
+        entry("workflows/flow/stage.md", { on_conflict = "ours" }).content)
     end)
   end)
 
