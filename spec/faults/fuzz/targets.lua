@@ -182,7 +182,8 @@ function targets.installed(input)
   if found == false then return end -- none
   for path in pairs(found.files) do
     assert(base.is_normal(path), "a path that leaves its root")
-    local was, from = base.find({ manifest = found }, path, nil, nil)
+    local was, from = base.find({ manifest = found, layout = layout.by_name("praxis-os") }, path,
+      nil, nil)
     assert(from == "manifest" and type(was) == "table")
     one_of(was.type, "file link")
     assert(type(was.id) == "string" and #was.id > 5)
