@@ -101,11 +101,9 @@ end
 
 -- A person's work: a changed file, a deleted one, and one of their own.
 local function edit(s, files)
-  local mine = tiny.read(s, files[1]) .. "\nmine\n"
-  tiny.write(s, files[1], mine)
+  tiny.write(s, files[1], tiny.read(s, files[1]) .. "\nmine\n")
   assert(os.remove(s.target .. "/" .. files[2]))
   tiny.write(s, "standards/universal/mine.md", "my own\n")
-  return mine
 end
 
 local function upgrade(s, driver)
@@ -115,33 +113,49 @@ local function upgrade(s, driver)
   end)
 end
 
-local function try(s, commit)
+local function install(s, commit)
   command.succeed({ "sh", "-euc", INSTALL, s.root, commit, s.fixtures },
     { scratch = s.scratch, environment = s.environment })
-  local result, seconds = dry(s, "safe-upgrade.py")
-  check(result.code == 0, "%s: dry run: %s", commit, tostring(result.last.message))
-  say("%s untouched   safe-upgrade.py: %s (%.1f s)", commit, counts_of(result), seconds)
-  local own = dry(s, "built-in")
-  say("%s untouched   built-in:        %s", commit, (counts_of(own)))
-  local files = changed_files(s, result)
-  check(#files >= 2, "%s: nothing is updated", commit)
-  local mine = edit(s, files)
-  result = dry(s, "safe-upgrade.py")
-  say("%s edited      safe-upgrade.py: %s (exit %d)", commit, (counts_of(result)), result.code)
+end
+
+local function report(commit, what, driver, result, seconds)
+  say("%s %-10s  %-16s %s (exit %d, %.1f s)", commit, what, driver .. ":", (counts_of(result)),
+    result.code, seconds)
+end
+
+-- An installation with a person's work in it, to its end.
+local function try_edited(s, commit, driver, files)
+  install(s, commit)
+  edit(s, files)
+  local result, seconds = dry(s, driver)
+  report(commit, "edited", driver, result, seconds)
   check(result.code == 4, "%s: a deleted and changed file is no conflict", commit)
-  result = dry(s, "safe-upgrade.py", "theirs")
+  result, seconds = dry(s, driver, "theirs")
   check(result.code == 0, "%s: theirs: %s", commit, tostring(result.last.message))
-  say("%s theirs      safe-upgrade.py: %s", commit, (counts_of(result)))
-  result, seconds = upgrade(s, "safe-upgrade.py")
+  report(commit, "theirs", driver, result, seconds)
+  result, seconds = upgrade(s, driver)
   check(result.code == 0, "%s: upgrade: %s", commit, tostring(result.last.message))
-  say("%s upgraded    safe-upgrade.py: %s (%.1f s)", commit, counts_of(result), seconds)
+  report(commit, "upgraded", driver, result, seconds)
   check(tiny.read(s, files[1]):find("\nmine\n", 1, true), "%s: %s: the edit is lost", commit,
     files[1])
   check(not core.file.exists(s.target .. "/" .. files[2]), "%s: %s is back", commit, files[2])
   check(tiny.read(s, "standards/universal/mine.md") == "my own\n", "%s: mine.md is lost", commit)
-  check(#mine > 0 and tiny.is_settled(s), "%s: something is left", commit)
-  own = dry(s, "built-in")
-  say("%s then        built-in:        %s", commit, (counts_of(own)))
+  check(tiny.is_settled(s), "%s: something is left", commit)
+  result, seconds = dry(s, "built-in")
+  report(commit, "then", "built-in", result, seconds)
+end
+
+local function try(s, commit)
+  local files
+  for _, driver in ipairs({ "safe-upgrade.py", "built-in" }) do
+    install(s, commit)
+    local result, seconds = dry(s, driver)
+    check(result.code == 0, "%s: dry run: %s", commit, tostring(result.last.message))
+    report(commit, "untouched", driver, result, seconds)
+    files = files or changed_files(s, result)
+    check(#files >= 2, "%s: nothing is updated", commit)
+    try_edited(s, commit, driver, files)
+  end
 end
 
 local function main()
