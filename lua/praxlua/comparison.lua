@@ -72,7 +72,9 @@ end
 local function pair_of(ctx, entry, locals)
   local old, message, code = here(ctx, entry.path, entry["local"])
   local from = old == false and entry.edited_at or nil -- what the user changed is still there
-  if from then old, message, code = here(ctx, from, locals[from]) end
+  if from then -- no entry of the plan where its folder is not shipped any more
+    old, message, code = here(ctx, from, locals[from] or core.hash.file(ctx.target .. "/" .. from))
+  end
   if old == nil then return nil, message, code end
   local new
   new, message, code = afterwards(ctx, entry)
@@ -247,7 +249,9 @@ function comparison.run(options, warn)
   if not planned then return refused(message, "mend what the message names") end
   local unknown = unknown_path(planned, wanted)
   if unknown then
-    return refused(("there is nothing at %s, here or in the source"):format(text.visible(unknown)),
+    local is_here = core.file.exists(target .. "/" .. unknown)
+    return refused((is_here and "%s is yours, and no part of what an upgrade is about"
+      or "there is nothing at %s, here or in the source"):format(text.visible(unknown)),
       "name a file or folder as seen from " .. text.visible(target), 2)
   end
   files, message = comparison.of(ctx, planned, wanted)

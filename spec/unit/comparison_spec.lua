@@ -15,8 +15,11 @@ describe("praxlua diff", function()
         ["universal/workflows/flow/run.sh"] = "echo 1\n",
         ["universal/standards/testing/both.md"] = LINES,
         ["universal/standards/testing/old.md"] = LINES,
+        ["universal/usage/left.md"] = (LINES:gsub("line", "word")),
       },
       second = {
+        ["universal/usage/left.md"] = false,
+        ["universal/standards/left.md"] = (LINES:gsub("line", "word")),
         ["universal/workflows/flow/it's\n\27[1mhere\xff.md"] = "\tnew \27[2J\xff\n \n",
         ["universal/standards/testing/both.md"] = (LINES:gsub("one", "ONE")),
         ["universal/standards/testing/old.md"] = false,
@@ -26,6 +29,7 @@ describe("praxlua diff", function()
     tiny.write(s, tiny.GUIDE, "mine\n")
     tiny.write(s, "standards/universal/testing/both.md", LINES .. "mine\n")
     tiny.write(s, "standards/universal/testing/old.md", LINES .. "mine\n")
+    tiny.write(s, "usage/left.md", LINES:gsub("line", "word") .. "mine\n")
     exact = tiny.exact(s)
   end)
   teardown(helper.clean)
@@ -68,6 +72,14 @@ describe("praxlua diff", function()
     assert.same({ "", "standards/universal/testing/old.md" }, { new.diff, new.moved_from })
   end)
 
+  it("shows what moved out of a folder that is left alone, and tells what is yours", function()
+    local left = files_of(diff("standards/universal/left.md"))["standards/universal/left.md"]
+    assert.same({ "", "usage/left.md" }, { left.diff, left.moved_from })
+    local result = diff("usage/left.md")
+    assert.equal(2, result.code)
+    assert.truthy(result.last.message:find("usage/left.md is yours", 1, true))
+  end)
+
   it("leaves out the lines that are too many, and no others", function()
     local LIMIT = 350
     local result = tiny.patched(s, ([[require("praxlua.comparison").JSON_LIMIT = %d]])
@@ -104,7 +116,7 @@ describe("praxlua diff", function()
     assert.same(one, paths("./.praxis-os//mcp_server/__init__.py"))
     assert.same(one, paths(s.target .. "/mcp_server"))
     assert.equal(2, #paths("mcp_server", "workflows/flow/phase.md"))
-    assert.equal(8, #paths(".praxis-os"))
+    assert.equal(9, #paths(".praxis-os"))
     assert.same({}, paths("workflows/flow/run.sh"))
     local result = diff("mcp_serve")
     assert.equal(2, result.code)
