@@ -306,16 +306,17 @@ local function contents_of(known, path)
   return git.blobs(known.source, oids)
 end
 
--- How many lines of one text the other has not, both ways; the order does not count.
+-- How many lines of one text the other has not, both ways; neither their order nor how they end
+-- counts.
 local function distance(a, b)
   local counts, apart = {}, 0
-  for line in a:gmatch("[^\n]+") do counts[line] = (counts[line] or 0) + 1 end
-  for line in b:gmatch("[^\n]+") do counts[line] = (counts[line] or 0) - 1 end
+  for line in a:gmatch("[^\r\n]+") do counts[line] = (counts[line] or 0) + 1 end
+  for line in b:gmatch("[^\r\n]+") do counts[line] = (counts[line] or 0) - 1 end
   for _, count in pairs(counts) do apart = apart + math.abs(count) end
   return apart
 end
 
-local function lines_in(data) return select(2, data:gsub("[^\n]+", "")) end
+local function lines_in(data) return select(2, data:gsub("[^\r\n]+", "")) end
 
 --- The version of a file in the source's history that the one here was made from: the one nearest
 --- to it, if it shares half of its lines and no other is as near. A history that is cut off may
@@ -340,6 +341,16 @@ local function nearest(known, path, state)
   end
   if not best or not alone or least > lines_in(best) then return base.UNKNOWN, "unknown" end
   return { type = "file", id = core.hash.sha256(best), content = best }, "nearest"
+end
+
+--- Whether several versions of a path are equally likely to have been shipped.
+---@param known table from base.open
+---@param path string relative to the target
+---@return boolean
+function base.is_unclear(known, path)
+  local source_path = layout.source_path(known.layout, path)
+  local file = known.inferred and source_path and known.inferred[source_path]
+  return file and file.others ~= nil or false
 end
 
 -- Whether the inferred tree tells about a path. A file that is missing here was deleted only if

@@ -65,9 +65,11 @@ local function follow_file(work, from, to, before)
   work.moves[#work.moves + 1] = { from = from, to = to }
 end
 
--- The user deleted what upstream moved.
+-- The user deleted what upstream moved. Of an unclear version it is not known whether it was moved
+-- at all, or left and another one came.
 local function follow_deletion(work, from, to, before)
   local entry = work.entries[to]
+  if base.is_unclear(work.known, from) then return end
   if decision.same(before, work.new[to]) then
     entry.action = "keep"
     entry.reason = ("you deleted it as %s; upstream only moved it"):format(from)
@@ -85,10 +87,15 @@ local function follow_both(work, to, from, before)
     from = to })
 end
 
--- The user changed what upstream moved, and which version it was is not known.
+-- The user changed what upstream moved, and which version it was is not known. What is shipped now
+-- already needs no question.
 local function ask_about(work, from, to)
   local entry = work.entries[to]
   if entry.action ~= "add" then return end
+  if decision.same(work.here[from], work.new[to]) then
+    work.moves[#work.moves + 1] = { from = from, to = to }
+    return
+  end
   entry.action, entry.moved_from, entry.edited_at = "conflict", from, from
   entry.reason = ("moved from %s; you changed it, and what was shipped before is not known")
     :format(from)
