@@ -2,6 +2,7 @@
 -- after the upgrade. Reads only, and takes no lock: it has to disturb nobody.
 local content = require("praxlua.content")
 local core = require("praxlua.core")
+local entries = require("praxlua.entries")
 local decisions = require("praxlua.decisions")
 local difference = require("praxlua.difference")
 local json = require("praxlua.json")
@@ -53,7 +54,7 @@ end
 -- What stands at an entry's path afterwards; of a conflict, what the source ships.
 local function afterwards(ctx, entry)
   if entry.action == "remove" then return false end
-  local id = entry.result or entry.new
+  local id = entries.result_of(entry)
   local link = link_of(id)
   if link then return { link = link } end
   if entry.content and entry.action ~= "conflict" then

@@ -3,6 +3,7 @@
 --
 -- Nothing here writes by itself: every change is queued on ctx.change, so a rollback undoes it.
 local core = require("praxlua.core")
+local entries = require("praxlua.entries")
 local extend = require("praxlua.project_file.extend")
 local gitignore = require("praxlua.gitignore")
 local json = require("praxlua.json")
@@ -125,7 +126,7 @@ end
 local function queue_write(ctx, entry)
   local now, stat, message, code = present(ctx, entry.path)
   if message then return nil, message, code end
-  local wanted = plan.result_of(entry)
+  local wanted = entries.result_of(entry)
   if now == wanted and (not entry.mode or stat.mode == entry.mode) then return true end
   local expected = entry["local"] or false
   if (now or false) ~= expected and now ~= wanted or has_other_mode(entry, stat, entry.mode) then
@@ -152,7 +153,7 @@ end
 local function emptied(ctx, planned, selected)
   local occupied, empty = {}, {}
   for _, entry in ipairs(planned.entries) do
-    if entry.action ~= "remove" and (entry["local"] or plan.writes(entry)) then
+    if entry.action ~= "remove" and (entry["local"] or entries.writes(entry)) then
       parents(entry.path, function(at) occupied[at] = true end)
     end
   end
@@ -187,7 +188,7 @@ local function needs_room(selected, directories)
     if entry.action == "remove" then leaving[entry.path] = true end
   end
   for _, entry in ipairs(selected) do
-    if plan.writes(entry) then
+    if entries.writes(entry) then
       local blocked = leaving[entry.path]
       parents(entry.path, function(at) blocked = blocked or leaving[at] end)
       if blocked then return true end
@@ -218,7 +219,7 @@ end
 local function queue_writes(ctx, selected)
   local done = 0
   for i, entry in ipairs(selected) do
-    if plan.writes(entry) then
+    if entries.writes(entry) then
       local queued, message, code = queue_write(ctx, entry)
       if not queued then return nil, message, code end
       done = done + 1
@@ -233,7 +234,7 @@ end
 --- Reads back what was written and what was removed.
 local function verify(ctx, selected)
   for _, entry in ipairs(selected) do
-    local expected = plan.writes(entry) and plan.result_of(entry) or nil
+    local expected = entries.writes(entry) and entries.result_of(entry) or nil
     if expected or entry.action == "remove" then
       local now, stat, message, code = present(ctx, entry.path)
       if message then return nil, message, code end
@@ -255,19 +256,14 @@ local function select_entries(planned, components)
   return selected
 end
 
-local COUNTED = { add = "new_files", update = "updated_files", merge = "merged_files",
-  remove = "removed_files", unchanged = "unchanged_files", adopt = "unchanged_files",
-  keep = "local_only" }
-
 local function report(planned, selected)
-  local result = { new_files = 0, updated_files = 0, merged_files = 0, removed_files = 0,
-    unchanged_files = 0, local_only = 0, conflicts = 0, conflicts_resolved = 0,
-    user_prompts = planned.user_prompts or 0,
-    bytes_written = 0, verified = true, version = planned.source_version,
-    commit = planned.source_commit, plan_hash = planned.hash }
+  local result = entries.counts(selected)
+  result.conflicts_resolved, result.user_prompts = 0, planned.user_prompts or 0
+  result.bytes_written, result.verified = 0, true
+  result.version, result.commit = planned.source_version, planned.source_commit
+  result.plan_hash = planned.hash
   for _, entry in ipairs(selected) do
-    result[COUNTED[entry.action]] = result[COUNTED[entry.action]] + 1
-    if plan.writes(entry) then
+    if entries.writes(entry) then
       result.bytes_written = result.bytes_written + (entry.size or 0)
     end
     if entry.resolved then result.conflicts_resolved = result.conflicts_resolved + 1 end

@@ -4,8 +4,10 @@
 -- What stands at a path is a state { type, id, executable?, mode?, size? }: `type` is "file",
 -- "link", "directory" or "other"; `id` the SHA-256 of a file or "link:TARGET"; nil means absent.
 local base = require("praxlua.base")
+local case_names = require("praxlua.case_names")
 local core = require("praxlua.core")
 local decision = require("praxlua.decision")
+local entries = require("praxlua.entries")
 local extend = require("praxlua.project_file.extend")
 local git = require("praxlua.git")
 local glob = require("praxlua.glob")
@@ -139,12 +141,12 @@ local function choice_for(work, entry)
   return (choice == "ours" or choice == "theirs") and choice or nil
 end
 
-local function take_away(work, entries)
-  for _, entry in ipairs(entries) do
+local function take_away(work, list)
+  for _, entry in ipairs(list) do
     local here = work.here[entry.path]
     if here and (here.type == "other" or work.ownership(entry.path) == "user") then return false end
   end
-  for _, entry in ipairs(entries) do
+  for _, entry in ipairs(list) do
     if entry["local"] and entry.action ~= "remove" then
       entry.action, entry.resolved = "remove", "theirs"
       entry.reason = "it stands where something else is shipped now"
@@ -277,53 +279,7 @@ local function resolve_all(work)
   return true
 end
 
--- ---- names that differ only in case ---------------------------------------------------------
-
---- Whether the target's file system takes "A" and "a" for one name.
-local function folds_case(target)
-  local directory, name = target:match("^(.*/)([^/]+)$")
-  local swapped = name and name:upper() ~= name and name:upper() or name and name:lower()
-  if not swapped or swapped == name then return false end
-  local one, other = core.file.stat(target), core.file.stat(directory .. swapped)
-  return one ~= nil and other ~= nil and one.inode == other.inode and one.device == other.device
-end
-
---- Finds names that are one name where case does not count. There a shipped name that meets a name
---- of the user's becomes a conflict, and two shipped ones are refused.
-local function check_case(ctx, work)
-  local folded = {}
-  local insensitive = folds_case(ctx.target)
-  for path in pairs(work.new) do
-    local twin = folded[path:lower()]
-    if twin and insensitive then
-      return nil, ("the source ships both %s and %s, which are one name on the file system of "
-        .. "%s; use another file system, or rename one upstream")
-        :format(twin, path, ctx.target), "ECASE"
-    elseif twin and ctx.warn then
-      ctx.warn(("the source ships both %s and %s: they are one name where case does not count")
-        :format(twin, path))
-    end
-    folded[path:lower()] = path
-  end
-  if not insensitive then return true end
-  for path, state in pairs(work.here) do
-    local twin = folded[path:lower()]
-    if twin and twin ~= path and work.entries[twin] and work.entries[path].action ~= "remove" then
-      work.entries[twin].action = "conflict"
-      work.entries[twin].reason = ("%s is here, whose name differs only in case"):format(path)
-      work.twins[twin] = state
-    end
-  end
-  return true
-end
-
 -- ---- the whole ------------------------------------------------------------------------------
-
-local COUNTED = {
-  add = "new_files", update = "updated_files", merge = "merged_files",
-  remove = "removed_files", keep = "local_only",
-  unchanged = "unchanged_files", adopt = "unchanged_files", conflict = "conflicts",
-}
 
 --- Whether the hash of a plan covers an entry. Files of the user's that the plan does not concern
 --- are left out, so that writing one does not make a reviewed plan stale.
@@ -355,27 +311,12 @@ function plan.hash(self)
   return sum:hex()
 end
 
---- Whether an entry of a plan writes its path.
----@param entry table
----@return boolean
-function plan.writes(entry)
-  return entry.action == "add" or entry.action == "update" or entry.action == "merge"
-end
-
---- What stands at a written path afterwards.
----@param entry table
----@return string id a SHA-256, or "link:TARGET"
-function plan.result_of(entry) return entry.result or entry.new end
-
 local function summarise(self)
-  self.counts = { new_files = 0, updated_files = 0, merged_files = 0, removed_files = 0,
-    unchanged_files = 0, local_only = 0, conflicts = 0 }
+  self.counts = entries.counts(self.entries)
   self.bytes, self.changes, self.base_from = 0, 0, {}
   for _, entry in ipairs(self.entries) do
-    local name = COUNTED[entry.action]
-    self.counts[name] = self.counts[name] + 1
     self.base_from[entry.base_from] = (self.base_from[entry.base_from] or 0) + 1
-    if plan.writes(entry) then
+    if entries.writes(entry) then
       self.bytes = self.bytes + (entry.size or 0)
       self.changes = self.changes + 1
     elseif entry.action == "remove" then
@@ -387,10 +328,10 @@ local function summarise(self)
 end
 
 local function sorted_entries(work)
-  local entries = json.array({})
-  for _, entry in pairs(work.entries) do entries[#entries + 1] = entry end
-  table.sort(entries, function(a, b) return a.path < b.path end)
-  return entries
+  local list = json.array({})
+  for _, entry in pairs(work.entries) do list[#list + 1] = entry end
+  table.sort(list, function(a, b) return a.path < b.path end)
+  return list
 end
 
 --- The components that both sides have to do with; one that the source does not ship at all is left
@@ -503,7 +444,7 @@ function plan.build(ctx)
   warn_shallow(ctx, work)
   ctx.memory.known = work.known
   local steps = {
-    decide_all, settle_types, function() return check_case(ctx, work) end,
+    decide_all, settle_types, function() return case_names.check(ctx, work) end,
     function() return renames.upstream(ctx, work) end, renames.of_layout, renames.here, note_tasks,
     function() return merging.run(ctx, work) end, resolve_all,
     function() return drive(ctx, work) end,

@@ -10,6 +10,7 @@
 -- It is not told of what it does badly: links, other types than files, names that could be mistaken
 -- for something else on its output, files that were renamed. There our own decisions stand.
 local core = require("praxlua.core")
+local entries = require("praxlua.entries")
 local dialogue = require("praxlua.driver.dialogue")
 local git = require("praxlua.git")
 local layout = require("praxlua.layout")
@@ -51,9 +52,9 @@ local function is_plain(path) return utf8.len(path) ~= nil and text.visible(path
 
 -- What stands in the way of looking at a path by itself: one name in two cases, what was renamed, a
 -- file where a folder is needed.
-local function obstacles(entries)
+local function obstacles(by_path)
   local found = { count = {}, moved = {}, standing = {} }
-  for _, entry in pairs(entries) do
+  for _, entry in pairs(by_path) do
     local folded = entry.path:lower()
     found.count[folded] = (found.count[folded] or 0) + 1
     found.standing[entry.path] = entry["local"]
@@ -89,10 +90,10 @@ local function job_of(ctx, entry)
     here = entry["local"] and entry.path, shipped = entry.new and source_path }
 end
 
-local function jobs_of(ctx, entries)
+local function jobs_of(ctx, by_path)
   local components = workspace.components(ctx.layout)
-  local found, jobs, by_script = obstacles(entries), {}, {}
-  for _, entry in pairs(entries) do
+  local found, jobs, by_script = obstacles(by_path), {}, {}
+  for _, entry in pairs(by_path) do
     local ownership = components[entry.component] and layout.ownership_of(ctx.layout, entry.path)
     if (ownership == "system" or ownership == "shared") and is_told(entry, found) then
       local job = job_of(ctx, entry)
@@ -105,11 +106,9 @@ end
 
 -- ---- what it is answered --------------------------------------------------------------------
 
-local WRITES = { add = true, update = true, merge = true }
-
 -- What stands at a path after the upgrade, as we would have it.
 local function outcome(entry)
-  if WRITES[entry.action] then return entry.result or entry.new end
+  if entries.writes(entry) then return entries.result_of(entry) end
   if entry.action == "remove" then return nil end
   return entry["local"]
 end
@@ -435,7 +434,7 @@ end
 
 --- Lets the script decide about the content of a plan, as far as that is safe.
 ---@param ctx table source, target, layout, warn?
----@param entries table<any, table> the plan's, decided and with the answers to conflicts in them;
+---@param by_path table<any, table> the plan's, decided and with the answers to conflicts in them;
 --- they are changed
 ---@param settle fun(entry: table): true|nil, string?, string? applies the answers to an entry that
 --- has become a conflict
@@ -443,14 +442,14 @@ end
 --- was told of, asked about, left although we would have changed them, and what was not taken over
 ---@return string|nil message
 ---@return string|nil code EDRIVER: it cannot be used; ECHANGED, EINTR
-function safe_upgrade.decide(ctx, entries, settle)
+function safe_upgrade.decide(ctx, by_path, settle)
   local fine, message, code = check_script(ctx)
   if not fine then return nil, message, code end
   local python
   python, message = process.find("python3")
   if not python then return fail(ctx, "%s", message) end
   warn_unconfined(ctx)
-  local jobs, by_script = jobs_of(ctx, entries)
+  local jobs, by_script = jobs_of(ctx, by_path)
   return temporary.within(function(folder)
     return decide_in(ctx, folder, python, jobs, by_script, settle)
   end)
