@@ -1,5 +1,7 @@
---- Phase 3: the server's code and packages, then the restart. The session is saved before it, so
--- the upgrade survives the end of the server (and of whoever talked to it).
+--- Phase 3: prove, then switch. The server's new code is staged, its packages are installed into a
+-- copy of the environment, and the new server is proven with both while the old one runs. Only then
+-- the code and the environment are switched, and the server is restarted. The session is saved
+-- before that, so the upgrade survives the end of the server (and of whoever talked to it).
 local phase = {
   id = "mcp-server-upgrade",
   title = "MCP server upgrade",
@@ -18,9 +20,9 @@ end
 
 -- true, or nothing and a reason: the server names no packages, or this is a dry run.
 local function install(host, requirements)
-  if not host.target.exists(requirements) then return nil, "no_requirements" end
+  if not requirements then return nil, "no_requirements" end
   host.progress("installing the server's packages")
-  local result = need(host.dependencies.install_dependencies())
+  local result = need(host.dependencies.install_dependencies({ beside = true }))
   for _, warning in ipairs(result.warnings or {}) do host.warn(warning) end
   if result.not_run then return nil, result.not_run end
   if not result.success then error(failure_text(result.errors), 0) end
@@ -31,11 +33,9 @@ local STATUS = { success = "success", failed = "failed", not_run = "skipped" }
 
 -- What packages want to be done after their installation (browsers, say). Optional steps that fail
 -- are warnings: the same command does them later.
-local function post_install(host, requirements)
+local function post_install(host)
   local steps = {}
-  if not host.target.exists(requirements) then return steps end
-  local lines = need(host.target.read(requirements))
-  local wanted = need(host.dependencies.detect_post_install_steps(lines))
+  local wanted = need(host.dependencies.detect_post_install_steps())
   for i, done in ipairs(need(host.dependencies.run_post_install_steps(wanted))) do
     local status = STATUS[done.status]
     if status == "failed" and done.optional then
@@ -56,10 +56,15 @@ local function health_of(restart)
 end
 
 function phase.run(host)
-  host.progress("copying the server's code")
+  host.progress("staging the server's code")
+  local staged = need(host.content.stage_server_code())
+  local installed, reason = install(host, staged.requirements)
+  local steps = staged.requirements and post_install(host) or {}
+  host.progress("proving the new server")
+  local proof = need(host.server.prove())
+  host.progress("switching the server's code and packages")
   local copied = need(host.content.upgrade_server_code())
-  local installed, reason = install(host, copied.requirements)
-  local steps = post_install(host, copied.requirements)
+  need(host.dependencies.switch_environment())
   host.progress("restarting the server")
   local restart = need(host.server.restart_server())
   return {
@@ -69,6 +74,8 @@ function phase.run(host)
     dependencies_installed = installed,
     dependencies_installed_reason = reason,
     post_install_steps = steps,
+    server_proven = proof.proven,
+    server_proven_reason = proof.not_run,
     server_restarted = restart.started,
     server_restart_time = restart.started and restart.restart_time or nil,
     server_restart_time_reason = not restart.started and (restart.not_run or "not_run") or nil,

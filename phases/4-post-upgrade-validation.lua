@@ -89,6 +89,7 @@ function phase.run(host)
       detail = call.reason,
     }
   end
+  need(host.server.watch())
   evidence.validation_report = need(host.report.generate_validation_report({
     tools = smoke.tools, expected_tools = expected, lost_tools = lost, calls = smoke.calls,
     log_errors = log_errors, server_version = evidence.server_version,

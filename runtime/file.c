@@ -340,15 +340,16 @@ static int file_write_atomic(lua_State *L) {
     return 1;
 }
 
-/* write_new(path, data) -> true | nil, message, code
-** Makes a file, for its owner alone, that need not outlive us: nothing is synced, and what could
-** not be written to its end is removed. "EEXIST" when something of that name is there. */
+/* write_new(path, data, mode?) -> true | nil, message, code
+** Makes a file, for its owner alone unless a mode says else (less the umask), that need not outlive
+** us: nothing is synced, and what could not be written to its end is removed. "EEXIST" when
+** something of that name is there. */
 static int file_write_new(lua_State *L) {
     const char *path = core_check_path(L, 1);
     const char *step = "create";
     size_t size;
     const char *data = luaL_checklstring(L, 2, &size);
-    int fd = durable_create(AT_FDCWD, path, 0600);
+    int fd = durable_create(AT_FDCWD, path, lua_isnoneornil(L, 3) ? 0600 : check_mode(L, 3));
     if (fd >= 0) {
         step = "write";
         bool written = durable_write(fd, data, size) == 0;

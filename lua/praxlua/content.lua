@@ -10,6 +10,7 @@ local json = require("praxlua.json")
 local layout = require("praxlua.layout")
 local plan = require("praxlua.plan")
 local records = require("praxlua.records")
+local staged_code = require("praxlua.staged_code")
 
 local content = {}
 
@@ -320,6 +321,25 @@ function content.upgrade(ctx, options)
     if not known then return nil, message, code end
   end
   return upgrade(ctx, set_of(options and options.components or of_scope(ctx, "content")), true)
+end
+
+--- Stages the server's code beside the installation, as it will be after upgrade_server_code: what a
+--- new server is proven with before anything of the old one changes.
+---@param ctx table with an open ctx.change
+---@return { path: string, requirements: string }|nil staged requirements: of the server, in the
+---  target or in `path`
+---@return string|nil message
+---@return string|nil code ECONFLICT, ECHANGED (the source changed since the plan)
+function content.stage_server_code(ctx)
+  local planned, message, code = content.plan(ctx)
+  local done = planned
+  if done then done, message, code = refuse_conflicts(planned) end
+  local path
+  if done then path, message, code = staged_code.make(ctx, planned) end
+  if not path then return nil, message, code end
+  local requirements = ctx.layout.server.requirements
+  local is_there = core.file.exists(path .. "/" .. requirements)
+  return { path = path, requirements = is_there and requirements or nil }
 end
 
 --- The same for the server's code and the scripts beside it, and compares them with the source.

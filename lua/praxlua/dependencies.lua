@@ -258,6 +258,7 @@ end
 ---@param requirements string content of requirements.txt
 ---@return table[] steps { package, command (text), optional = true }
 function dependencies.detect_post_install_steps(requirements)
+  requirements = requirements or ""
   local steps, seen = json.array({}), {}
   for _, line in ipairs(requirement_lines(requirements)) do
     local package = required_package(line)
@@ -309,5 +310,7 @@ function dependencies.run_post_install_steps(ctx, steps)
   end
   return results
 end
+
+function dependencies.switch_environment() return true end -- SHIM
 
 return dependencies

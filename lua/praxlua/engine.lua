@@ -87,8 +87,8 @@ end
 
 local KEPT_OPTIONS = {
   "on_conflict", "allow_downgrade", "keep_backups", "restart", "run_tests", "git_commit",
-  "phases", "health_timeout", "min_isolation", "allow_source_phases", "conflict_policy", "driver",
-  "project",
+  "phases", "health_timeout", "watch", "min_isolation", "allow_source_phases", "conflict_policy",
+  "driver", "project",
 }
 
 -- What the user's options are where nothing was said.
@@ -271,8 +271,8 @@ end
 --- Upgrades an installation.
 ---@param typed table what was asked for: source?, target?, dry_run?, plan_hash?, yes?,
 ---  on_conflict?, interactive? (a person can be asked), allow_downgrade?, keep_backups?, restart?,
----  run_tests?, git_commit?, phases?, health_timeout?, min_isolation?, allow_source_phases?; the
----  rest is as the project file says
+---  run_tests?, git_commit?, phases?, health_timeout?, watch?, min_isolation?,
+---  allow_source_phases?; the rest is as the project file says
 ---@param ui { emit: fun(event: table), ask: function?, unfinished: function?, prompt: function? }
 ---@return table result
 function engine.upgrade(typed, ui)

@@ -7,6 +7,9 @@ local core = require("praxlua.core")
 
 local environment = {}
 
+--- Its name in an installation.
+environment.NAME = "venv"
+
 local PREFIX = "environment-"
 
 --- Where the environment from before a session is kept.

@@ -67,6 +67,7 @@ evidence.models = {
       seconds = schema.number({ min = 0 }),
       size_downloaded = optional(schema.string()),
     })),
+    server_proven = optional(nullable(boolean())),
     server_restarted = boolean(),
     server_restart_time = nullable(instant),
     server_health_check = nullable(test_result),
@@ -202,6 +203,14 @@ local function check_post_install(e)
   end
 end
 
+-- A phase 3 of a project's own may do without the proof; then the restart alone tells.
+local function check_proof(e, dry)
+  if e.server_proven == false or is_null(e.server_proven) and e.server_proven_reason ~= nil
+    and not (dry and e.server_proven_reason == DRY_RUN) then
+    return "server_proven", "the new server was not proven before the old one was stopped"
+  end
+end
+
 local function check_health(e)
   if e.server_health_check == "failed" then
     return "server_health_check", "the upgraded server does not answer as it should"
@@ -223,7 +232,7 @@ local function first(e, dry, ...)
 end
 
 further[3] = function(e, dry)
-  return first(e, dry, check_dependencies, check_post_install, check_health)
+  return first(e, dry, check_dependencies, check_post_install, check_proof, check_health)
 end
 
 local TESTS = {

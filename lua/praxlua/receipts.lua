@@ -23,6 +23,7 @@ receipts.CLAIMS = {
   {
     { "mcp_server_copied", true, "content.upgrade_server_code" },
     { "dependencies_installed", true, "dependencies.install_dependencies" },
+    { "server_proven", true, "server.prove" },
     { "server_restarted", true, "server.restart_server" },
     { "server_health_check", "passed", "server.restart_server" },
   },

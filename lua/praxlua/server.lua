@@ -15,13 +15,14 @@ local owned = require("praxlua.server.owned")
 local smoke = require("praxlua.server.smoke")
 local state_file = require("praxlua.server.state_file")
 local text = require("praxlua.text")
+local watch = require("praxlua.server.watch")
 
 local system = core.system
 
 local server = {}
 
 local READY_TIMEOUT = 30
-local POLL_FIRST, POLL_LONGEST = 0.02, 0.25
+local POLL_FIRST, POLL_LONGEST = 0.02, 0.05
 
 server.find = owned.find
 
@@ -112,18 +113,41 @@ function server.health(ctx, seconds)
   }
 end
 
+-- Whether the session started the server anew.
+local function was_restarted(ctx)
+  local upgraded = ctx.session.phase_artifacts["3"]
+  return upgraded ~= nil and upgraded.server_restarted == true
+end
+
+local function runs_no_more(ctx, reason)
+  return nil, string.format("the upgraded server answered once and runs no more (%s); %s",
+    tostring(reason), log.tail(ctx, log.marked(ctx) or 0)), "ECLOSED"
+end
+
 --- Whether the server that this session started still runs. A session that started none passes.
 ---@param ctx table
 ---@return true|nil
 ---@return string? message with the end of the server's log
 ---@return string? code "ECLOSED"
 function server.check_running(ctx)
-  local upgraded = ctx.session.phase_artifacts["3"]
-  if not upgraded or upgraded.server_restarted ~= true then return true end
+  if not was_restarted(ctx) then return true end
   local found, reason = server.find(ctx)
   if found then return true end
-  return nil, string.format("the upgraded server answered once and runs no more (%s); %s",
-    tostring(reason), log.tail(ctx, log.marked(ctx) or 0)), "ECLOSED"
+  return runs_no_more(ctx, reason)
+end
+
+--- Waits until the server that this session started has stayed for its time, which counts from its
+--- first answer. A session that started none has nothing to wait for.
+---@param ctx table options.watch, else the project file's server.watch: seconds, 3
+---@return { watched: boolean, seconds: number }|nil
+---@return string? message with the end of the server's log
+---@return string? code "ECLOSED" it ended · "EINTR" · "ETIMEDOUT"
+function server.watch(ctx)
+  if not was_restarted(ctx) then return { watched = false, seconds = 0 } end
+  local seconds, why, code = watch.wait(ctx)
+  if seconds then return { watched = true, seconds = seconds } end
+  if code == "ECLOSED" then return runs_no_more(ctx, why) end
+  return nil, "watching the new server: " .. why, code
 end
 
 --- Calls the tools that show that the server works, on the running server or a private one.
@@ -236,8 +260,23 @@ function server.wait_for_server_ready(ctx, timeout)
   end
 end
 
+--- Ends servers of this installation that a praxlua has started which is gone, and which have not
+--- come up: nobody waits for them any more.
+---@param ctx table
+---@return true|nil
+---@return string? message
+---@return string? code
+function server.end_starting(ctx)
+  for _, found in ipairs(owned.starting(ctx)) do
+    local stopped, problem, code = owned.stop(ctx, found, ctx.options.stop_grace)
+    if not stopped then return nil, problem, code end
+  end
+  return true
+end
+
 local function launch(ctx)
   local fine, problem, code = ask.check_program(ctx)
+  if fine then fine, problem, code = server.end_starting(ctx) end
   if not fine then return nil, problem, code end
   fine, problem, code = core.file.mkdir(ctx.target .. "/.cache")
   if not fine then return nil, problem, code end
@@ -358,9 +397,15 @@ local function drop_bytecode(ctx)
   end
 end
 
+-- What was proven before the switch need not be proven again.
 local function prove_only(ctx, began, reason, previous)
   local restart_time = clock.iso()
-  local health, problem, code = server.probe(ctx)
+  local health, problem, code = ctx.memory.proof, nil, nil
+  if health then
+    health = as_health(health, "probe", began)
+  else
+    health, problem, code = server.probe(ctx)
+  end
   if not health then return nil, problem, code end
   return {
     stopped = false,
@@ -407,7 +452,6 @@ function server.restart_server(ctx, options)
     timeout = options and options.timeout,
   })
   if not run then return nil, problem, code end
-  warn_when_shadowed(ctx, ctx.target)
   return {
     stopped = stopped.stopped,
     started = true,

@@ -26,9 +26,9 @@ verbs.SERVICES = {
   backup = {
     "create_backup", "verify_backup_integrity", "archive_old_backups", "list_backups",
   },
-  content = { "preview", "upgrade", "upgrade_server_code", "gitignore" },
-  dependencies = { "install_dependencies", "run_post_install_steps" },
-  server = { "health", "log_errors_since" },
+  content = { "preview", "upgrade", "stage_server_code", "upgrade_server_code", "gitignore" },
+  dependencies = { "install_dependencies", "switch_environment", "run_post_install_steps" },
+  server = { "health", "log_errors_since", "watch" },
   report = {
     "generate_validation_report", "update_installation_summary", "append_to_update_log",
     "commit_changes",
@@ -40,6 +40,7 @@ verbs.SERVICES = {
 local ACTING = {
   ["backup.create_backup"] = true, ["backup.archive_old_backups"] = true,
   ["content.upgrade"] = true, ["content.upgrade_server_code"] = true,
+  ["content.stage_server_code"] = true, ["server.prove"] = true, ["server.watch"] = true,
   ["content.gitignore"] = true, ["dependencies.install_dependencies"] = true,
   ["dependencies.run_post_install_steps"] = true, ["lock.acquire"] = true,
   ["lock.release"] = true, ["report.generate_validation_report"] = true,
@@ -349,20 +350,6 @@ local function serving(add, ctx, service)
   end
 end
 
--- The tools the upgraded server must offer: the old server's, less what the layout says is gone; no
--- old server: the least that any server of this layout has.
-local function expected_tools(ctx)
-  local known = ctx.layout and ctx.layout.tools or { minimum = {}, gone = {} }
-  local remembered = ctx.memory.server_remembered or {}
-  if not remembered.tools then return known.minimum end
-  local gone, expected = {}, {}
-  for _, name in ipairs(known.gone) do gone[name] = true end
-  for _, name in ipairs(remembered.tools) do
-    if not gone[name] then expected[#expected + 1] = name end
-  end
-  return expected
-end
-
 -- Verbs that are about the run itself, beside those of the service modules.
 local OWN = {
   lock = {
@@ -372,7 +359,9 @@ local OWN = {
   },
   dependencies = {
     detect_post_install_steps = function(_, requirements)
-      expect("dependencies.detect_post_install_steps", 1, requirements, "string")
+      if requirements ~= nil then
+        expect("dependencies.detect_post_install_steps", 1, requirements, "string")
+      end
       return require("praxlua.dependencies").detect_post_install_steps(requirements)
     end,
   },
@@ -383,7 +372,12 @@ local OWN = {
     end,
   },
   server = {
-    expected_tools = expected_tools,
+    expected_tools = function(ctx) return require("praxlua.server.proof").expected_tools(ctx) end,
+    prove = function(ctx, options)
+      local proven, message, code = require("praxlua.server.proof").prove(ctx, options)
+      ctx.memory.proof = proven
+      return proven, message, code
+    end,
     -- The server that phase 3 started is the one to be asked; a private one would prove only the
     -- code.
     run_smoke = function(ctx)
@@ -397,7 +391,10 @@ local OWN = {
       ctx.session.metadata.restart_began = clock.iso()
       local saved, message, code = ctx.save()
       if not saved then return nil, message, code end
-      return require("praxlua.server").restart_server(ctx, options)
+      local restarted
+      restarted, message, code = require("praxlua.server").restart_server(ctx, options)
+      if restarted and restarted.started then require("praxlua.server.watch").begin(ctx) end
+      return restarted, message, code
     end,
     run_tests = function(ctx) return require("praxlua.server.tests").run(ctx) end,
   },

@@ -277,10 +277,16 @@ function sample.run(s, argv, options)
   return command.run(whole, options_for(s, options))
 end
 
--- The arguments of an upgrade that reports events.
+-- The arguments of an upgrade that reports events. Its server is watched no longer than that takes,
+-- where nothing else is said.
 local function upgrade_arguments(s, extra)
   local argv = { "upgrade", "--source", s.source, "--json" }
-  for _, word in ipairs(extra or {}) do argv[#argv + 1] = word end
+  local watch = { "--watch", "0" }
+  for _, word in ipairs(extra or {}) do
+    argv[#argv + 1] = word
+    if word == "--watch" then watch = {} end
+  end
+  table.move(watch, 1, #watch, #argv + 1, argv)
   return argv
 end
 

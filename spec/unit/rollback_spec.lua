@@ -79,7 +79,7 @@ describe("A signal", function()
       tiny.commit(s, { ["mcp_server/fault"] = "hangs\n" })
       local run = tiny.start(s, {}, { wrap = FRESH })
       assert(command.await(run, function(event)
-        return event.event == "phase_progress" and event.text == "restarting the server"
+        return event.event == "phase_progress" and event.text == "proving the new server"
       end))
       local result = signalled(run, signal)
       assert.equal(3, tiny.event(result, "phase_failed").number)
@@ -91,7 +91,7 @@ describe("A signal", function()
     tiny.commit(s, { ["mcp_server/fault"] = "hangs\n" })
     local run = tiny.start(s, {}, { wrap = { "setsid" } })
     assert(command.await(run, function(event)
-      return event.event == "phase_progress" and event.text == "restarting the server"
+      return event.event == "phase_progress" and event.text == "proving the new server"
     end))
     assert(core.system.signal(-run.pid, "INT"))
     local result = tiny.finish(run)

@@ -252,6 +252,57 @@ describe("server", function()
 
   -- ---- starting --------------------------------------------------------------------------------
 
+  describe("end_starting", function()
+    -- As launch starts one, with what is not ready yet.
+    local function starting(ctx)
+      assert(core.file.mkdir(ctx.target .. "/.cache"))
+      return keep(assert(core.spawn.start({
+        argv = { ctx.target .. "/venv/bin/python", "-m", "mcp_server", "--transport", "http" },
+        directory = ctx.project, stdin = "null",
+        environment = process.environment({ PYTHONPATH = ctx.target, PROJECT_ROOT = ctx.project }),
+        stdout = { file = ctx.target .. "/.cache/mcp_server.log" }, stderr = "stdout",
+        host = false,
+      })))
+    end
+
+    it("ends a server that a praxlua started which is gone, and one of no other project", function()
+      local faults = { slow_start = 60 }
+      local ours, theirs = install({ name = "a", faults = faults }), install({ name = "b",
+        faults = faults })
+      local mine, other = starting(ours), starting(theirs)
+      kit.wait(function() return #owned.starting(ours) == 1 end)
+      assert.equal(mine:pid(), owned.starting(ours)[1].pid)
+      assert(server.end_starting(ours))
+      assert.is_false(kit.is_alive(mine:pid()))
+      assert.is_true(kit.is_alive(other:pid()))
+    end)
+
+    it("leaves one alone that has said where it listens", function()
+      local ctx = install()
+      local child = starting(ctx)
+      kit.wait(function() return server.find(ctx) end)
+      assert.same({}, owned.starting(ctx))
+      assert(server.end_starting(ctx))
+      assert.is_true(kit.is_alive(child:pid()))
+    end)
+
+    it("leaves alone what only writes into the same log, or works elsewhere", function()
+      local ctx = install()
+      assert(core.file.mkdir(ctx.target .. "/.cache"))
+      local log = { file = ctx.target .. "/.cache/mcp_server.log" }
+      local sleeper = keep(assert(core.spawn.start({ argv = { "/bin/sleep", "60" },
+        directory = ctx.project, stdin = "null", stdout = log, stderr = "stdout", host = false })))
+      local elsewhere = keep(assert(core.spawn.start({
+        argv = { ctx.target .. "/venv/bin/python", "-m", "mcp_server", "--transport", "http" },
+        directory = ctx.target .. "/workflows", stdin = "null", stdout = log, stderr = "stdout",
+        host = false })))
+      assert.same({}, owned.starting(ctx))
+      assert(server.end_starting(ctx))
+      assert.is_true(kit.is_alive(sleeper:pid()))
+      elsewhere:stop(0)
+    end)
+  end)
+
   describe("start", function()
     it("starts the server detached, with its log, and waits until it answers", function()
       local ctx = install()

@@ -28,10 +28,18 @@ local function count(text)
   return n
 end
 
-local function seconds(text)
+local function seconds_or_none(text)
   local n = tonumber(text)
-  if not n or n <= 0 or n > 86400 then return nil, "'" .. text .. "' is not a number of seconds" end
+  if not n or not (n >= 0 and n <= 86400) then
+    return nil, "'" .. text .. "' is not a number of seconds"
+  end
   return n
+end
+
+local function seconds(text)
+  local n, message = seconds_or_none(text)
+  if n == 0 then return nil, "'" .. text .. "' is no time at all" end
+  return n, message
 end
 
 local function add_isolation(command)
@@ -81,6 +89,8 @@ local function add_upgrade(parser)
     :argname("DIR"):count("*"):convert(path)
   c:option("--health-timeout", "Seconds the server has to answer.", "30"):argname("SECONDS")
     :convert(seconds)
+  c:option("--watch", "Seconds the restarted server is watched before the upgrade counts as done "
+    .. "(default: 3, or as upgrade.lua says)."):argname("SECONDS"):convert(seconds_or_none)
   add_isolation(c)
 end
 

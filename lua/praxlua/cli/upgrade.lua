@@ -57,7 +57,7 @@ function commands.upgrade(args)
     allow_downgrade = args.allow_downgrade or nil, keep_backups = args.keep_backups,
     restart = args.restart, run_tests = args.run_tests, git_commit = args.git_commit,
     phases = absolute(args.phases), health_timeout = args.health_timeout,
-    min_isolation = args.min_isolation,
+    watch = args.watch, min_isolation = args.min_isolation,
     allow_source_phases = args.allow_source_phases or nil, driver = args.driver,
   }, ui_for(args, v)).exit_code
 end

@@ -37,7 +37,11 @@ settings.SCHEMA = schema.object({
   ownership = optional(schema.map(
     schema.string({ one_of = { "system", "shared", "user", "config" } }), 1000)),
   excludes = optional(schema.array(PATH, 256)),
-  server = optional(schema.object({ command = schema.array(WORD, 64) })),
+  server = optional(schema.object({
+    command = optional(schema.array(WORD, 64)),
+    watch = optional(schema.number({ min = 0, max = 600 })),
+    gone_tools = optional(schema.array(WORD, 1000)),
+  })),
   smoke = optional(schema.array(schema.object({
     tool = schema.string({ min_length = 1, max_length = 128 }),
     arguments = optional(schema.map(schema.any(), 100)),

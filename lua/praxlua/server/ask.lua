@@ -28,7 +28,7 @@ local function module_of(ctx) return layout.server_of(ctx).module end
 ---@return table options { argv, directory, environment }
 function ask.command(ctx, transport, code)
   return {
-    argv = command.argv(ctx, transport),
+    argv = command.argv(ctx, transport, code),
     directory = ctx.project,
     environment = process.environment({
       PYTHONPATH = code,
@@ -62,7 +62,7 @@ function ask.over_http(found, seconds, use)
 end
 
 local function start_private(ctx, code)
-  local fine, problem, kind = ask.check_program(ctx)
+  local fine, problem, kind = ask.check_program(ctx, code)
   if not fine then return nil, problem, kind end
   local options = ask.command(ctx, "stdio", code)
   options.environment.PYTHONDONTWRITEBYTECODE = "1"
@@ -111,7 +111,7 @@ end
 function ask.module_path(ctx, code)
   local options = ask.command(ctx, "stdio", code)
   options.environment.PYTHONDONTWRITEBYTECODE = "1"
-  options.argv = { command.interpreter(ctx), "-c", FIND_MODULE:format(module_of(ctx)) }
+  options.argv = { command.interpreter(ctx, code), "-c", FIND_MODULE:format(module_of(ctx)) }
   options.timeout = MODULE_SECONDS
   local result = process.run(options)
   local path = result and result.code == 0 and result.stdout:match("^([^\n]+)\n")

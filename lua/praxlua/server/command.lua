@@ -1,5 +1,6 @@
 --- The command that starts the server: the layout's own, or the one that the project file names.
 local core = require("praxlua.core")
+local environment = require("praxlua.environment")
 local layout = require("praxlua.layout")
 local process = require("praxlua.process")
 
@@ -9,10 +10,18 @@ local command = {}
 
 local TRANSPORTS = { "http", "dual", "stdio" }
 
+local function interpreter_in(place) return place .. "/" .. environment.NAME .. "/bin/python" end
+
 --- The interpreter of the installation's environment.
 ---@param ctx table
+---@param code string? folder that holds the server's code; where there is an environment beside it,
+---  that one is meant
 ---@return string path
-function command.interpreter(ctx) return ctx.target .. "/venv/bin/python" end
+function command.interpreter(ctx, code)
+  local beside = code and interpreter_in(code)
+  if beside and core.system.access(beside, "x") then return beside end
+  return interpreter_in(ctx.target)
+end
 
 local function declared(ctx)
   local project = ctx.options and ctx.options.project
@@ -20,8 +29,8 @@ local function declared(ctx)
 end
 
 -- The words with what stands for something put in.
-local function expand(words, ctx, transport)
-  local values = { target = ctx.target, project = ctx.project, transport = transport }
+local function expand(words, target, project, transport)
+  local values = { target = target, project = project, transport = transport }
   local argv = {}
   for i, word in ipairs(words) do argv[i] = word:gsub("{(%l+)}", values) end
   return argv
@@ -30,25 +39,27 @@ end
 --- The words that start the server.
 ---@param ctx table
 ---@param transport "stdio"|"http"|"dual"
+---@param code string? folder that stands for the installation (praxlua.staged_code)
 ---@return string[] argv
-function command.argv(ctx, transport)
+function command.argv(ctx, transport, code)
   local words = declared(ctx)
   if not words then
     local module = layout.server_of(ctx).module
-    return { command.interpreter(ctx), "-m", module, "--transport", transport }
+    return { command.interpreter(ctx, code), "-m", module, "--transport", transport }
   end
-  local argv = expand(words, ctx, transport)
+  local argv = expand(words, code or ctx.target, ctx.project, transport)
   if not argv[1]:find("/", 1, true) then argv[1] = process.find(argv[1]) or argv[1] end
   return argv
 end
 
 --- Whether the program can be run.
 ---@param ctx table
+---@param code string? as of command.argv
 ---@return boolean|nil
 ---@return string? message
 ---@return string? code "ENOENT"
-function command.check(ctx)
-  local program = command.argv(ctx, "stdio")[1]
+function command.check(ctx, code)
+  local program = command.argv(ctx, "stdio", code)[1]
   if program:find("/", 1, true) and core.system.access(program, "x") then return true end
   if declared(ctx) then
     return nil, ("the server cannot be started: %s is missing or not executable. It is named by "

@@ -9,6 +9,7 @@ local clock = require("praxlua.clock")
 local command = require("praxlua.server.command")
 local core = require("praxlua.core")
 local layout = require("praxlua.layout")
+local log = require("praxlua.server.log")
 local process = require("praxlua.process")
 local state_file = require("praxlua.server.state_file")
 local text = require("praxlua.text")
@@ -23,7 +24,7 @@ owned.NOT_RUNNING = "not_running"
 -- A process' start is known in clock ticks since boot, the claim's time in wall time; both are read
 -- at slightly different instants, and wall time is adjusted now and then.
 local CLOCK_SLACK = 2e9
-local POLL_FIRST, POLL_LONGEST = 0.01, 0.1
+local POLL_FIRST, POLL_LONGEST = 0.01, 0.05
 local GRACE, KILL_WAIT = 10, 5
 
 -- ---- proof -------------------------------------------------------------------------------------
@@ -137,6 +138,43 @@ function owned.find(ctx)
     first = first or reason
   end
   return nil, first
+end
+
+local function is_started_by_us(pid, log_path)
+  local entry = file.stat("/proc/" .. pid)
+  return entry ~= nil and entry.uid == system.euid()
+    and file.readlink("/proc/" .. pid .. "/fd/1") == log_path
+end
+
+-- A process as a server that has not said yet where it listens; nil when it is none of ours.
+local function as_starting(ctx, pid)
+  local identity, info = process.identity(pid), system.process(pid)
+  if not identity or not info or info.start_time ~= identity.start_time then return nil end
+  if check_directory(ctx, info) or check_command(ctx, info) then return nil end
+  return describe({ pid = pid, transport = "http" }, identity, info)
+end
+
+--- Servers of this installation that were started by a praxlua which is gone, and have no state file
+--- (yet): the command and the working directory are ours, and the output goes to our log.
+---@param ctx table
+---@return table[] found as of owned.find, without url
+function owned.starting(ctx)
+  local all, known = {}, {}
+  local log_path, processes = file.realpath(log.path(ctx)), core.root.open("/proc")
+  if not log_path or not processes then return all end
+  local announced = owned.find(ctx)
+  if announced then
+    known[announced.pid] = true
+    for _, identity in ipairs(owned.descendants(announced.pid)) do known[identity.pid] = true end
+  end
+  for _, entry in ipairs(processes:list(".") or {}) do
+    local pid = math.tointeger(tonumber(entry.name))
+    if pid and not known[pid] and is_started_by_us(pid, log_path) then
+      all[#all + 1] = as_starting(ctx, pid)
+    end
+  end
+  processes:close()
+  return all
 end
 
 -- ---- stopping ----------------------------------------------------------------------------------

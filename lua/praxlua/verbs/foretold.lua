@@ -45,6 +45,11 @@ foretold.VERBS = {
       environment_created = false, seconds = 0 }, "installing the server's packages with pip"
   end,
   ["dependencies.run_post_install_steps"] = post_install,
+  ["server.prove"] = function()
+    return { proven = nil, tools = {}, tools_registered = nil, calls = {}, seconds = 0 },
+      "starting the new server in private, beside the old one"
+  end,
+  ["server.watch"] = function() return { watched = false, seconds = 0 } end,
   ["server.restart_server"] = restart,
   ["server.health"] = health,
   ["validation.check_server_health"] = health,

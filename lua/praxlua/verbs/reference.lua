@@ -205,6 +205,21 @@ type_of("Smoke", "What calling the server's tools showed.", {
   { "calls", "table[]", "of `id`, `title`, `tool`, `status`, `reason`, `seconds`" },
   { "browser_tools_enabled", "boolean?", "" }, NOT_RUN,
 })
+type_of("Staged", "The server's code as it will be.", {
+  { "path", "string", "the folder it lies in" },
+  { "requirements", "string?", "the list of the server's packages in it; nil without one" },
+})
+type_of("Proven", "What the new server showed before the old one was stopped.", {
+  { "proven", "boolean?", "true; nil in a dry run" },
+  { "tools", "string[]", "names, sorted" }, { "tools_registered", "integer?", "how many" },
+  { "server_version", "string?", "as it says" },
+  { "calls", "table[]", "of `id`, `title`, `tool`, `status`, `reason`, `seconds`" },
+  { "seconds", "number", "it took" }, NOT_RUN,
+})
+type_of("Watched", "How the new server was watched.", {
+  { "watched", "boolean", "false where none was restarted" },
+  { "seconds", "number", "waited for" }, NOT_RUN,
+})
 type_of("Restarted", "What became of the server.", {
   { "stopped", "boolean", "the old one" }, { "started", "boolean", "the new one" },
   { "restart_time", "string?", "ISO 8601; nil in a dry run" }, { "seconds", "number", "it took" },
@@ -390,6 +405,9 @@ service("content", {
       "EVERIFY: what was written is not right", "EINVAL: there is no such component" } },
     args = { optional("options", "{ components: string[]? }",
       "which; all but the server's code") } },
+  { "stage_server_code", "Stages the server's code beside the installation, for `server.prove`.",
+    one("praxlua.phase.Staged"), "acting", { errors = { DENIED, "ECONFLICT: a conflict is open",
+      "ECHANGED: the source changed since the plan was made" } } },
   { "upgrade_server_code", "The same for the server's code and the scripts beside it.",
     one("praxlua.phase.Applied"), "acting",
     { errors = { DENIED, "ECHANGED, EVERIFY: as for `upgrade`" } } },
@@ -401,6 +419,7 @@ service("dependencies", {
     one("praxlua.phase.Installed"), "acting",
     args = { optional("options", "{ requirements: string? }",
       "another file of the installation") } },
+  { "switch_environment", "Shim.", one("true"), "acting" },
   { "run_post_install_steps", "Runs steps that packages want after their installation.",
     one("praxlua.phase.StepDone[]"), "acting",
     args = { { "steps", "praxlua.phase.Step[]", "of `detect_post_install_steps`" } } },
@@ -409,6 +428,16 @@ service("dependencies", {
     args = { { "requirements", "string", "content of the file" } } },
 })
 service("server", {
+  { "prove", "Starts the staged code, or the installed where none is staged, in private beside the "
+    .. "running server, with the environment that was prepared for it: it has to shake hands, to "
+    .. "offer the tools of the old server, and to pass the smoke calls.",
+    one("praxlua.phase.Proven"), "acting", { errors = { DENIED, "ECLOSED: it ended at once",
+      "ETIMEDOUT: it did not answer in time", "EPROTOCOL: what it says is not MCP",
+      "ELOSTTOOL: it lacks a tool of the old server", "ESMOKE: a tool fails" } },
+    args = { optional("options", "{ timeout: number? }", "seconds it has to answer") } },
+  { "watch", "Waits until the restarted server has stayed for its time (`--watch`).",
+    one("praxlua.phase.Watched"), "acting", { errors = { DENIED,
+      "ECLOSED: it ended meanwhile" } } },
   { "restart_server", "Stops the server of this installation and starts the new one, or tries the "
     .. "new code in private where there is nothing to restart.", one("praxlua.phase.Restarted"),
     "acting", { errors = { DENIED, "ECLOSED: it ended at once",
