@@ -105,4 +105,17 @@ function clock.seconds(n)
   return string.format("%d h %d min", whole // 3600, whole % 3600 // 60)
 end
 
+--- A stopwatch for the steps of something: each step's seconds, by its name.
+---@return table<string, number> seconds of the steps so far
+---@return fun(name: string, action: function, ...): any run calls the action and returns what it does
+function clock.stopwatch()
+  local steps, monotonic = {}, require("praxlua.core").system.monotonic
+  return steps, function(name, action, ...)
+    local began = monotonic()
+    local results = table.pack(action(...))
+    steps[name] = (steps[name] or 0) + monotonic() - began
+    return table.unpack(results, 1, results.n)
+  end
+end
+
 return clock

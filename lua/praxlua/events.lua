@@ -113,7 +113,7 @@ events.fields = {
   },
   rollback_completed = {
     success = boolean(), seconds = seconds, server_healthy = optional(boolean()),
-    message = optional(words),
+    message = optional(words), steps = optional(map(seconds)),
   },
   report = { path = optional(words), report = map(any()) },
   result = { command = filled, data = any() },

@@ -5,6 +5,7 @@
 -- changed since; restoring a backup brings everything in its scope back.
 local backup = require("praxlua.backup")
 local base = require("praxlua.base")
+local clock = require("praxlua.clock")
 local core = require("praxlua.core")
 local dependencies = require("praxlua.dependencies")
 local environment = require("praxlua.environment")
@@ -272,35 +273,38 @@ function restore.execute(r)
   local metadata = r.session.metadata
   local began = core.system.monotonic()
   r.ctx.emit({ event = "rollback_started", reason = metadata.reason })
-  local ok, message = stop_server(r)
+  local steps, timed = clock.stopwatch()
+  local ok, message = timed("stop_server", stop_server, r)
   if not ok then return failed(r, "stopping the server", message) end
   local code
-  ok, message, code = core.cancel.within(math.huge, restore_files, r, metadata)
+  ok, message, code = timed("files", core.cancel.within, math.huge, restore_files, r, metadata)
   if not ok and code == "ECONFLICT" then return conflict_result(r, message) end
   if not ok then
     local result = failed(r, "restoring the files", message)
     if code == "EUNDO" then result.next = rollback.after_failed_command(metadata.undoes) end
     return result
   end
-  ok, message = core.cancel.within(math.huge, restore_environment, r, metadata)
+  ok, message = timed("environment", core.cancel.within, math.huge, restore_environment, r,
+    metadata)
   if not ok then return failed(r, "restoring the server's packages", message) end
   if core.system.interrupted() then return failed(r, "restoring", "it was interrupted") end
   local brought = { started = false }
   if r.options.restart ~= false then
-    brought, message = server.restore(r.ctx, metadata.server)
+    brought, message = timed("start_server", server.restore, r.ctx, metadata.server)
     if not brought then return failed(r, "starting the server", message) end
   end
   ok, message = r.transaction:commit()
   if not ok then return failed(r, "ending the transaction", message) end
-  return restore.settle(r, brought, core.system.monotonic() - began)
+  return restore.settle(r, brought, core.system.monotonic() - began, steps)
 end
 
 --- After the commit: both sessions are marked, the undo data goes.
 ---@param r table
 ---@param brought table|nil what became of the server
----@param seconds number|nil
+---@param seconds number|nil it took
+---@param steps table<string, number>|nil and each of its steps
 ---@return table result
-function restore.settle(r, brought, seconds)
+function restore.settle(r, brought, seconds, steps)
   local metadata = r.session.metadata
   r.done = { exit_code = 0, status = "rolled_back", success = true,
     message = string.format("Restored %s from the backup %s.", r.target_name, metadata.backup)
@@ -316,7 +320,7 @@ function restore.settle(r, brought, seconds)
   local healthy
   if brought and brought.health then healthy = brought.health.responding end
   r.ctx.emit({ event = "rollback_completed", success = true, seconds = seconds or 0,
-    server_healthy = healthy })
+    server_healthy = healthy, steps = steps })
   return r.done
 end
 

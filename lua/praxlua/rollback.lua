@@ -2,6 +2,7 @@
 --
 -- Every step may be repeated; a rollback that was cut short is done again from the start.
 local backup = require("praxlua.backup")
+local clock = require("praxlua.clock")
 local commit = require("praxlua.report.commit")
 local core = require("praxlua.core")
 local lock_text = require("praxlua.lock_text")
@@ -144,9 +145,10 @@ function rollback.open_session(r, reason)
   local began = core.system.monotonic()
   core.system.ignore_signals() -- a second Ctrl-C must not stop what the first one asked for
   r.ctx.emit({ event = "rollback_started", reason = reason })
-  local ok, message = stop_new_server(r)
+  local steps, timed = clock.stopwatch()
+  local ok, message = timed("stop_server", stop_new_server, r)
   if not ok then return failed(r, began, "stopping the new server", message) end
-  ok, message = rollback.run_commands(r)
+  ok, message = timed("undo_commands", rollback.run_commands, r)
   if not ok then
     local result = failed(r, began, "what a phase did beside the files", message)
     result.next = rollback.after_failed_command(r.session.session_id)
@@ -155,12 +157,12 @@ function rollback.open_session(r, reason)
   local undo_commit = r.options.git_commit and r.transaction and commit.undo(r.ctx)
   local code, missing
   if r.transaction then
-    ok, message, code = rollback.undo(r, "rollback")
+    ok, message, code = timed("files", rollback.undo, r, "rollback")
     if not ok and code ~= "ELOST" then return failed(r, began, "restoring the files", message) end
     missing = not ok and message
   end
   local brought
-  brought, message = bring_server_back(r)
+  brought, message = timed("start_server", bring_server_back, r)
   if missing then return incomplete(r, began, missing) end
   if not brought then return failed(r, began, "starting the old server", message) end
   clear_up(r, reason)
@@ -169,7 +171,7 @@ function rollback.open_session(r, reason)
   if brought.health then healthy = brought.health.responding end
   local seconds = core.system.monotonic() - began
   r.ctx.emit({ event = "rollback_completed", success = true, server_healthy = healthy,
-    seconds = seconds })
+    seconds = seconds, steps = steps })
   return { success = true, rollback_time_seconds = seconds, server_healthy = healthy }
 end
 

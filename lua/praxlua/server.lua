@@ -505,6 +505,7 @@ function server.restore(ctx, remembered)
       reason = "still_running",
       pid = found.pid,
       transport = found.transport,
+      health = found.url and server.health(ctx) or nil,
     }
   end
   if found then

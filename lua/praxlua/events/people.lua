@@ -227,6 +227,20 @@ function show.undo_command(view, event)
     event.phase, ")")
 end
 
+-- The steps that took long enough to be told of.
+local STEPS = { { "stop_server", "stopping the server" }, { "undo_commands", "undo commands" },
+  { "files", "files" }, { "environment", "packages" }, { "start_server", "the server's start" } }
+local WORTH_TELLING = 0.1 -- seconds
+
+local function steps_of(event)
+  local told = {}
+  for _, step in ipairs(STEPS) do
+    local took = event.steps and event.steps[step[1]] or 0
+    if took >= WORTH_TELLING then told[#told + 1] = step[2] .. " " .. clock.seconds(took) end
+  end
+  return #told > 0 and " (" .. table.concat(told, ", ") .. ")" or ""
+end
+
 function show.rollback_completed(view, event)
   local t = view.terminal
   local server = ""
@@ -234,7 +248,7 @@ function show.rollback_completed(view, event)
     server = event.server_healthy and "; the server answers" or "; the server does not answer"
   end
   if event.success then
-    t.line({ "green", "Rolled back" }, " in ", clock.seconds(event.seconds), server)
+    t.line({ "green", "Rolled back" }, " in ", clock.seconds(event.seconds), steps_of(event), server)
   else
     t.error({ what = "the rollback did not complete" .. server, where = event.message,
       next = "run praxlua rollback again; nothing it needs has been deleted" })
