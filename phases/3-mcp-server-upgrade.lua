@@ -29,13 +29,15 @@ end
 
 local STATUS = { success = "success", failed = "failed", not_run = "skipped" }
 
+local function size_of(bytes)
+  return bytes and bytes > 0 and string.format("%.1f MiB", bytes / MiB) or nil
+end
+
 -- What packages want to be done after their installation (browsers, say). Optional steps that fail
 -- are warnings: the same command does them later.
-local function post_install(host, requirements)
+local function post_install(host)
   local steps = {}
-  if not host.target.exists(requirements) then return steps end
-  local lines = need(host.target.read(requirements))
-  local wanted = need(host.dependencies.detect_post_install_steps(lines))
+  local wanted = need(host.dependencies.detect_post_install_steps())
   for i, done in ipairs(need(host.dependencies.run_post_install_steps(wanted))) do
     local status = STATUS[done.status]
     if status == "failed" and done.optional then
@@ -45,6 +47,7 @@ local function post_install(host, requirements)
     end
     steps[i] = {
       command = done.command, status = status, output = done.output, seconds = done.seconds,
+      size_downloaded = size_of(done.bytes),
     }
   end
   return steps
@@ -59,7 +62,7 @@ function phase.run(host)
   host.progress("copying the server's code")
   local copied = need(host.content.upgrade_server_code())
   local installed, reason = install(host, copied.requirements)
-  local steps = post_install(host, copied.requirements)
+  local steps = post_install(host)
   host.progress("restarting the server")
   local restart = need(host.server.restart_server())
   return {

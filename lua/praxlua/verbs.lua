@@ -27,7 +27,7 @@ verbs.SERVICES = {
     "create_backup", "verify_backup_integrity", "archive_old_backups", "list_backups",
   },
   content = { "preview", "upgrade", "upgrade_server_code", "gitignore" },
-  dependencies = { "install_dependencies", "run_post_install_steps" },
+  dependencies = { "install_dependencies", "switch_environment", "run_post_install_steps" },
   server = { "health", "log_errors_since" },
   report = {
     "generate_validation_report", "update_installation_summary", "append_to_update_log",
@@ -41,6 +41,7 @@ local ACTING = {
   ["backup.create_backup"] = true, ["backup.archive_old_backups"] = true,
   ["content.upgrade"] = true, ["content.upgrade_server_code"] = true,
   ["content.gitignore"] = true, ["dependencies.install_dependencies"] = true,
+  ["dependencies.switch_environment"] = true,
   ["dependencies.run_post_install_steps"] = true, ["lock.acquire"] = true,
   ["lock.release"] = true, ["report.generate_validation_report"] = true,
   ["report.generate_upgrade_summary"] = true, ["report.update_installation_summary"] = true,
@@ -371,9 +372,11 @@ local OWN = {
     held = function(ctx) return ctx.lock_held() end,
   },
   dependencies = {
-    detect_post_install_steps = function(_, requirements)
-      expect("dependencies.detect_post_install_steps", 1, requirements, "string")
-      return require("praxlua.dependencies").detect_post_install_steps(requirements)
+    detect_post_install_steps = function(ctx, requirements)
+      if requirements ~= nil then
+        expect("dependencies.detect_post_install_steps", 1, requirements, "string")
+      end
+      return require("praxlua.dependencies").detect_post_install_steps(ctx, requirements)
     end,
   },
   report = {
