@@ -49,9 +49,6 @@ describe("The environment cloned beside", function()
 
   local function beside() return dependencies.install_dependencies(ctx, { beside = true }) end
 
-  before_each(function()
-    helper.tempdir()
-  end)
   after_each(function()
     kit.close()
     helper.clean()

@@ -51,7 +51,10 @@ end
 ---@return boolean
 function requirements_file.refers(source)
   for _, line in ipairs(lines_of(source)) do
-    if line:find("^%-") or not package_of(line) or line:find("@", 1, true) then return true end
+    if line:find("^%-") or line:find("@", 1, true) or line:find("://", 1, true)
+      or not package_of(line) then
+      return true
+    end
   end
   return false
 end
