@@ -31,20 +31,26 @@ end
 
 local STATUS = { success = "success", failed = "failed", not_run = "skipped" }
 
--- What packages want to be done after their installation (browsers, say). Optional steps that fail
--- are warnings: the same command does them later.
+local function size_of(bytes)
+  return bytes and bytes > 0 and string.format("%.1f MiB", bytes / MiB) or nil
+end
+
+-- What packages want to be done after their installation (browsers, say). A step that fails ends the
+-- phase; an optional one is a warning: the same command does it later.
 local function post_install(host)
   local steps = {}
   local wanted = need(host.dependencies.detect_post_install_steps())
   for i, done in ipairs(need(host.dependencies.run_post_install_steps(wanted))) do
     local status = STATUS[done.status]
-    if status == "failed" and done.optional then
-      host.warn(string.format("%s failed: %s; run it again later", done.command,
-        done.reason or done.output))
+    if status == "failed" then
+      local what = string.format("%s failed: %s", done.command, done.reason or done.output)
+      if not done.optional then error(what, 0) end
+      host.warn(what .. "; run it again later")
       status = "skipped"
     end
     steps[i] = {
       command = done.command, status = status, output = done.output, seconds = done.seconds,
+      size_downloaded = size_of(done.bytes),
     }
   end
   return steps

@@ -89,10 +89,31 @@ static off_t copy_content(int from, const struct stat *st, int dir, const char *
     return rc < 0 ? -1 : size;
 }
 
+/* Makes `name` in `dir` another name of the original that is node `index`. Returns 1; 0 when that
+** cannot be had, and it is to be copied; -1 with errno. */
+static int share_file(struct copy *c, size_t index, int dir, const char *name) {
+    int source = walk_parent(c->from, &c->from->cursor, index);
+    if (source == -1)
+        return -1;
+    if (durable_link(source, c->from->nodes[index].name, dir, name) == 0) {
+        c->files++;
+        c->linked++;
+        return 1;
+    }
+    /* Another file system; one without hard links, or not for us (fs.protected_hardlinks); too many
+    ** links; gone. */
+    bool none = errno == EXDEV || errno == EPERM || errno == EMLINK || errno == EOPNOTSUPP ||
+                errno == ENOENT;
+    return none ? 0 : -1;
+}
+
 /* Copies the regular file that is node `index` as `name` into `dir`. */
 static int copy_file(struct copy *c, size_t index, int dir, const char *name) {
     struct walk_node *node = &c->from->nodes[index];
     struct stat st;
+    int shared = node->shared ? share_file(c, index, dir, name) : 0;
+    if (shared != 0)
+        return shared < 0 ? -1 : 0;
     int source = walk_parent(c->from, &c->from->cursor, index);
     int fd = -1;
     if (source != -1)
@@ -149,7 +170,8 @@ static int copy_node(struct copy *c, size_t index) {
         return walk_failed(c->from, "copy", index);
     if (S_ISDIR(node->mode))
         rc = copy_directory(c, index, dir, name);
-    else if (node->twin != index && !nodes[node->twin].gone)
+    else if (node->twin != index && !nodes[node->twin].gone && !node->shared &&
+             !nodes[node->twin].shared) /* what is copied is no name of an original */
         rc = copy_hard_link(c, index, dir, name);
     else if (S_ISLNK(node->mode))
         rc = copy_link(node, dir, name);

@@ -12,6 +12,7 @@ struct copy {
     struct walk_cursor cursor; /* in the copy; its root is owned here */
     bool begun;                /* something may have been made at `to` */
     long long files, bytes;    /* regular files made, and the bytes in them; hard links add none */
+    long long linked;          /* of the files, those that are the original's own inode */
 };
 
 /* Gathers the tree and copies it; can be cancelled (cancel.h). Returns 0, or -1 with errno and

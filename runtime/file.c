@@ -494,6 +494,23 @@ static int file_link(lua_State *L) {
     return 1;
 }
 
+/* symlink(target, path) -> true | nil, message, code: makes a symbolic link; "EEXIST" when
+** something of that name is there. Then syncs its directory. */
+static int file_symlink(lua_State *L) {
+    const char *target = core_check_path(L, 1);
+    const char *path = core_check_path(L, 2);
+    struct entry entry;
+    push_entry(L, &entry);
+    if (open_entry(L, path, &entry) < 0)
+        return core_errno(L, errno, "open the directory of", path);
+    if (durable_symlink(target, entry.dir, entry.name) < 0)
+        return core_errno(L, errno, "link", path);
+    if (sync_directory(entry.dir) < 0)
+        return core_errno(L, errno, "sync the directory of", path);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
 /* set_mtime(path, mtime) -> true | nil, message, code: the modification time, in nanoseconds since
 ** the epoch, of a file, directory or link itself. */
 static int file_set_mtime(lua_State *L) {
@@ -523,13 +540,21 @@ static int file_rmdir(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"read", file_read},           {"write_atomic", file_write_atomic},
-    {"write_new", file_write_new}, {"stat", file_stat},
-    {"exists", file_exists},       {"mkdir", file_mkdir},
-    {"remove", file_remove},       {"rename", file_rename},
-    {"readlink", file_readlink},   {"realpath", file_realpath},
-    {"set_mtime", file_set_mtime}, {"rmdir", file_rmdir},
-    {"link", file_link},           {NULL, NULL},
+    {"read", file_read},
+    {"write_atomic", file_write_atomic},
+    {"write_new", file_write_new},
+    {"stat", file_stat},
+    {"exists", file_exists},
+    {"mkdir", file_mkdir},
+    {"remove", file_remove},
+    {"rename", file_rename},
+    {"readlink", file_readlink},
+    {"realpath", file_realpath},
+    {"set_mtime", file_set_mtime},
+    {"rmdir", file_rmdir},
+    {"link", file_link},
+    {"symlink", file_symlink},
+    {NULL, NULL},
 };
 
 int luaopen_praxlua_file(lua_State *L) {

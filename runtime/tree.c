@@ -209,11 +209,15 @@ static int push_copy_failure(lua_State *L, struct copy *c, struct walk *remains,
     return 3;
 }
 
-/* copy(from, to, {skip=?, skip_names=?}?) -> {files, bytes} | nil, message, code
+/* copy(from, to, {skip=?, skip_names=?, link={[path]=true}?}?) -> {files, bytes, linked?} | nil,
+**   message, code
 ** `to` must not exist ("EEXIST"). Keeps types, modes, modification times (ns), link targets, hard
 ** links within the tree, and as root the owners of files and directories. Special files are refused
 ** by name ("ENOTREG") before anything is made; on failure what was made is removed again. The copy
-** is not synced: tree.sync. bytes is what was copied, hard links once. */
+** is not synced: tree.sync. bytes is what was copied, hard links once.
+** A regular file whose path is in `link` is not copied but gets a second name, so it must never be
+** written in place, in either tree; where that cannot be had it is copied. linked, with `link` only,
+** counts those that got one. */
 static int tree_copy(lua_State *L) {
     const char *from = core_check_path(L, 1);
     const char *to = core_check_path(L, 2);
@@ -237,6 +241,8 @@ static int tree_copy(lua_State *L) {
     lua_createtable(L, 0, 2);
     set_integer(L, "files", c->files);
     set_integer(L, "bytes", c->bytes);
+    if (w->link)
+        set_integer(L, "linked", c->linked);
     return 1;
 }
 

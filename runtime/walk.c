@@ -84,6 +84,7 @@ static int push_set(lua_State *L, int options, const char *field) {
 struct walk *walk_new(lua_State *L, const char *path, int options) {
     int skip = push_set(L, options, "skip");
     int skip_names = push_set(L, options, "skip_names");
+    int link = push_set(L, options, "link");
     struct core_guard *guard = core_guard(L, release);
     struct walk *w = calloc(1, sizeof *w);
     if (!w) {
@@ -91,6 +92,7 @@ struct walk *walk_new(lua_State *L, const char *path, int options) {
         return NULL;
     }
     *w = (struct walk){.L = L, .path = path, .skip = skip, .skip_names = skip_names};
+    w->link = link;
     w->root = w->cursor.fd = -1;
     guard->pointer = w;
     return w;
@@ -210,6 +212,15 @@ static bool pop_in_set(lua_State *L, int set) {
     return found;
 }
 
+/* Whether the path of the entry `name` of the directory being read is in a set. */
+static bool path_in_set(struct walk *w, int set, const char *name) {
+    if (strcmp(w->prefix, ".") == 0)
+        lua_pushstring(w->L, name);
+    else
+        lua_pushfstring(w->L, "%s/%s", w->prefix, name);
+    return pop_in_set(w->L, set);
+}
+
 /* Whether the options leave out the entry `name` of the directory being read. */
 static bool is_skipped(struct walk *w, const char *name) {
     if (w->skip_names) {
@@ -217,13 +228,7 @@ static bool is_skipped(struct walk *w, const char *name) {
         if (pop_in_set(w->L, w->skip_names))
             return true;
     }
-    if (!w->skip)
-        return false;
-    if (strcmp(w->prefix, ".") == 0)
-        lua_pushstring(w->L, name);
-    else
-        lua_pushfstring(w->L, "%s/%s", w->prefix, name);
-    return pop_in_set(w->L, w->skip);
+    return w->skip && path_in_set(w, w->skip, name);
 }
 
 /* Fills in a link's target. */
@@ -272,6 +277,7 @@ static int gather_entry(struct walk *w, size_t parent, int dir, const char *name
     struct walk_node *node = add_node(w, parent, name, &st);
     if (!node)
         return failed_at(w, "list", parent, name);
+    node->shared = w->link && S_ISREG(st.st_mode) && path_in_set(w, w->link, name);
     int rc = 0;
     if (S_ISLNK(st.st_mode))
         rc = read_target(node, dir, name);
@@ -297,7 +303,7 @@ static int open_directory(struct walk *w, size_t index) {
         close_quietly(fd);
         return walk_failed(w, "open", index);
     }
-    if (w->skip && !(w->prefix = make_path(w, index, NULL)))
+    if ((w->skip || w->link) && !(w->prefix = make_path(w, index, NULL)))
         return walk_failed(w, "list", index);
     return 1;
 }

@@ -30,6 +30,7 @@ struct walk_node {
     char *target;          /* of a link */
     char hash[DIGEST_HEX]; /* of a regular file when asked for, else "" */
     bool gone;             /* vanished while we looked */
+    bool shared;           /* a regular file in the set `link` */
     mode_t mode;
     nlink_t links;
     uid_t uid;
@@ -52,9 +53,10 @@ struct walk {
     lua_State *L;
     const char *path;     /* the root as it was given; on the Lua stack */
     int skip, skip_names; /* stack indices of the option sets, 0 when not given */
-    bool removing;        /* set before gathering: make directories fit for removal on the way */
-    digest *hasher;       /* set before gathering to hash regular files; owned */
-    int root;             /* descriptor of the root, -1 when it is no directory */
+    int link;
+    bool removing;  /* set before gathering: make directories fit for removal on the way */
+    digest *hasher; /* set before gathering to hash regular files; owned */
+    int root;       /* descriptor of the root, -1 when it is no directory */
     struct walk_node *nodes;
     size_t count, capacity;
     struct walk_cursor cursor; /* in the tree itself */
@@ -64,9 +66,9 @@ struct walk {
     char *where;               /* and where, from the root; NULL: at the root */
 };
 
-/* Pushes a new walk for the tree (or single file) at `path`, with the sets `skip` and `skip_names`
-** of the options table at stack index `options` (0: none). It is released when the C function that
-** calls this returns or raises. Pushes up to three values. */
+/* Pushes a new walk for the tree (or single file) at `path`, with the sets `skip`, `skip_names` and
+** `link` of the options table at stack index `options` (0: none). It is released when the C function
+** that calls this returns or raises. Pushes up to four values. */
 struct walk *walk_new(lua_State *L, const char *path, int options);
 
 /* Forgets all nodes, so that the walk can gather again. */

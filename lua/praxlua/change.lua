@@ -107,26 +107,38 @@ function change.new(transaction, project, folder)
     return { changed = count }
   end
 
+  --- A place for a directory that is made beside, in the transaction's own folder; it goes with
+  --- that, unless it is switched in.
+  ---@return integer number for switch
+  ---@return string path absolute; nothing is there yet
+  function self.stage()
+    local number, name = transaction:stage()
+    return number, folder .. "/" .. name
+  end
+
+  --- Exchanges a directory for the one that was made at a staged place; the original is the undo.
+  --- What is queued is applied before.
+  ---@param path string
+  ---@param number integer of stage
+  function self.switch(path, number)
+    local ok, message, code = self.apply()
+    if not ok then return nil, message, code end
+    ok, message, code = transaction:exchange(path, number)
+    if not ok then return failed(message, code) end
+    return self.apply()
+  end
+
   --- Replaces a directory by a copy of another one; the original is the undo.
   ---@param path string
   ---@param from string absolute path of a directory
   function self.replace(path, from)
     local ok, message, code = self.apply()
     if not ok then return nil, message, code end
-    local number, name = transaction:stage()
-    if core.file.exists(from) then
-      ok, message, code = core.tree.copy(from, folder .. "/" .. name)
-      if not ok then return nil, message, code end
-    end
-    ok, message, code = transaction:exchange(path, number)
-    if not ok then return failed(message, code) end
-    return self.apply()
+    local number, place = self.stage()
+    ok, message, code = core.tree.copy(from, place)
+    if not ok then return nil, message, code end
+    return self.switch(path, number)
   end
-
-  --- Replaces a directory by a private copy of itself that tools may write in. Where there is none
-  --- yet, whatever a tool makes there is removed by a rollback.
-  ---@param path string
-  function self.detach(path) return self.replace(path, project .. "/" .. path) end
 
   --- The last change of a path that is in force, without what is only queued; nil for none.
   ---@param path string

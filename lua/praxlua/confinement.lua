@@ -55,9 +55,9 @@ end
 --- What a tool may do.
 ---@param ctx { target: string, project: string, target_name: string }
 ---@param environment table<string, string> that the tool gets
----@param allow { target: boolean?, project: boolean?, network: boolean? } target: it may write in
----  the installation, but for our own folders; project: in the project beside it, but for .git,
----  whose hooks run with nobody's grant
+---@param allow { target: boolean?, project: boolean?, network: boolean?, write: string[]? } target:
+---  it may write in the installation, but for our own folders; project: in the project beside it,
+---  but for .git, whose hooks run with nobody's grant; write: in these paths, which are there
 ---@return { write: string[], network: boolean } for process.run
 function confinement.of(ctx, environment, allow)
   local write = {}
@@ -67,6 +67,7 @@ function confinement.of(ctx, environment, allow)
     local path = resolved(environment[cache[1]] or home and home .. cache[2])
     if path and not endangers(ctx, path) then add(write, path) end
   end
+  for _, path in ipairs(allow.write or {}) do add(write, path) end
   if allow.target then add_inside(write, ctx.target, confinement.OURS) end
   if allow.project then
     add_inside(write, ctx.project, { [ctx.target_name] = true, [".git"] = true })

@@ -1,8 +1,9 @@
 --- The old environment of an upgraded installation, kept until the next upgrade.
 --
--- Phase 3 gives pip a copy of venv/ to write in; when the upgrade is final, the original is moved
--- from the transaction's folder into .cache, so that undoing the upgrade later brings back the very
--- same packages, without the network.
+-- Phase 3 exchanges venv/ for a clone; when the upgrade is final, the original is moved from the
+-- transaction's folder into .cache, so that undoing the upgrade later brings back the very same
+-- packages, without the network.
+local clone = require("praxlua.dependencies.clone")
 local core = require("praxlua.core")
 
 local environment = {}
@@ -46,6 +47,19 @@ function environment.keep(r)
   if not ok then
     r.ctx.warn("the environment from before the upgrade could not be kept: " .. message)
   end
+end
+
+--- Exchanges the environment of an installation for one that was kept, which stays.
+---@param ctx table with ctx.change
+---@param kept string its path
+---@return table|nil
+---@return string? message
+---@return string? code
+function environment.bring_back(ctx, kept)
+  local number, path = ctx.change.stage()
+  local ok, message, code = clone.share(kept, path)
+  if not ok then return nil, message, code end
+  return ctx.change.switch(ctx.target_name .. "/venv", number)
 end
 
 return environment

@@ -6,6 +6,7 @@
 -- in either direction, and may be repeated. A record in .cache, written before the rename, moves
 -- with the folder; whoever finds one looks which name the folder has, and makes the rest agree.
 local core = require("praxlua.core")
+local environment_paths = require("praxlua.environment_paths")
 local gitignore = require("praxlua.gitignore")
 local json = require("praxlua.json")
 local folders = require("praxlua.folder")
@@ -20,7 +21,6 @@ migration.FORMAT_VERSION = 1
 
 local RECORD = "/.cache/migration.json"
 local LARGEST_RECORD = 64 * 1024 * 1024 -- bytes; the .gitignore is in it
-local LARGEST_SCRIPT = 16 * 1024 * 1024 -- bytes
 
 local function place(path)
   local project, name = path:match("^(.*)/([^/]+)$")
@@ -29,51 +29,15 @@ end
 
 -- ---- what follows the name ------------------------------------------------------------------
 
--- Every path into one environment made one into the other. The name after it must end there.
-local function with_paths(data, old, new)
-  local pattern = old:gsub("%p", "%%%0") .. "%f[^%w._-]"
-  return (data:gsub(pattern, (new:gsub("%%", "%%%%"))))
-end
-
-local function correct_script(path, old, new)
-  local stat = file.stat(path)
-  if not stat or stat.type ~= "file" or stat.size > LARGEST_SCRIPT then return true end
-  local data, message, code = file.read(path)
-  if not data then return nil, message, code end
-  if not data:find(old, 1, true) or data:find("\0", 1, true) then return true end
-  local corrected = with_paths(data, old, new)
-  if corrected == data then return true end
-  return file.write_atomic(path, corrected)
-end
-
--- Through a link lies what is not the installation's own.
-local function is_folder(path)
-  local stat = file.stat(path)
-  return stat ~= nil and stat.type == "directory"
-end
-
--- The scripts of an environment begin with the path of its interpreter, and others hold it.
+-- The environment's own paths.
 local function correct_environment(target, from)
-  local old, new = from .. "/venv", target .. "/venv"
-  if not is_folder(new) then return true end
-  local names, message, code = {}, nil, nil
-  if is_folder(new .. "/bin") then names, message, code = folders.names(new .. "/bin") end
-  if not names then return nil, message, code end
-  local ok
-  ok, message, code = correct_script(new .. "/pyvenv.cfg", old, new)
-  for _, name in ipairs(names) do
-    if ok then ok, message, code = correct_script(new .. "/bin/" .. name, old, new) end
-  end
-  return ok, message, code
+  return environment_paths.correct(target .. "/venv", from .. "/venv", target .. "/venv")
 end
 
 -- Deletes what a killed run left half written, of all that follows the name.
 local function sweep(target)
   folders.sweep(place(target), ".gitignore")
-  for _, folder in ipairs({ "/venv", "/venv/bin" }) do
-    if not is_folder(target .. folder) then return end
-    folders.sweep(target .. folder)
-  end
+  environment_paths.sweep(target .. "/venv")
 end
 
 local function write_gitignore(project, data)

@@ -1,6 +1,6 @@
---- What pip's output means: the known ways in which an installation fails, named, each with what to
--- do next. The output itself is for people and changes between versions of pip, so what is not
--- recognised is quoted, never guessed.
+--- What the output of pip and uv means: the known ways in which an installation fails, named, each
+-- with what to do next. The output itself is for people and changes between versions, so what is not
+-- recognised is quoted, never guessed. The words of uv are those of its version 0.13.
 local text = require("praxlua.text")
 
 local failures = {}
@@ -9,35 +9,23 @@ local QUOTED_LINES = 3
 local LONGEST_QUOTE = 300
 
 -- In order: a cause comes before what follows from it (without a network pip also "finds no
--- matching distribution"). A pattern's capture goes into the message.
+-- matching distribution"), and what no network brings about before a network that failed at first. A pattern's capture goes into the message.
 local KNOWN = {
   {
     kind = "disk_full",
-    patterns = { "No space left on device", "%[Errno 28%]", "Disk quota exceeded" },
+    patterns = { "[Nn]o space left on device", "%[Errno 28%]", "Disk quota exceeded" },
     message = "the disk is full",
     next = "Free some space (old backups: praxlua backup prune) and run the upgrade again",
   },
   {
     kind = "certificate",
-    patterns = { "CERTIFICATE_VERIFY_FAILED", "certificate verify failed" },
+    patterns = { "CERTIFICATE_VERIFY_FAILED", "certificate verify failed", "invalid peer certificate" },
     message = "the package index's certificate is not trusted",
     next = "Behind a proxy that inspects traffic, set SSL_CERT_FILE or PIP_CERT to its certificate",
   },
   {
-    kind = "no_network",
-    patterns = {
-      "Temporary failure in name resolution", "Name or service not known",
-      "Failed to establish a new connection", "Network is unreachable", "ConnectTimeoutError",
-      "Read timed out", "ProxyError", "Connection refused", "Connection aborted",
-      "No route to host", "Max retries exceeded",
-    },
-    message = "the package index cannot be reached",
-    next = "Check the network and the proxy (HTTPS_PROXY, PIP_INDEX_URL), then run it again; "
-      .. "without a network, set PIP_NO_INDEX=1 and PIP_FIND_LINKS to a directory of wheels",
-  },
-  {
     kind = "hash_mismatch",
-    patterns = { "DO NOT MATCH THE HASHES" },
+    patterns = { "DO NOT MATCH THE HASHES", "Hash mismatch for" },
     message = "a downloaded package is not the one that was locked",
     next = "Do not install it. Look at the hashes in the server's requirements.txt, and at the "
       .. "index",
@@ -49,8 +37,23 @@ local KNOWN = {
     next = "Look at the versions in the server's requirements.txt in the source",
   },
   {
+    kind = "no_network",
+    patterns = {
+      "Temporary failure in name resolution", "Name or service not known",
+      "Failed to establish a new connection", "Network is unreachable", "ConnectTimeoutError",
+      "Read timed out", "ProxyError", "Connection refused", "Connection aborted",
+      "No route to host", "Max retries exceeded", "error sending request for url",
+    },
+    message = "the package index cannot be reached",
+    next = "Check the network and the proxy (HTTPS_PROXY, PIP_INDEX_URL), then run it again; "
+      .. "without a network, set PIP_NO_INDEX=1 and PIP_FIND_LINKS to a directory of wheels",
+  },
+  {
     kind = "python_version",
-    patterns = { "requires a different Python: ([^\n]+)", "Requires%-Python ([^\n]+)" },
+    patterns = {
+      "requires a different Python: ([^\n]+)", "Requires%-Python ([^\n]+)",
+      "cause: Because [^\n]- requires Python (%S+) and",
+    },
     message = "a package needs another version of Python: %s",
     next = "Remove the venv and let the upgrade make it with a Python that fits",
   },
@@ -59,14 +62,21 @@ local KNOWN = {
     patterns = {
       "No matching distribution found for ([^\n]+)",
       "Could not find a version that satisfies the requirement ([^\n]+)",
+      "Because (%S+) was not found in", "Because there is no version of (%S+)",
     },
     message = "there is no such package or version: %s",
     next = "Check the name and version in the server's requirements.txt, and that the index pip "
       .. "uses (PIP_INDEX_URL) can be reached and has it for this version of Python",
   },
   {
+    kind = "version_conflict",
+    patterns = { "No solution found when resolving" },
+    message = "the requirements contradict each other",
+    next = "Look at the versions in the server's requirements.txt in the source",
+  },
+  {
     kind = "externally_managed",
-    patterns = { "externally%-managed%-environment" },
+    patterns = { "externally%-managed%-environment", "is externally managed" },
     message = "the environment belongs to the system's package manager",
     next = "The installation's venv is no environment of its own: move it away, a new one is made",
   },
@@ -74,6 +84,7 @@ local KNOWN = {
     kind = "build_failed",
     patterns = {
       "Failed building wheel for ([^\n]+)", "Failed to build ([^\n]+)",
+      "Failed to download and build ([^\n]+)",
       "subprocess%-exited%-with%-error", "metadata%-generation%-failed",
     },
     message = "a package could not be built%s",
@@ -82,7 +93,7 @@ local KNOWN = {
   },
   {
     kind = "bad_requirements",
-    patterns = { "Invalid requirement: ([^\n]+)" },
+    patterns = { "Invalid requirement: ([^\n]+)", "Couldn't parse requirement in ([^\n]+)" },
     message = "a line of requirements.txt is not understood: %s",
     next = "Correct the server's requirements.txt in the source",
   },
@@ -165,6 +176,16 @@ function failures.timed_out(what, seconds)
     message = ("%s was stopped after %d s"):format(what, math.floor(seconds)),
     next = "Check the network; a slow one may need PIP_FIND_LINKS with wheels fetched before",
   }
+end
+
+--- The failures of a program that ended with something else than 0, or was stopped.
+---@param result table of process.run
+---@param what string the step
+---@param seconds number its limit
+---@return table[] failures at least one
+function failures.of(result, what, seconds)
+  if result.timed_out then return { failures.timed_out(what, seconds) } end
+  return failures.explain(result.stderr .. "\n" .. result.stdout, what, result.code)
 end
 
 --- What pip complains about although it succeeded: packages in the environment that do not fit what

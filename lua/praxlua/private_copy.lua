@@ -1,6 +1,7 @@
 --- Private copies of an installation, in a temporary directory: for a rehearsal, and for the phases
 -- of a dry run.
 local core = require("praxlua.core")
+local environment_paths = require("praxlua.environment_paths")
 local layout = require("praxlua.layout")
 local run = require("praxlua.run")
 local temporary = require("praxlua.temporary")
@@ -8,7 +9,6 @@ local temporary = require("praxlua.temporary")
 local private_copy = {}
 
 local PRIVATE = tonumber("700", 8)
-local HEADER_MAX = 16 * 1024 * 1024 -- bytes of a script in the environment
 
 --- Bytes and entries of a project beyond which it is not copied with the installation.
 private_copy.PROJECT_BYTES = 256 * 1024 * 1024
@@ -25,22 +25,6 @@ function private_copy.ignored(environment)
   for path in pairs(layout.ephemeral) do skip[path] = true end
   if environment then skip.venv = nil end
   return skip
-end
-
--- Scripts in an environment begin with the path of its interpreter. Those of the copy must not lead
--- into the original.
-local function correct_headers(target, copy)
-  local old, new = "#!" .. target .. "/venv/", "#!" .. copy .. "/venv/"
-  local folder = copy .. "/venv/bin"
-  for _, entry in ipairs(core.file.exists(folder) and core.tree.list(folder) or {}) do
-    local path = folder .. "/" .. entry.path
-    local data = entry.type == "file" and entry.size <= HEADER_MAX and core.file.read(path)
-    if data and data:sub(1, #old) == old then
-      local ok, message, code = core.file.write_atomic(path, new .. data:sub(#old + 1))
-      if not ok then return nil, message, code end
-    end
-  end
-  return true
 end
 
 local function around(name) return { [name] = true, [".git"] = true } end
@@ -83,7 +67,10 @@ local function copy_all(target, root, with)
     ok, message, code = core.tree.copy(target, copy, {
       skip = private_copy.ignored(with.environment), skip_names = private_copy.IGNORED_NAMES })
   end
-  if ok and with.environment then ok, message, code = correct_headers(target, copy) end
+  if ok and with.environment then -- the scripts of the copy must not lead into the original
+    ok, message, code = environment_paths.correct(copy .. "/venv", target .. "/venv",
+      copy .. "/venv")
+  end
   if not ok then return nil, message, code end
   return copy
 end

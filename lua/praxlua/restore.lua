@@ -153,14 +153,17 @@ local function restore_files(r, metadata)
   return true
 end
 
+-- How an upgrade exchanged the environment; nil: not at all.
+local function exchanged_environment(r, changes)
+  for _, change in ipairs(changes) do
+    if change.kind == "exchange" and change.path == r.target_name .. "/venv" then return change end
+  end
+end
+
 -- Whether the upgrade made the environment: what its exchange replaced was nothing.
 local function made_environment(r, changes)
-  for _, change in ipairs(changes) do
-    if change.kind == "exchange" and change.path == r.target_name .. "/venv" then
-      return change.made == true
-    end
-  end
-  return false
+  local change = exchanged_environment(r, changes)
+  return change ~= nil and change.made == true
 end
 
 -- It goes as a whole: an empty folder takes its place first.
@@ -187,7 +190,7 @@ local function restore_environment(r, metadata)
   if not environment_differs(r, metadata) then return true end
   if metadata.undoes and made_environment(r, metadata.changes) then return remove_environment(r) end
   local kept = environment.path(r.target, metadata.undoes or metadata.made_by)
-  if core.file.exists(kept) then return r.ctx.change.replace(r.target_name .. "/venv", kept) end
+  if core.file.exists(kept) then return environment.bring_back(r.ctx, kept) end
   local path = snapshot_of(r, metadata.backup)
   if not core.file.exists(path) then
     r.ctx.warn("the backup holds no " .. SNAPSHOT .. "; the server's packages stay as they are")
@@ -436,12 +439,11 @@ function restore.session(r, reason)
       message = "the session " .. done.session_id .. " does not tell what it changed",
       next = "choose one of: praxlua backup list" }
   end
-  local installed = done.phase_artifacts["3"] or {}
   return begin(r, {
     backup = name, undoes = done.session_id, reason = reason,
     changes = done.metadata.changes, originals = done.metadata.originals,
     undo_commands = done.metadata.undo_commands,
-    environment = installed.dependencies_installed == true,
+    environment = exchanged_environment(r, done.metadata.changes) ~= nil,
   }, done.metadata.server)
 end
 

@@ -42,6 +42,7 @@ local ACTING = {
   ["content.upgrade"] = true, ["content.upgrade_server_code"] = true,
   ["content.stage_server_code"] = true, ["server.prove"] = true, ["server.watch"] = true,
   ["content.gitignore"] = true, ["dependencies.install_dependencies"] = true,
+  ["dependencies.switch_environment"] = true,
   ["dependencies.run_post_install_steps"] = true, ["lock.acquire"] = true,
   ["lock.release"] = true, ["report.generate_validation_report"] = true,
   ["report.generate_upgrade_summary"] = true, ["report.update_installation_summary"] = true,
@@ -358,11 +359,11 @@ local OWN = {
     held = function(ctx) return ctx.lock_held() end,
   },
   dependencies = {
-    detect_post_install_steps = function(_, requirements)
+    detect_post_install_steps = function(ctx, requirements)
       if requirements ~= nil then
         expect("dependencies.detect_post_install_steps", 1, requirements, "string")
       end
-      return require("praxlua.dependencies").detect_post_install_steps(requirements)
+      return require("praxlua.dependencies").detect_post_install_steps(ctx, requirements)
     end,
   },
   report = {

@@ -1,5 +1,6 @@
 --- A small installation with a real server, for the tests of the server and its environment: a
 -- project, the fixture's code, a few standards and workflows, and a virtual environment.
+local change = require("praxlua.change")
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
 local json = require("praxlua.json")
@@ -65,14 +66,25 @@ function kit.finish()
   environments = {}
 end
 
---- A change interface that does nothing but remember what was detached.
-local function recording_change()
-  local change = { detached = {} }
-  function change.detach(path)
-    change.detached[#change.detached + 1] = path
-    return true
-  end
-  return change
+local transactions = {}
+
+--- Opens a transaction in a project, for a service that changes something.
+---@param ctx table gets `change` and `transaction`
+function kit.begin(ctx)
+  local name = ctx.target_name .. "/.upgrade/" .. core.system.uuid()
+  assert(core.file.mkdir(ctx.target .. "/.upgrade"))
+  ctx.transaction = assert(core.transaction.open(ctx.project, name, { create = true,
+    disposable = "__pycache__" }))
+  ctx.folder = ctx.project .. "/" .. name
+  ctx.change = change.new(ctx.transaction, ctx.project, ctx.folder)
+  transactions[#transactions + 1] = ctx.transaction
+  return ctx
+end
+
+--- Closes what was begun. For after_each.
+function kit.close()
+  for _, transaction in ipairs(transactions) do transaction:close() end
+  transactions = {}
 end
 
 --- The context that services get, for a project.
@@ -85,7 +97,6 @@ function kit.context(project)
     target_name = ".praxis-os",
     options = { health_timeout = 15 },
     memory = {},
-    change = recording_change(),
     warnings = {},
     said = {},
   }

@@ -56,23 +56,37 @@ describe("dependencies", function()
   local function install(requirements, options)
     local ctx = kit.install({ pip = true, venv = options and options.venv })
     helper.write(ctx.target .. "/mcp_server/requirements.txt", requirements)
-    return ctx
+    return kit.begin(ctx)
+  end
+
+  local function require_now(ctx, requirements)
+    helper.write(ctx.target .. "/mcp_server/requirements.txt", requirements)
+  end
+
+  -- Everything in a folder: path, type, mode, content.
+  local function everything(path)
+    local lines = {}
+    for i, entry in ipairs(core.tree.list(path, { hash = true,
+      skip_names = { __pycache__ = true } })) do
+      lines[i] = ("%s %s %o %s"):format(entry.path, entry.type, entry.mode,
+        entry.sha256 or entry.target or "")
+    end
+    return lines
   end
 
   local function python(ctx, code)
     return kit.run({ ctx.target .. "/venv/bin/python", "-I", "-c", code })
   end
 
-  -- The same with an environment that is only read, because nothing comes to be installed.
-  local function install_in_vain(requirements)
-    local ctx = install(requirements, { venv = false })
-    kit.run({ "ln", "-s", kit.environment(true), ctx.target .. "/venv" })
-    return ctx
-  end
-
-  -- Runs an installation that fails, and returns the only failure.
+  -- Runs an installation that fails, and returns the only failure. The environment was not touched,
+  -- and no clone of it is left.
   local function failure(ctx)
+    local stat = core.file.stat(ctx.target .. "/venv")
     local result = assert(dependencies.install_dependencies(ctx))
+    local now = core.file.stat(ctx.target .. "/venv")
+    assert.equal(stat and stat.inode, now and now.inode)
+    assert.is_nil(dependencies.prepared(ctx))
+    assert.same({}, core.tree.list(ctx.folder .. "/stage"))
     assert.is_false(result.success)
     assert.equal(0, result.packages_installed)
     assert.equal(1, #result.errors)
@@ -88,6 +102,7 @@ describe("dependencies", function()
 
   after_each(function()
     core.system.environment = real_environment
+    kit.close()
     helper.clean()
   end)
 
@@ -101,8 +116,10 @@ describe("dependencies", function()
     local result = assert(dependencies.install_dependencies(ctx))
     assert.is_true(result.success, result.errors[1] and result.errors[1].message)
     assert.is_true(result.environment_created)
-    assert.same({ ".praxis-os/venv" }, ctx.change.detached)
     assert.equal("1.0\n", python(ctx, "import first_part; print(first_part.VERSION)"))
+    assert.matches("^home = ", helper.read(ctx.target .. "/venv/pyvenv.cfg"))
+    assert.equal("", kit.run({ "sh", "-c", "grep -rlIF .upgrade " .. ctx.target
+      .. "/venv/bin " .. ctx.target .. "/venv/pyvenv.cfg || true" }))
     kit.keep_environment(ctx) -- making one takes seconds
   end)
 
@@ -122,19 +139,22 @@ describe("dependencies", function()
     assert.equal("1.0\n", python(ctx, "import tiny; print(tiny.VERSION)"))
   end)
 
-  it("has a private copy of the environment made before anything is written", function()
+  it("does not touch the environment when it cannot be cloned", function()
     wheel("tiny", "1.0")
     local ctx = install("tiny\n")
-    function ctx.change.detach(path)
-      assert.equal(".praxis-os/venv", path)
-      return nil, "detach .praxis-os/venv: no space", "ENOSPC"
-    end
+    kit.run({ "mkfifo", ctx.target .. "/venv/fifo" })
     local before = core.tree.list(ctx.target .. "/venv")
-    local result, message, code = dependencies.install_dependencies(ctx)
-    assert.is_nil(result)
-    assert.equal("detach .praxis-os/venv: no space", message)
-    assert.equal("ENOSPC", code)
+    local message = helper.fails("ENOTREG", dependencies.install_dependencies(ctx))
+    assert.matches("venv/fifo", message, 1, true)
     assert.same(before, core.tree.list(ctx.target .. "/venv"))
+    assert.same({}, core.tree.list(ctx.folder .. "/stage"))
+  end)
+
+  it("refuses an environment that is a link or a file", function()
+    local ctx = install("tiny\n", { venv = false })
+    kit.run({ "ln", "-s", kit.environment(true), ctx.target .. "/venv" })
+    local message = helper.fails("ENOTDIR", dependencies.install_dependencies(ctx))
+    assert.matches("venv is a link; make it a folder of the installation's own", message, 1, true)
   end)
 
   it("reports an upgrade with the version before", function()
@@ -167,12 +187,14 @@ describe("dependencies", function()
   it("makes it anew when its interpreter was removed from the system", function()
     local ctx = install("", { venv = false })
     local path, bin = ctx.target .. "/venv", helper.tempdir()
+    local _, made = ctx.change.stage()
+    made = made:gsub("%d+$", function(number) return ("%d"):format(number + 1) end)
     assert(core.file.mkdir(path .. "/bin"))
     kit.run({ "ln", "-s", "/usr/bin/python2.99", path .. "/bin/python" })
     -- Making one takes seconds, so this python3 takes a finished one when it is asked rightly.
     helper.write(bin .. "/python3", ([[#!/bin/sh
 [ "$*" = "-m venv --clear %s" ] && rm -rf "$4"/* && cp -a %s/. "$4"
-]]):format(path, kit.environment(true)))
+]]):format(made, kit.environment(true)))
     kit.run({ "chmod", "+x", bin .. "/python3" })
     offline({ PATH = bin .. ":/usr/bin:/bin" })
     local result = assert(dependencies.install_dependencies(ctx))
@@ -183,7 +205,7 @@ describe("dependencies", function()
 
   it("gives pip to an environment that has none", function()
     wheel("tiny", "1.0")
-    local ctx = kit.install()
+    local ctx = kit.begin(kit.install())
     helper.write(ctx.target .. "/mcp_server/requirements.txt", "tiny\n")
     -- Python's own ensurepip takes seconds, so this interpreter copies what it once made.
     local bin, lib = ctx.target .. "/venv/bin", "lib/python*/site-packages"
@@ -199,12 +221,12 @@ cp -a %s/%s/pip* "${0%%/bin/*}"/%s
   end)
 
   it("has nothing to do without a requirements file, or with an empty one", function()
-    local ctx = kit.install({ venv = false })
+    local ctx = kit.begin(kit.install({ venv = false }))
     assert(core.file.remove(ctx.target .. "/mcp_server/requirements.txt"))
     local result = assert(dependencies.install_dependencies(ctx))
     assert.is_true(result.success)
     assert.equal("there is no " .. ctx.target .. "/mcp_server/requirements.txt", result.reason)
-    assert.same({}, ctx.change.detached)
+    assert.same({}, ctx.transaction:changes())
     result = assert(dependencies.install_dependencies(install("# nothing\n")))
     assert.is_true(result.success)
     assert.equal(0, result.packages_installed)
@@ -254,7 +276,7 @@ cp -a %s/%s/pip* "${0%%/bin/*}"/%s
   -- ---- known failures --------------------------------------------------------------------------
 
   it("names a package that does not exist", function()
-    local error = failure(install_in_vain("surely_missing==9.9\n"))
+    local error = failure(install("surely_missing==9.9\n"))
     assert.equal("no_such_package", error.kind)
     assert.matches("no such package or version: surely_missing==9.9", error.message, 1, true)
   end)
@@ -264,25 +286,25 @@ cp -a %s/%s/pip* "${0%%/bin/*}"/%s
       PIP_INDEX_URL = "http://127.0.0.1:1/simple", PIP_RETRIES = "1", PIP_DEFAULT_TIMEOUT = "2",
       no_proxy = "127.0.0.1", NO_PROXY = "127.0.0.1",
     })
-    assert.equal("no_network", failure(install_in_vain("tiny\n")).kind)
+    assert.equal("no_network", failure(install("tiny\n")).kind)
   end)
 
   it("names requirements that contradict each other", function()
     wheel("tiny", "1.0")
     wheel("tiny", "2.0")
     wheel("other", "1.0", "Requires-Dist: tiny==1.0")
-    assert.equal("version_conflict", failure(install_in_vain("other\ntiny==2.0\n")).kind)
+    assert.equal("version_conflict", failure(install("other\ntiny==2.0\n")).kind)
   end)
 
   it("names a package that was changed", function()
     wheel("tiny", "1.0")
     local lock = ("tiny==1.0 --hash=sha256:%s\n"):format(("0"):rep(64))
-    assert.equal("hash_mismatch", failure(install_in_vain(lock)).kind)
+    assert.equal("hash_mismatch", failure(install(lock)).kind)
   end)
 
   it("names a package for another Python", function()
     wheel("tiny", "1.0", "Requires-Python: >=99")
-    local error = failure(install_in_vain("tiny\n"))
+    local error = failure(install("tiny\n"))
     assert.equal("python_version", error.kind)
     assert.matches(">=99", error.message, 1, true)
   end)
@@ -291,11 +313,11 @@ cp -a %s/%s/pip* "${0%%/bin/*}"/%s
     kit.run({ "/usr/bin/python3", "-c", MAKE_SDIST, wheels })
     -- pip reads this switch the wrong way round.
     offline({ PIP_NO_BUILD_ISOLATION = "0" })
-    assert.equal("build_failed", failure(install_in_vain("unbuildable\n")).kind)
+    assert.equal("build_failed", failure(install("unbuildable\n")).kind)
   end)
 
   it("names a line that is no requirement", function()
-    local error = failure(install_in_vain("this is not a requirement\n"))
+    local error = failure(install("this is not a requirement\n"))
     assert.equal("bad_requirements", error.kind)
     assert.matches("this is not a requirement", error.message, 1, true)
   end)
@@ -304,13 +326,16 @@ cp -a %s/%s/pip* "${0%%/bin/*}"/%s
     local ctx = install("tiny\n", { venv = false })
     assert(core.file.mkdir(ctx.target .. "/venv/bin"))
     kit.run({ "ln", "-s", "/usr/bin/python3", ctx.target .. "/venv/bin/python" })
-    if not core.file.exists("/usr/lib/python3.11/EXTERNALLY-MANAGED") then return end
+    local marked = kit.run({ "/usr/bin/python3", "-c", "import os, sysconfig; print(os.path.exists("
+      .. "sysconfig.get_path('stdlib') + '/EXTERNALLY-MANAGED'))" })
+    if marked ~= "True\n" then return end -- not a distribution that does that
     wheel("tiny", "1.0")
+    offline({ PIP_BREAK_SYSTEM_PACKAGES = "1" })
     assert.equal("externally_managed", failure(ctx).kind)
   end)
 
   it("stops pip when its time is over", function()
-    local ctx = install_in_vain("tiny\n")
+    local ctx = install("tiny\n")
     ctx.options.pip_timeout = 0.05
     local error, result = failure(ctx)
     assert.equal("timed_out", error.kind)
@@ -329,7 +354,7 @@ cp -a %s/%s/pip* "${0%%/bin/*}"/%s
   describe("detect_post_install_steps", function()
     local function detected(text)
       local packages = {}
-      for i, step in ipairs(dependencies.detect_post_install_steps(text)) do
+      for i, step in ipairs(dependencies.detect_post_install_steps(kit.context("/"), text)) do
         packages[i] = step.command
       end
       return packages
@@ -360,12 +385,13 @@ cp -a %s/%s/pip* "${0%%/bin/*}"/%s
     it("names a step once, and as optional", function()
       assert.same({
         { package = "playwright", command = "playwright install chromium", optional = true },
-      }, { table.unpack(dependencies.detect_post_install_steps("playwright\nplaywright>1\n")) })
+      }, { table.unpack(dependencies.detect_post_install_steps(kit.context("/"),
+        "playwright\nplaywright>1\n")) })
     end)
   end)
 
   describe("run_post_install_steps", function()
-    local STEPS = { { package = "playwright", command = "rm -rf /", optional = true } }
+    local STEPS = { { package = "playwright", command = "playwright install chromium" } }
 
     local function with_tool(script)
       local ctx = kit.install({ venv = false })
@@ -375,7 +401,7 @@ cp -a %s/%s/pip* "${0%%/bin/*}"/%s
       return dependencies.run_post_install_steps(ctx, STEPS)[1], ctx
     end
 
-    it("runs the environment's own tool in the project, whatever command was handed in", function()
+    it("runs the environment's own tool in the project", function()
       local result, ctx = with_tool('echo "$@ in $PWD"\n')
       assert.equal("success", result.status)
       assert.equal("playwright install chromium", result.command)
@@ -387,7 +413,8 @@ cp -a %s/%s/pip* "${0%%/bin/*}"/%s
     local if_confined = confines and it or function() end
     if_confined("lets none write beside the installation, or in what its undo needs", function()
       local result, ctx = with_tool([[
-        for place in "$PWD/here" .praxis-os/venv/here .praxis-os/.upgrade .praxis-os/.backups; do
+        for place in "$PWD/here" .praxis-os/here .praxis-os/venv/here .praxis-os/.upgrade \
+          .praxis-os/.backups; do
           if (echo x > "$place") 2>&-; then echo "$place"; fi
         done
       ]])
@@ -412,13 +439,17 @@ cp -a %s/%s/pip* "${0%%/bin/*}"/%s
     it("does not run a tool that is not there", function()
       local result = dependencies.run_post_install_steps(kit.install({ venv = false }), STEPS)[1]
       assert.equal("not_run", result.status)
-      assert.matches("venv/bin/playwright is not installed", result.reason)
+      assert.equal("playwright is not installed in the environment", result.reason)
     end)
 
-    it("knows no other steps", function()
-      assert.has_error(function()
-        dependencies.run_post_install_steps(kit.context("/"), { { package = "evil" } })
-      end)
+    it("knows no other steps, and no other words for one", function()
+      for package, command in pairs({ evil = "playwright install chromium",
+        playwright = "rm -rf /" }) do
+        assert.has_error(function()
+          dependencies.run_post_install_steps(kit.context("/"),
+            { { package = package, command = command } })
+        end, ("unknown post-install step: %s (%s)"):format(command, package))
+      end
     end)
   end)
 end)

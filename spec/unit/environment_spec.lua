@@ -23,10 +23,11 @@ describe("environment", function()
     helper.clean()
   end)
 
-  -- As phase 3 does: pip writes in a private copy.
+  -- As phase 3 does: what is installed beside is exchanged for the environment.
   local function upgrade()
-    assert(r.ctx.change.detach(r.target_name .. "/venv"))
-    helper.write(target .. "/venv/packages", "new\n")
+    local number, path = r.ctx.change.stage()
+    helper.write(path .. "/packages", "new\n")
+    assert(r.ctx.change.switch(r.target_name .. "/venv", number))
     assert(r.transaction:commit())
   end
 

@@ -369,11 +369,21 @@ describe("core.file", function()
     end)
   end)
 
+  describe("symlink", function()
+    it("makes a link, and never takes a name that is there", function()
+      assert.is_true(file.symlink("nowhere/at all", path))
+      assert.equal("nowhere/at all", file.readlink(path))
+      local message = fails("EEXIST", file.symlink("other", path))
+      assert.truthy(message:find(path, 1, true))
+      fails("ENOENT", file.symlink("x", directory .. "/no/where"))
+    end)
+  end)
+
   it("makes each change durable before it says that it is done", function()
     local trace = directory .. "/trace"
     local function calls(code)
       local output, ok = child.run(("local d = %q assert(%s)"):format(directory, code),
-        "exec strace -qq -o " .. trace .. " -e trace=fsync,renameat,renameat2,linkat,unlinkat,"
+        "exec strace -qq -o " .. trace .. " -e trace=fsync,renameat,renameat2,linkat,symlinkat,unlinkat,"
         .. "mkdirat,fchmod "
         .. "env ASAN_OPTIONS=detect_leaks=0")
       assert.equal("", output)
@@ -384,6 +394,7 @@ describe("core.file", function()
     end
     assert.equal("fchmod fsync renameat fsync", calls("core.file.write_atomic(d .. '/x', 'y')"))
     assert.equal("linkat fsync", calls("core.file.link(d .. '/x', d .. '/z')"))
+    assert.equal("symlinkat fsync", calls("core.file.symlink('x', d .. '/l')"))
     assert.equal("fchmod fsync renameat2 renameat fsync",
       calls("core.file.write_atomic(d .. '/x', 'z', nil, 'p')"))
     assert.equal("renameat fsync fsync", calls("core.file.rename(d .. '/x', d .. '/y')"))

@@ -146,9 +146,9 @@ return phase
   end)
 
   it("runs on a copy whose scripts do not lead into the installation", function()
-    local result = run(with_tool("head -n 1 .praxis-os/venv/bin/tool >> " .. s.cache .. "/header"))
+    local result = run(with_tool("head -n 2 .praxis-os/venv/bin/tool >> " .. s.cache .. "/header"))
     assert.equal(0, result.code, result.stderr)
-    local header = helper.read(s.cache .. "/header"):match("[^\n]*")
+    local header = helper.read(s.cache .. "/header") -- a long path is in the second line
     assert.truthy(header:find("praxlua-rehearsal-", 1, true), header)
     assert.is_nil(header:find(s.target, 1, true), header)
   end)

@@ -283,6 +283,52 @@ describe("core.tree", function()
         output_of("cd %s/copy && find . -printf '%%P\\n' | sort", directory))
     end)
 
+    describe("with a set of what to link", function()
+      local function inode(path) return assert(core.file.stat(path)).inode end
+
+      it("gives those files a second name, and copies everything else", function()
+        helper.tree(root, { ["a/code.py"] = "code", ["a/data"] = "data", top = "top" })
+        sh("ln -s code.py %s/a/link", root)
+        assert.same({ files = 3, bytes = 7, linked = 1 }, tree.copy(root, directory .. "/copy", {
+          link = { ["a/code.py"] = true, ["a/link"] = true, a = true, none = true } }))
+        assert.equal(inode(root .. "/a/code.py"), inode(directory .. "/copy/a/code.py"))
+        for _, path in ipairs({ "/a/data", "/top", "/a", "/a/link" }) do
+          assert.not_equal(inode(root .. path), inode(directory .. "/copy" .. path))
+        end
+        assert.equal(seen(root), seen(directory .. "/copy"))
+      end)
+
+      it("makes no other name of what it is to copy", function()
+        helper.tree(root, { ["code.py"] = "code" })
+        sh("cd %s && ln code.py data && ln code.py data2", root)
+        assert.equal(1, tree.copy(root, directory .. "/copy", { link = { ["code.py"] = true } })
+          .linked)
+        helper.write(directory .. "/copy/data", "written in place")
+        assert.equal("code", helper.read(root .. "/code.py"))
+        assert.equal("code", helper.read(directory .. "/copy/code.py"))
+      end)
+
+      it("copies what cannot be linked", function()
+        for _, problem in ipairs({ "EXDEV", "EPERM", "EMLINK", "EOPNOTSUPP" }) do
+          helper.tree(root, { ["code.py"] = "code" })
+          local output = child.run(([[
+            local counts = core.tree.copy(%q, %q, { link = { ["code.py"] = true } })
+            print(counts.files, counts.bytes, counts.linked)
+          ]]):format(root, directory .. "/" .. problem), child.injected("linkat:error=" .. problem))
+          assert.equal("1\t4\t0\n", output)
+          assert.equal("code", helper.read(directory .. "/" .. problem .. "/code.py"))
+        end
+      end)
+
+      it("fails when linking does, and removes what it made", function()
+        helper.tree(root, { ["code.py"] = "code" })
+        local output = child.run(([[print(core.tree.copy(%q, %q, { link = { ["code.py"] = true } }))]])
+          :format(root, directory .. "/copy"), child.injected("linkat:error=EIO"))
+        assert.matches("code.py: Input/output error\tEIO\n$", output)
+        assert.is_false(core.file.exists(directory .. "/copy"))
+      end)
+    end)
+
     it("does not copy into itself for ever", function()
       helper.tree(root, { ["a/b"] = "x" })
       assert(tree.copy(root, root .. "/a/copy"))

@@ -41,7 +41,14 @@ settings.SCHEMA = schema.object({
     command = optional(schema.array(WORD, 64)),
     watch = optional(schema.number({ min = 0, max = 600 })),
     gone_tools = optional(schema.array(WORD, 1000)),
+    installer = optional(schema.string({ one_of = { "pip", "uv" } })),
   })),
+  post_install = optional(schema.array(schema.object({
+    package = schema.string({ min_length = 1, max_length = 256 }),
+    command = schema.array(WORD, 64),
+    optional = optional(schema.boolean()),
+    seconds = optional(schema.integer({ min = 1, max = 86400 })),
+  }), 32)),
   smoke = optional(schema.array(schema.object({
     tool = schema.string({ min_length = 1, max_length = 128 }),
     arguments = optional(schema.map(schema.any(), 100)),
@@ -181,6 +188,28 @@ local function check_server(found)
   end
 end
 
+-- The program is one of the environment's own: no path, and nothing that PATH finds.
+local function check_post_install(found)
+  for i, step in ipairs(found.post_install or {}) do
+    local at = ("post_install[%d]"):format(i)
+    if not step.package:find("^%w[%w._-]*$") then
+      return at .. ".package", "that is no name of a package"
+    end
+    if #step.command == 0 then
+      return at .. ".command", "it is empty; its first word is the program"
+    end
+    for j, word in ipairs(step.command) do
+      if word:find("[%z\n]") then
+        return ("%s.command[%d]"):format(at, j), "a word of a command holds no NUL and no line end"
+      end
+    end
+    if step.command[1]:find("/", 1, true) or step.command[1]:find("^%.") then
+      return at .. ".command[1]", "write the name of a program in the environment's bin, without "
+        .. "a path"
+    end
+  end
+end
+
 --- What is wrong with settings, whatever the layout: the first thing that is found.
 ---@param found any what the file returned
 ---@return true|nil
@@ -188,7 +217,7 @@ end
 ---@return string? field its path: `components[1].to`
 function settings.check(found)
   for _, rule in ipairs({ function() return check(settings.SCHEMA, found, "") end, check_paths,
-    check_conflicts, check_server }) do
+    check_conflicts, check_server, check_post_install }) do
     local field, problem = rule(found)
     if problem then return nil, problem, field end
   end

@@ -3,6 +3,7 @@
 -- hands, to offer the tools of the old server, and to pass the smoke calls.
 local ask = require("praxlua.server.ask")
 local core = require("praxlua.core")
+local dependencies = require("praxlua.dependencies")
 local environment = require("praxlua.environment")
 local layout = require("praxlua.layout")
 local smoke = require("praxlua.server.smoke")
@@ -77,9 +78,8 @@ end
 local function code_of(ctx)
   local code = ctx.memory.staged_code
   if not code then return ctx.target end
-  local waiting = ctx.memory.environment
   local ok, message, why = staged_code.use_environment(ctx,
-    waiting and waiting.path or ctx.target .. "/" .. environment.NAME)
+    dependencies.prepared(ctx) or ctx.target .. "/" .. environment.NAME)
   if not ok then return nil, message, why end
   return code
 end

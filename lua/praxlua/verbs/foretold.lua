@@ -44,6 +44,7 @@ foretold.VERBS = {
     return { success = nil, packages_installed = 0, packages = {}, errors = {}, warnings = {},
       environment_created = false, seconds = 0 }, "installing the server's packages with pip"
   end,
+  ["dependencies.switch_environment"] = function() return true end, -- nothing waits
   ["dependencies.run_post_install_steps"] = post_install,
   ["server.prove"] = function()
     return { proven = nil, tools = {}, tools_registered = nil, calls = {}, seconds = 0 },

@@ -186,6 +186,8 @@ type_of("Installed", "What installing packages led to.", {
   { "errors", "{ kind: string, message: string, next: string }[]", "what went wrong" },
   { "warnings", "string[]", "" },
   { "environment_created", "boolean", "there was none" },
+  { "environment", "string?", "path of the clone that waits to be switched" },
+  { "reason", "string?", "`unchanged`, or why nothing was installed" },
   { "seconds", "number", "it took" }, NOT_RUN,
 })
 type_of("Step", "A step a package wants after its installation.", {
@@ -197,6 +199,7 @@ type_of("StepDone", "How such a step ended.", {
   { "status", '"success"|"failed"|"not_run"', "" },
   { "output", "string", "" }, { "seconds", "number", "" },
   { "optional", "boolean", "" }, { "reason", "string?", "why it did not run" },
+  { "bytes", "integer?", "by how much the environment grew, and the cache of a built-in step" },
 })
 type_of("Smoke", "What calling the server's tools showed.", {
   { "tools", "string[]", "names" },
@@ -415,17 +418,23 @@ service("content", {
     "acting" },
 })
 service("dependencies", {
-  { "install_dependencies", "Installs what the server requires, into a copy of its environment.",
+  { "install_dependencies", "Installs what the server requires, into a clone of its environment, "
+    .. "and exchanges that for the environment. `beside`: the clone waits for `switch_environment`. "
+    .. "Nothing is done (`reason = \"unchanged\"`) where requirements and environment are what a "
+    .. "recorded installation left.",
     one("praxlua.phase.Installed"), "acting",
-    args = { optional("options", "{ requirements: string? }",
-      "another file of the installation") } },
-  { "switch_environment", "Shim.", one("true"), "acting" },
-  { "run_post_install_steps", "Runs steps that packages want after their installation.",
+    args = { optional("options", "{ requirements: string?, beside: boolean? }",
+      "`requirements`: another file of the installation") } },
+  { "switch_environment", "Exchanges the clone that waits for the environment; true at once when "
+    .. "none waits.", one("boolean"), "acting", { errors = { DENIED,
+      "ECHANGED: `venv` is no longer what it was" } } },
+  { "run_post_install_steps", "Runs steps that packages want after their installation, in the clone "
+    .. "while one waits.",
     one("praxlua.phase.StepDone[]"), "acting",
     args = { { "steps", "praxlua.phase.Step[]", "of `detect_post_install_steps`" } } },
   { "detect_post_install_steps", "The steps that a requirements file makes necessary.",
     one("praxlua.phase.Step[]"), "always", { fails = false },
-    args = { { "requirements", "string", "content of the file" } } },
+    args = { optional("requirements", "string", "content of the file; nil: of the server's own") } },
 })
 service("server", {
   { "prove", "Starts the staged code, or the installed where none is staged, in private beside the "

@@ -1,0 +1,147 @@
+--- The environment cloned beside: a second one in the transaction's folder, which is installed into
+-- while the first one serves, and then exchanged for it.
+--
+-- Code of packages is not copied but gets a second name (a hard link), which costs no room and
+-- little time. That is sound because installers replace files and never write into them: pip
+-- removes a file before it writes one of that name (pip/_internal/operations/install/wheel.py,
+-- ZipBackedFile.save), uv links packages from its cache itself (its setting link-mode), and Python
+-- writes bytecode beside and renames it (importlib._bootstrap_external._write_atomic). What people
+-- and tools do write into is copied: settings, scripts, .pth files, the records of packages, data.
+local core = require("praxlua.core")
+local environment_paths = require("praxlua.environment_paths")
+local failures = require("praxlua.pip_failures")
+local process = require("praxlua.process")
+local tool = require("praxlua.dependencies.tool")
+
+local file, system = core.file, core.system
+
+local clone = {}
+
+local VENV_SECONDS = 120
+
+local CODE = {}
+for suffix in ("py pyi pyc pyx pxd pxi so a h hh hpp hxx cuh"):gmatch("%S+") do
+  CODE[suffix] = true
+end
+
+--- Whether a file of an environment can be shared with another one: it is code of a package.
+---@param path string from the environment
+---@return boolean
+function clone.is_shared(path)
+  local inside = path:match("^lib[^/]*/python[^/]*/site%-packages/(.+)$")
+  if not inside or inside:find("^[^/]+%.dist%-info/") or inside:find("^[^/]+%.egg%-info/") then
+    return false
+  end
+  local name = inside:match("[^/]+$")
+  local suffix = name:gsub("%.so[.%d]+$", ".so"):match("^.+%.(%w+)$")
+  return CODE[suffix] or false
+end
+
+local function shared_files(path)
+  local entries, message, code = core.tree.list(path)
+  if not entries then return nil, message, code end
+  local shared = {}
+  for _, entry in ipairs(entries) do
+    if entry.type == "file" and clone.is_shared(entry.path) then shared[entry.path] = true end
+  end
+  return shared
+end
+
+--- Copies an environment as it is, but for the packages' code, which both share.
+---@param from string path of an environment
+---@param to string where nothing is yet
+---@return table|nil counts of core.tree.copy
+---@return string? message
+---@return string? code
+function clone.share(from, to)
+  local shared, message, code = shared_files(from)
+  if not shared then return nil, message, code end
+  return core.tree.copy(from, to, { link = shared })
+end
+
+--- The same, and the copy is an environment of its own: its scripts lead into it.
+---@param from string path of an environment
+---@param to string where nothing is yet
+---@return table|nil counts of core.tree.copy
+---@return string? message
+---@return string? code
+function clone.copy(from, to)
+  local counts, message, code = clone.share(from, to)
+  if not counts then return nil, message, code end
+  local ok
+  ok, message, code = environment_paths.correct(to, from, to)
+  if ok then return counts end
+  core.tree.remove(to)
+  return nil, message, code
+end
+
+-- Makes a new environment. Returns true, or nil and failures, or nil, nil, message, code when
+-- nothing could be run at all.
+local function make(ctx, path, variables)
+  local python, problem = process.find("python3", variables)
+  if not python then
+    local next_step = "Install Python 3.8 or newer with its venv module"
+    return nil, { { kind = "no_python", message = problem, next = next_step } }
+  end
+  tool.progress(ctx, "Making the environment " .. ctx.target .. "/venv")
+  local made, failed, why = file.mkdir(path) -- python may write in it, not beside it
+  if not made then return nil, nil, failed, why end
+  local argv = { python, "-m", "venv", "--clear", path }
+  local result, stuck, code = tool.run(ctx, argv, { seconds = VENV_SECONDS, writes = path })
+  if not result then return nil, nil, stuck, code end
+  if result.code == 0 and not result.timed_out then return true end
+  return nil, failures.of(result, "making the environment", VENV_SECONDS)
+end
+
+local function fill(ctx, path, live)
+  local stat = file.stat(live)
+  if stat and stat.type ~= "directory" then
+    return nil, nil, ("%s is a %s; make it a folder of the installation's own, or move it away")
+      :format(live, stat.type), "ENOTDIR"
+  end
+  if stat and system.access(live .. "/bin/python", "x") then
+    local ok, message, code = clone.copy(live, path)
+    if not ok then return nil, nil, message, code end
+    return true
+  end
+  if stat and ctx.warn then
+    ctx.warn(live .. " has no working interpreter; it is made anew")
+  end
+  return make(ctx, path, tool.environment())
+end
+
+--- Clones the environment of an installation; makes a new one when there is none, or when its
+--- interpreter is gone (a link to a Python that was removed from the system).
+---@param ctx table with ctx.change
+---@return { path: string, number: integer, created: boolean }|nil
+---@return table[]|nil failures
+---@return string? message when there are no failures
+---@return string? code
+function clone.open(ctx)
+  local live = ctx.target .. "/venv"
+  local number, path = ctx.change.stage()
+  local created = not system.access(live .. "/bin/python", "x")
+  local ok, errors, message, code = fill(ctx, path, live)
+  if ok then return { path = path, number = number, created = created } end
+  core.tree.remove(path)
+  return nil, errors, message, code
+end
+
+--- Removes a clone that is not needed.
+---@param made table of clone.open
+function clone.drop(made) core.tree.remove(made.path) end
+
+--- Exchanges a clone for the environment of the installation.
+---@param ctx table
+---@param made table of clone.open
+---@return true|nil
+---@return string? message
+---@return string? code
+function clone.switch(ctx, made)
+  local ok, message, code = environment_paths.correct(made.path, made.path, ctx.target .. "/venv")
+  if ok then ok, message, code = ctx.change.switch(ctx.target_name .. "/venv", made.number) end
+  if not ok then return nil, message, code end
+  return true
+end
+
+return clone
