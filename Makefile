@@ -14,6 +14,7 @@
 #   make faults       kills, errors and power cuts at every step; FAMILY=, CASE=, SHARE=, SEED=
 #   make corpus       upgrades between all releases of the real content, judged by git; CASE=, SHARE=
 #   make sandbox      hostile phases against the sandbox; CASE=, GROUP=, DEFENCE=, SHARE=, SEED=
+#   make dialogues    10,000 hostile dialogues with the MCP client; SEED=, CASE=, COUNT=, SHARE=
 #   make dogfood      the real safe-upgrade.py drives upgrades; PRAXLUA_DOGFOOD_SOURCE=a clone
 #   make doctor       what this machine offers praxlua
 #   make docs-api     writes docs/phase-api.md and the annotations of phases from the code
@@ -250,6 +251,14 @@ sandbox:
 	$(with_build) JOBS=$(JOBS) GROUP='$(GROUP)' CASE='$(CASE)' DEFENCE='$(DEFENCE)' PART='$(PART)' \
 	  SHARE=$(SHARE) SEED=$(SEED) $(LUA) spec/sandbox/main.lua
 
+# Hostile dialogues with the MCP client, and $(B)/dialogues.json. CASE is the number of one, COUNT how
+# many there are, SHARE full or sample.
+.PHONY: dialogues
+dialogues:
+	$(MAKE) -j$(JOBS) all fault-tools
+	$(with_build) CASE='$(CASE)' COUNT='$(COUNT)' SHARE=$(SHARE) SEED=$(SEED) \
+	  $(LUA) spec/dialogues/main.lua
+
 # The merge corpus of spec/corpus, and $(B)/corpus.json. CASE is one pair of releases, "older-newer".
 corpus:
 	$(MAKE) -j$(JOBS) all
@@ -270,6 +279,14 @@ $(FAULT_TOOLS): $(B)/generated/flags | $(GENERATED)
 	echo "LD $@"
 	$(CC) $(CFLAGS) $(filter-out -fsanitize=% --coverage,$(FLAGS)) $(LDFLAGS) -o $@ $(filter %.c,$^) \
 	  $(if $(filter runtime/%,$^),$(PKG_LIBS))
+
+# The peer of the hostile dialogues, likewise.
+DIALOGUE_TOOLS := $(B)/dialogues/peer
+fault-tools: $(DIALOGUE_TOOLS)
+$(DIALOGUE_TOOLS): spec/dialogues/peer.c $(B)/generated/flags
+	mkdir -p $(@D)
+	echo "LD $@"
+	$(CC) $(CFLAGS) $(filter-out -fsanitize=% --coverage,$(FLAGS)) $(LDFLAGS) -o $@ $<
 
 # What lets allocations fail: a library to preload, and in a build with sanitizers a praxlua of which
 # our own code, Lua and its modules ask it first.
