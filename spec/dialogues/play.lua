@@ -86,10 +86,17 @@ local function converse(dialogue, options, report)
   end)
 end
 
-local function over_stdio(dialogue, path, report)
-  local child <close> = assert(process.start({
+--- Starts a peer over stdio.
+---@param path string of its script
+---@return userdata process of core.spawn
+function play.start(path)
+  return assert(process.start({
     argv = { PEER, "stdio", path }, stdin = "pipe", stdout = "pipe", stderr = "pipe", host = false,
   }))
+end
+
+local function over_stdio(dialogue, path, report)
+  local child <close> = play.start(path)
   converse(dialogue, { process = child, where = "the server" }, report)
   child:close_stdin()
   -- Whatever it does, it is gone afterwards.
