@@ -4,7 +4,8 @@
 --   acts(rng, acts, step)    other acts in place of those that say it
 --   others(rng, sections, step)  what is said to other messages
 --   step       the only kind of answer it is about     transport   the only transport
---   silent     the client will wait until its deadline  legal      nothing is wrong with it after all
+--   silent     the client will wait until its deadline
+--   legal      nothing is wrong with it after all
 --   weight     how often, 10 when left out
 local hostile = {}
 
@@ -171,7 +172,8 @@ local BOTH = {
 -- ---- one transport -----------------------------------------------------------------------------
 
 local STDIO = {
-  { name = "a flood without a line end", weight = 1, acts = only({ "F", 1100, bytes = ("x"):rep(16384) }) },
+  { name = "a flood without a line end", weight = 1,
+    acts = only({ "F", 1100, bytes = ("x"):rep(16384) }) },
   { name = "a flood of lines", silent = true, weight = 2, acts = only(
     { "F", 200000, bytes = "a line that is no message\n" }, { "H" }) },
   { name = "a flood of notifications", silent = true, weight = 2, acts = only(
@@ -240,13 +242,15 @@ local HTTP = {
     return { { "W", bytes = JSON .. "Transfer-Encoding: chunked\r\n\r\n" .. odd .. step.body } }
   end },
   { name = "headers without end", weight = 2, acts = only(
-    { "W", bytes = "HTTP/1.1 200 OK\r\n" }, { "F", 20000, bytes = "X-More: and more of them\r\n" }) },
+    { "W", bytes = "HTTP/1.1 200 OK\r\n" },
+    { "F", 20000, bytes = "X-More: and more of them\r\n" }) },
   { name = "odd sessions", weight = 10, legal = true, acts = function(rng, _, step)
     local odd = rng.one({ "", "a b", "\x01", "ü", ("s"):rep(5000) })
-    local head = JSON .. ("Mcp-Session-Id: %s\r\nContent-Length: %d\r\n\r\n"):format(odd, #step.body)
-    return { { "W", bytes = head .. step.body } }
+    local head = ("Mcp-Session-Id: %s\r\nContent-Length: %d\r\n\r\n"):format(odd, #step.body)
+    return { { "W", bytes = JSON .. head .. step.body } }
   end },
-  { name = "going on for ever", silent = true, weight = 4, acts = raw("HTTP/1.1 100 Continue\r\n\r\n",
+  { name = "going on for ever", silent = true, weight = 4, acts = raw(
+    "HTTP/1.1 100 Continue\r\n\r\n",
     { "F", 1000, bytes = "HTTP/1.1 100 Continue\r\n\r\n" }, { "H" }) },
   { name = "a stream without events", silent = true, weight = 4, acts = raw(STREAM,
     { "F", 1000, bytes = ": still here\n\n" }, { "H" }) },
@@ -256,7 +260,8 @@ local HTTP = {
     { "F", 2000, bytes = "data: " .. PING .. "\n\n" }, { "H" }) },
   { name = "a flood of data", weight = 1, acts = raw(STREAM,
     { "F", 1100, bytes = "data: " .. ("x"):rep(16000) .. "\n" }) },
-  { name = "a flood of JSON", weight = 1, acts = raw(JSON .. "\r\n{\"jsonrpc\":\"2.0\",\"id\":1,\"x\":\"",
+  { name = "a flood of JSON", weight = 1, acts = raw(
+    JSON .. '\r\n{"jsonrpc":"2.0","id":1,"x":"',
     { "F", 1100, bytes = ("x"):rep(16000) }) },
   { name = "a page", acts = raw("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>hello") },
   { name = "nothing", acts = raw("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") },
@@ -273,7 +278,8 @@ local HTTP = {
       local status = rng.one({ "400 Bad", "404 Gone", "500 Oh" })
       sections.n = { { "W", bytes = ("HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n"):format(status) } }
     end },
-  { name = "a hung notification", silent = true, weight = 4, acts = function(_, acts) return acts end,
+  { name = "a hung notification", silent = true, weight = 4,
+    acts = function(_, acts) return acts end,
     others = function(_, sections) sections.n = { { "H" } } end },
   { name = "a hung end of the session", weight = 1, legal = true,
     acts = function(_, acts) return acts end,

@@ -1,5 +1,5 @@
---- Hostile dialogues with the MCP client: plays them, judges them, and writes $B/dialogues.json, of a
---- sample $B/dialogues-sample.json. Exits with 1 when one is bad, or memory grows with their number.
+--- Hostile dialogues with the MCP client: plays them, judges them, and writes $B/dialogues.json, of
+--- a sample $B/dialogues-sample.json. Exits with 1 when one is bad, or memory grows with their number.
 --
 -- Environment: B (the build directory), SEED, SHARE (full: 10,000; sample: 500), COUNT (another
 -- number), CASE (the number of one dialogue, which is told in full).
@@ -11,7 +11,7 @@ local play = require("spec.dialogues.play")
 
 local BUILD = os.getenv("B") or "build"
 local SETTLED = 1000 -- dialogues after which memory should have found its size
-local GROWTH = 24 * 1024 * 1024 -- bytes that it may differ by later: one large message and its table
+local GROWTH = 64 * 1024 * 1024 -- bytes that it may differ by later: a large message that came then
 local COUNTS = { full = 10000, sample = 500 }
 
 local function variable(name)
@@ -76,7 +76,8 @@ local function main()
   local seed, share = math.tointeger(variable("SEED") or 1), variable("SHARE") or "full"
   local folder = helper.tempdir()
   local stage = play.open(folder)
-  local case, fine = variable("CASE"), nil
+  local case = variable("CASE")
+  local fine
   if case then
     fine = one(stage, seed, assert(math.tointeger(case)))
   else

@@ -1,9 +1,9 @@
 /*
 ** peer.c: a server of the Model Context Protocol that says what a script says, however wrong.
 **
-** usage: peer stdio SCRIPT     plays over stdin and stdout, until stdin ends
-**        peer http             prints its port; the path of each request names the script, "/SCRIPT"
-**                              relative to the working directory; ends when stdin does
+** usage: peer stdio SCRIPT   plays over stdin and stdout, until stdin ends
+**        peer http           prints its port; the path of each request names the script, "/SCRIPT"
+**                            relative to the working directory; ends when stdin does
 **
 ** A script is a sequence of sections. "@KEY" begins the one that is played when a message with that
 ** key comes: the number of a request's id, "n" for a notification, "a" for an answer to us, over
@@ -107,8 +107,8 @@ static void close_output(const Peer *p) {
     close(STDERR_FILENO);
 }
 
-/* Does one act whose numbers are a and b; `data` is what follows its line. Returns how many bytes of
-** it are the act's. */
+/* Does one act whose numbers are a and b; `data` is what follows its line. Returns how many bytes
+** of it are the act's. */
 static size_t act(const Peer *p, char verb, long a, long b, const char *data) {
     switch (verb) {
     case 'W':
@@ -235,11 +235,14 @@ static void serve_one(int socket) {
     else
         snprintf(key, sizeof key, "%s", method);
     if (!play(&p, &script, key)) {
-        const char *status = strcmp(key, "GET") == 0         ? "405 None"
-                             : strcmp(key, "DELETE") == 0    ? "200 Fine"
-                             : *key == 'n' || *key == 'a' ? "202 Taken"
-                                                             : NULL;
+        const char *status = NULL;
         char answer[128];
+        if (strcmp(key, "GET") == 0)
+            status = "405 None";
+        else if (strcmp(key, "DELETE") == 0)
+            status = "200 Fine";
+        else if (*key == 'n' || *key == 'a')
+            status = "202 Taken";
         if (status) {
             snprintf(answer, sizeof answer, "HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n", status);
             say(p.out, answer, strlen(answer));

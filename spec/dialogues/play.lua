@@ -10,8 +10,8 @@ local play = {}
 
 local PEER = core.file.realpath((os.getenv("B") or "build") .. "/dialogues/peer")
   or (os.getenv("B") or "build") .. "/dialogues/peer"
--- Seconds that a call may take beyond its deadline: last words, an end that is awaited, and a machine
--- that is busy otherwise.
+-- Seconds that a call may take beyond its deadline: last words, an end that is awaited, and a
+-- machine that is busy otherwise.
 local SLACK = 3
 local CODES = {
   ETIMEDOUT = true, ECLOSED = true, EPROTOCOL = true, EREMOTE = true, EINTR = true, ENOLIB = true,

@@ -4,11 +4,10 @@ local limits = require("praxlua.mcp.limits")
 
 local messages = {}
 
--- A text that was meant as a message with an answer in it, and not as somebody's print statement or
--- a notification: nothing else is to be expected in its place.
+-- Of a message that cannot be read: whether it was meant as an answer, not as a notification or
+-- somebody's print statement. Nothing else is to be expected in its place then.
 local function is_answer(source)
-  return source:find("^%s*[{%[]") ~= nil and source:find('"jsonrpc"', 1, true) ~= nil
-    and not source:find('"method"', 1, true)
+  return source:find("^%s*[{%[]") ~= nil and not source:find('"method"', 1, true)
 end
 
 --- The messages of a JSON text; a batch is several.
@@ -16,6 +15,8 @@ end
 ---@return table[] found empty when the text is no message
 ---@return string? problem why it cannot be read, when it should have been an answer
 function messages.read(source)
+  -- Most of what is none is passed over without being read.
+  if not source:find('"jsonrpc"', 1, true) then return {} end
   local value, problem = json.decode(source, {
     max_bytes = limits.message,
     max_depth = limits.depth,
