@@ -1,6 +1,6 @@
 --- Dialogues of a server with the MCP client, made from a seed and a number: the same two give the
 --- same dialogue. Each is a legal conversation with pages, notifications and requests of the server
---- in between, said in one of the ways that its transport allows; three of four have one thing wrong.
+--- in between, said in one of the ways that its transport allows; most have one thing wrong.
 local hostile = require("spec.dialogues.hostile")
 local random = require("spec.dialogues.random")
 

@@ -1,5 +1,5 @@
 --- Hostile dialogues with the MCP client: plays them, judges them, and writes $B/dialogues.json, of
---- a sample $B/dialogues-sample.json. Exits with 1 when one is bad, or memory grows with their number.
+--- a sample $B/dialogues-sample.json. Exits with 1 when one is bad, or memory grows on and on.
 --
 -- Environment: B (the build directory), SEED, SHARE (full: 10,000; sample: 500), COUNT (another
 -- number), CASE (the number of one dialogue, which is told in full).
@@ -31,7 +31,12 @@ local function note(summary, report)
   local kind = summary.kinds[report.what] or {}
   kind[how] = (kind[how] or 0) + 1
   summary.kinds[report.what] = kind
-  summary.most_beyond_deadline = math.max(summary.most_beyond_deadline, report.seconds)
+  if report.seconds > summary.slowest.seconds_beyond_deadline then
+    summary.slowest = {
+      number = report.number, what = report.what, transport = report.transport,
+      seconds_beyond_deadline = report.seconds,
+    }
+  end
   if report.bad then
     summary.bad[#summary.bad + 1] = report
     say("bad: %d (%s over %s): %s", report.number, report.what, report.transport, report.bad)
@@ -83,7 +88,7 @@ local function main()
   else
     local summary = {
       seed = seed, count = math.tointeger(variable("COUNT") or COUNTS[share]), bad = {},
-      ends = {}, kinds = {}, transports = {}, most_beyond_deadline = 0,
+      ends = {}, kinds = {}, transports = {}, slowest = { seconds_beyond_deadline = 0 },
     }
     play_all(stage, summary)
     local growth = summary.memory_end - summary.memory_settled

@@ -19,11 +19,17 @@ local function declared(ctx)
   return project and project.server and project.server.command
 end
 
--- The words with what stands for something put in.
-local function expand(words, ctx, transport)
+--- The words of a command of the project file with what stands for something put in, and its
+--- program found on PATH.
+---@param ctx table
+---@param words string[]
+---@param transport string? what {transport} stands for
+---@return string[] argv
+function command.expand(ctx, words, transport)
   local values = { target = ctx.target, project = ctx.project, transport = transport }
   local argv = {}
   for i, word in ipairs(words) do argv[i] = word:gsub("{(%l+)}", values) end
+  if not argv[1]:find("/", 1, true) then argv[1] = process.find(argv[1]) or argv[1] end
   return argv
 end
 
@@ -37,9 +43,7 @@ function command.argv(ctx, transport)
     local module = layout.server_of(ctx).module
     return { command.interpreter(ctx), "-m", module, "--transport", transport }
   end
-  local argv = expand(words, ctx, transport)
-  if not argv[1]:find("/", 1, true) then argv[1] = process.find(argv[1]) or argv[1] end
-  return argv
+  return command.expand(ctx, words, transport)
 end
 
 --- Whether the program can be run.
