@@ -14,6 +14,7 @@
 #   make faults       kills, errors and power cuts at every step; FAMILY=, CASE=, SHARE=, SEED=
 #   make corpus       upgrades between all releases of the real content, judged by git; CASE=, SHARE=
 #   make sandbox      hostile phases against the sandbox; CASE=, GROUP=, DEFENCE=, SHARE=, SEED=
+#   make node-servers servers from npm for the tests, in build/node
 #   make dialogues    10,000 hostile dialogues with the MCP client; SEED=, CASE=, COUNT=, SHARE=
 #   make dogfood      the real safe-upgrade.py drives upgrades; PRAXLUA_DOGFOOD_SOURCE=a clone
 #   make doctor       what this machine offers praxlua
@@ -50,6 +51,8 @@ DEPS := gcc libc6-dev pkg-config lua5.4 liblua5.4-dev lua-filesystem-dev lua-cjs
   python3 python3-venv
 TEST_DEPS := lua-busted lua-check luarocks cppcheck clang-format zstd strace tmux \
   procps python3-pip python3-watchdog e2fsprogs xfsprogs
+# Node comes from elsewhere as often as not; Debian's is taken where there is none.
+TEST_DEPS += $(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm)
 
 # Libraries -------------------------------------------------------------------------------------
 
@@ -203,7 +206,7 @@ STAGES := lint unit integration sandbox faults corpus asan replay docs
 run_stages = B=$(B) LUA=$(LUA) JOBS=$(JOBS) $(LUA) spec/support/test.lua
 .PHONY: test coverage rock spec $(STAGES)
 test: test-deps
-	$(MAKE) -j$(JOBS) all fault-tools sandbox-tools
+	$(MAKE) -j$(JOBS) all fault-tools sandbox-tools node-servers
 	$(run_stages) $(STAGES)
 
 $(filter-out faults sandbox corpus,$(STAGES)) rock:
@@ -226,7 +229,7 @@ spec:
 
 # Upgrades of a real source repository, which PRAXLUA_DOGFOOD_SOURCE names.
 .PHONY: dogfood
-dogfood: all
+dogfood: all node-servers
 	$(with_build) $(LUA) spec/dogfood/driver.lua
 
 # What is written from lua/praxlua/verbs/reference.lua; lint tells when it is stale.
@@ -352,6 +355,22 @@ fuzz:
 	$(MAKE) -j$(JOBS) B=$(B)/fuzz CC=clang SANITIZE=address,undefined,fuzzer-no-link \
 	  $(B)/fuzz/faults/fuzz/fuzzer
 	JOBS=$(JOBS) $(LUA) spec/faults/fuzz/run.lua $(B)/fuzz/faults/fuzz $(SECONDS_EACH) $(TARGET)
+
+# Servers from npm, which integration/node_servers_spec.lua starts: exact versions, in build/node, and
+# installed anew only when the lock file changes. Without them that spec is skipped.
+NODE_SERVERS ?= $(abspath $(B))/node
+export NODE_SERVERS
+NODE_FILES := package.json package-lock.json .npmrc serve.mjs
+.PHONY: node-servers
+node-servers: $(NODE_SERVERS)/installed
+$(NODE_SERVERS)/installed: $(NODE_FILES:%=spec/fixtures/node/%)
+	mkdir -p $(@D)
+	cp $^ $(@D)
+	if cmp -s $(@D)/package-lock.json $@; then touch $@; else \
+	  echo "installing servers from npm in $(@D)"; \
+	  if (cd $(@D) && npm ci --no-progress) > $(@D)/npm.log 2>&1; then cp $(@D)/package-lock.json $@; \
+	  else rm -f $@; echo "no servers from npm: npm ci failed; the specs that need them are skipped."; \
+	    tail -n 5 $(@D)/npm.log; echo "  The whole log: $(@D)/npm.log"; fi; fi
 
 # Dependencies ----------------------------------------------------------------------------------
 

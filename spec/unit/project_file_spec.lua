@@ -102,6 +102,8 @@ describe("The project file", function()
         "return { smoke = { { expect = 'a', steps = { { tool = 'b' } } } } }",
       ["smoke[1].always: there is no setting 'always'"] =
         "return { smoke = { { tool = 'a', always = true } } }",
+      ["server.url: write it as http://127.0.0.1:PORT/PATH"] =
+        "return { server = { command = { 'x', '{transport}' }, url = 'http://10.0.0.1:80/' } }",
       ["tests.command: it is empty"] = "return { tests = { command = {} } }",
       ["tests.command[2]: nothing stands for '{transport}'"] =
         "return { tests = { command = { 'make', '{transport}' } } }",

@@ -51,7 +51,10 @@ settings.SCHEMA = schema.object({
   ownership = optional(schema.map(
     schema.string({ one_of = { "system", "shared", "user", "config" } }), 1000)),
   excludes = optional(schema.array(PATH, 256)),
-  server = optional(schema.object({ command = schema.array(WORD, 64) })),
+  server = optional(schema.object({
+    command = schema.array(WORD, 64),
+    url = optional(WORD),
+  })),
   smoke = optional(schema.array(schema.object(CALL), 32)),
   tests = optional(schema.object({
     command = schema.array(WORD, 64),
@@ -204,11 +207,22 @@ local function check_smoke(found)
   end
 end
 
+local function is_local_url(url)
+  for _, host in ipairs({ "127%.%d+%.%d+%.%d+", "localhost", "%[::1%]" }) do
+    if url:find("^http://" .. host .. ":%d+/[%g]*$") then return true end
+  end
+  return false
+end
+
 local function check_server(found)
   local command = found.server and found.server.command
   if not command then return nil end
   local where, problem = check_command(command, "server.command", settings.PLACEHOLDERS)
   if problem then return where, problem end
+  if found.server.url and not is_local_url(found.server.url) then
+    return "server.url", "write it as http://127.0.0.1:PORT/PATH: an address of this machine, with "
+      .. "its port"
+  end
   if not table.concat(command, "\0"):find("{transport}", 1, true) then
     return "server.command", "no word holds {transport}, which says how the server is to be "
       .. "spoken to: stdio or http"
