@@ -169,13 +169,14 @@ $(EXECUTABLE): $(HOST_OBJECTS) $(OBJECTS)
 	echo "LD $@"
 	$(CC) $(CFLAGS) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LUA_LIBS) $(PKG_LIBS) -lm -ldl
 
-# The module shows one symbol to the process that loads it.
+# The module shows one symbol to the process that loads it, and stays in it: libuv's handler of SIGCHLD
+# may be called after Lua has closed everything, when a child ends just then.
 $(MODULE): $(OBJECTS)
 	mkdir -p $(@D)
 	echo "LD $@"
 	printf '{ global: luaopen_praxlua_core; local: *; };\n' > $(B)/generated/core.map
-	$(CC) $(CFLAGS) $(FLAGS) $(LDFLAGS) -shared -Wl,--version-script=$(B)/generated/core.map \
-	  -o $@ $^ $(PKG_LIBS) -ldl
+	$(CC) $(CFLAGS) $(FLAGS) $(LDFLAGS) -shared -Wl,-z,nodelete \
+	  -Wl,--version-script=$(B)/generated/core.map -o $@ $^ $(PKG_LIBS) -ldl
 
 # A Lua interpreter that carries the sanitizers' runtime; named lua5.4 so that a spec that starts
 # "lua5.4" gets it as well.
