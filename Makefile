@@ -228,10 +228,12 @@ spec:
 	$(with_build) $(LUA) spec/support/busted.lua $(if $(FILTER),--filter='$(FILTER)') \
 	  spec/$(NAME)_spec.lua
 
-# Upgrades of a real source repository, which PRAXLUA_DOGFOOD_SOURCE names.
+# Upgrades of a real source repository, which PRAXLUA_DOGFOOD_SOURCE names; then servers that others
+# wrote, with a real browser.
 .PHONY: dogfood
 dogfood: all node-servers
 	$(with_build) $(LUA) spec/dogfood/driver.lua
+	$(with_build) DEMAND_SERVERS=1 $(LUA) spec/support/busted.lua spec/integration/node_servers_spec.lua
 
 # What is written from lua/praxlua/verbs/reference.lua; lint tells when it is stale.
 .PHONY: docs-api

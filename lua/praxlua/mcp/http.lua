@@ -99,6 +99,7 @@ local function body_reader(take)
   reader.events = event_stream.new(take_all)
 
   function reader.on_data(chunk)
+    reader.came = true
     if #reader.head < HEAD then reader.head = reader.head .. chunk:sub(1, HEAD) end
     if not reader.kind then
       local first = chunk:match("^%s*(.)")
@@ -129,7 +130,7 @@ local function resume(client, reader, deadline)
   core.system.sleep(math.max(math.min(reader.events.retry or RETRY, remaining(deadline)), 0))
   if core.system.interrupted() then return nil, "interrupted", "EINTR" end
   if core.cancel.asked() then return nil, "timeout", "ETIMEDOUT" end
-  reader.head, reader.kind = "", nil
+  reader.head, reader.kind, reader.came = "", nil, nil
   local events = reader.events
   events.buffer, events.data, events.begun, events.after_cr = lines.buffer(), {}, nil, nil
   return ask(client, {
@@ -139,12 +140,13 @@ local function resume(client, reader, deadline)
   }, deadline)
 end
 
--- Whether the rest of what was asked for may still come when it is asked for again.
+-- Whether the rest of what was asked for may still come when it is asked for again. A server from
+-- which nothing came at all is gone.
 local function is_resumable(reader, response, code)
   if reader.answered or reader.problem or reader.kind ~= "events" then return false end
   if (reader.events.last_id or "") == "" then return false end
   if response then return response.status >= 200 and response.status <= 299 end
-  return code == "ECLOSED"
+  return reader.came == true and code == "ECLOSED"
 end
 
 --- Sends a request and reads until take(message, bytes) has said that it is answered.
