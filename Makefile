@@ -14,6 +14,8 @@
 #   make faults       kills, errors and power cuts at every step; FAMILY=, CASE=, SHARE=, SEED=
 #   make corpus       upgrades between all releases of the real content, judged by git; CASE=, SHARE=
 #   make sandbox      hostile phases against the sandbox; CASE=, GROUP=, DEFENCE=, SHARE=, SEED=
+#   make node-servers servers from npm for the tests, in build/node
+#   make dialogues    10,000 hostile dialogues with the MCP client; SEED=, CASE=, COUNT=, SHARE=
 #   make dogfood      the real safe-upgrade.py drives upgrades; PRAXLUA_DOGFOOD_SOURCE=a clone
 #   make doctor       what this machine offers praxlua
 #   make docs-api     writes docs/phase-api.md and the annotations of phases from the code
@@ -49,6 +51,8 @@ DEPS := gcc libc6-dev pkg-config lua5.4 liblua5.4-dev lua-filesystem-dev lua-cjs
   python3 python3-venv
 TEST_DEPS := lua-busted lua-check luarocks cppcheck clang-format zstd strace tmux \
   procps python3-pip python3-watchdog e2fsprogs xfsprogs
+# Node comes from elsewhere as often as not; Debian's is taken where there is none.
+TEST_DEPS += $(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm)
 
 # Libraries -------------------------------------------------------------------------------------
 
@@ -165,13 +169,14 @@ $(EXECUTABLE): $(HOST_OBJECTS) $(OBJECTS)
 	echo "LD $@"
 	$(CC) $(CFLAGS) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LUA_LIBS) $(PKG_LIBS) -lm -ldl
 
-# The module shows one symbol to the process that loads it.
+# The module shows one symbol to the process that loads it, and stays in it: libuv's handler of SIGCHLD
+# may be called after Lua has closed everything, when a child ends just then.
 $(MODULE): $(OBJECTS)
 	mkdir -p $(@D)
 	echo "LD $@"
 	printf '{ global: luaopen_praxlua_core; local: *; };\n' > $(B)/generated/core.map
-	$(CC) $(CFLAGS) $(FLAGS) $(LDFLAGS) -shared -Wl,--version-script=$(B)/generated/core.map \
-	  -o $@ $^ $(PKG_LIBS) -ldl
+	$(CC) $(CFLAGS) $(FLAGS) $(LDFLAGS) -shared -Wl,-z,nodelete \
+	  -Wl,--version-script=$(B)/generated/core.map -o $@ $^ $(PKG_LIBS) -ldl
 
 # A Lua interpreter that carries the sanitizers' runtime; named lua5.4 so that a spec that starts
 # "lua5.4" gets it as well.
@@ -202,7 +207,7 @@ STAGES := lint unit integration sandbox faults corpus asan replay docs
 run_stages = B=$(B) LUA=$(LUA) JOBS=$(JOBS) $(LUA) spec/support/test.lua
 .PHONY: test coverage rock spec $(STAGES)
 test: test-deps
-	$(MAKE) -j$(JOBS) all fault-tools sandbox-tools
+	$(MAKE) -j$(JOBS) all fault-tools sandbox-tools node-servers
 	$(run_stages) $(STAGES)
 
 $(filter-out faults sandbox corpus,$(STAGES)) rock:
@@ -223,10 +228,12 @@ spec:
 	$(with_build) $(LUA) spec/support/busted.lua $(if $(FILTER),--filter='$(FILTER)') \
 	  spec/$(NAME)_spec.lua
 
-# Upgrades of a real source repository, which PRAXLUA_DOGFOOD_SOURCE names.
+# Upgrades of a real source repository, which PRAXLUA_DOGFOOD_SOURCE names; then servers that others
+# wrote, with a real browser.
 .PHONY: dogfood
-dogfood: all
+dogfood: all node-servers
 	$(with_build) $(LUA) spec/dogfood/driver.lua
+	$(with_build) DEMAND_SERVERS=1 $(LUA) spec/support/busted.lua spec/integration/node_servers_spec.lua
 
 # What is written from lua/praxlua/verbs/reference.lua; lint tells when it is stale.
 .PHONY: docs-api
@@ -250,6 +257,14 @@ sandbox:
 	$(with_build) JOBS=$(JOBS) GROUP='$(GROUP)' CASE='$(CASE)' DEFENCE='$(DEFENCE)' PART='$(PART)' \
 	  SHARE=$(SHARE) SEED=$(SEED) $(LUA) spec/sandbox/main.lua
 
+# Hostile dialogues with the MCP client, and $(B)/dialogues.json. CASE is the number of one, COUNT how
+# many there are, SHARE full or sample.
+.PHONY: dialogues
+dialogues:
+	$(MAKE) -j$(JOBS) all fault-tools
+	$(with_build) CASE='$(CASE)' COUNT='$(COUNT)' SHARE=$(SHARE) SEED=$(SEED) \
+	  $(LUA) spec/dialogues/main.lua
+
 # The merge corpus of spec/corpus, and $(B)/corpus.json. CASE is one pair of releases, "older-newer".
 corpus:
 	$(MAKE) -j$(JOBS) all
@@ -270,6 +285,14 @@ $(FAULT_TOOLS): $(B)/generated/flags | $(GENERATED)
 	echo "LD $@"
 	$(CC) $(CFLAGS) $(filter-out -fsanitize=% --coverage,$(FLAGS)) $(LDFLAGS) -o $@ $(filter %.c,$^) \
 	  $(if $(filter runtime/%,$^),$(PKG_LIBS))
+
+# The peer of the hostile dialogues, likewise.
+DIALOGUE_TOOLS := $(B)/dialogues/peer
+fault-tools: $(DIALOGUE_TOOLS)
+$(DIALOGUE_TOOLS): spec/dialogues/peer.c $(B)/generated/flags
+	mkdir -p $(@D)
+	echo "LD $@"
+	$(CC) $(CFLAGS) $(filter-out -fsanitize=% --coverage,$(FLAGS)) $(LDFLAGS) -o $@ $<
 
 # What lets allocations fail: a library to preload, and in a build with sanitizers a praxlua of which
 # our own code, Lua and its modules ask it first.
@@ -335,6 +358,22 @@ fuzz:
 	$(MAKE) -j$(JOBS) B=$(B)/fuzz CC=clang SANITIZE=address,undefined,fuzzer-no-link \
 	  $(B)/fuzz/faults/fuzz/fuzzer
 	JOBS=$(JOBS) $(LUA) spec/faults/fuzz/run.lua $(B)/fuzz/faults/fuzz $(SECONDS_EACH) $(TARGET)
+
+# Servers from npm, which integration/node_servers_spec.lua starts: exact versions, in build/node, and
+# installed anew only when the lock file changes. Without them that spec is skipped.
+NODE_SERVERS ?= $(abspath $(B))/node
+export NODE_SERVERS
+NODE_FILES := package.json package-lock.json .npmrc serve.mjs
+.PHONY: node-servers
+node-servers: $(NODE_SERVERS)/installed
+$(NODE_SERVERS)/installed: $(NODE_FILES:%=spec/fixtures/node/%)
+	mkdir -p $(@D)
+	cp $^ $(@D)
+	if cmp -s $(@D)/package-lock.json $@; then touch $@; else \
+	  echo "installing servers from npm in $(@D)"; \
+	  if (cd $(@D) && npm ci --no-progress) > $(@D)/npm.log 2>&1; then cp $(@D)/package-lock.json $@; \
+	  else rm -f $@; echo "no servers from npm: npm ci failed; the specs that need them are skipped."; \
+	    tail -n 5 $(@D)/npm.log; echo "  The whole log: $(@D)/npm.log"; fi; fi
 
 # Dependencies ----------------------------------------------------------------------------------
 

@@ -34,11 +34,24 @@ local function put_reported(evidence, field, value, reason)
   end
 end
 
+local SHOWN_LINES = 15 -- of what failed tests said; the report has more
+
+-- The last lines of tests that failed, as warnings.
+local function show_failure(host, tests)
+  host.warn(("the tests fail (%s)%s"):format(tests.command,
+    tests.message and ": " .. tests.message or ""))
+  local lines = {}
+  for line in (tests.output or ""):gmatch("[^\n]+") do lines[#lines + 1] = line end
+  for i = math.max(1, #lines - SHOWN_LINES + 1), #lines do host.warn("  " .. lines[i]) end
+end
+
+-- Runs the tests when they are asked for; returns what is to be said of them in the report.
 local function put_tests(evidence, host)
   if not host.options.run_tests then
     evidence.unit_tests_passed_reason = "not_run"
-    return
+    return { reason = "not_run" }
   end
+  host.progress("running the tests")
   local tests = need(host.server.run_tests())
   if tests.reason then
     if not tests.not_run then
@@ -47,7 +60,9 @@ local function put_tests(evidence, host)
     evidence.unit_tests_passed_reason = tests.reason
   else
     evidence.unit_tests_passed = tests.passed
+    if not tests.passed then show_failure(host, tests) end
   end
+  return tests
 end
 
 local SMOKE_STATUS = { passed = "passed", failed = "failed", not_run = "skipped" }
@@ -60,6 +75,7 @@ function phase.run(host)
   local lost = unasked and {} or missing_from(expected, smoke.tools)
   local info = smoke.info or {}
   local server = info.server or {}
+  local reported = smoke.reported or {}
   local log_errors = need(host.server.log_errors_since())
   for _, line in ipairs(log_errors) do host.warn("the server's log: " .. line) end
 
@@ -80,9 +96,12 @@ function phase.run(host)
   put_result(evidence, "browser_smoke_test", smoke.browser_smoke_test, unasked)
   put_result(evidence, "rag_search_test", smoke.rag_search_test, unasked)
   put_result(evidence, "workflow_engine_test", smoke.workflow_engine_test, unasked)
-  put_reported(evidence, "file_watchers_active", server.file_watchers_active, unasked)
-  put_reported(evidence, "rag_index_current", server.rag_index_current, unasked)
-  put_tests(evidence, host)
+  put_reported(evidence, "file_watchers_active", reported.file_watchers_active, unasked)
+  put_reported(evidence, "rag_index_current", reported.rag_index_current, unasked)
+  if reported.file_watchers_active == false then
+    host.warn("the server reports that its file watchers do not run: it will not notice changes")
+  end
+  local tests = put_tests(evidence, host)
   for i, call in ipairs(smoke.calls) do
     evidence.smoke_calls[i] = {
       name = call.title, status = SMOKE_STATUS[call.status], seconds = call.seconds or 0,
@@ -92,7 +111,13 @@ function phase.run(host)
   need(host.server.watch())
   evidence.validation_report = need(host.report.generate_validation_report({
     tools = smoke.tools, expected_tools = expected, lost_tools = lost, calls = smoke.calls,
-    log_errors = log_errors, server_version = evidence.server_version,
+    log_errors = log_errors, server_version = evidence.server_version, tests = tests,
+    protocol_version = smoke.protocol_version, browser_tools_enabled = smoke.browser_tools_enabled,
+    reported = {
+      file_watchers_active = reported.file_watchers_active or evidence.file_watchers_active_reason
+        or false,
+      rag_index_current = reported.rag_index_current or evidence.rag_index_current_reason or false,
+    },
   }))
   return evidence
 end

@@ -246,12 +246,19 @@ local function check_tests(e)
     if e[test[1]] == "failed" then return test[1], test[2] end
   end
   if e.unit_tests_passed == false then
-    return "unit_tests_passed", "the server's own tests fail"
+    return "unit_tests_passed", "the tests fail that --run-tests runs"
   end
   for _, call in ipairs(e.smoke_calls or {}) do
     if call.status == "failed" then
       return "smoke_calls", "the server's tool " .. call.name .. " fails"
     end
+  end
+end
+
+local function check_index(e)
+  if e.rag_index_current == false then
+    return "rag_index_current",
+      "the server reports that its search index is stale; rebuild it, then upgrade again"
   end
 end
 
@@ -267,7 +274,7 @@ local function check_tools(e)
   end
 end
 
-further[4] = function(e, dry) return first(e, dry, check_tools, check_tests) end
+further[4] = function(e, dry) return first(e, dry, check_tools, check_tests, check_index) end
 
 further[5] = function(e)
   if e.upgrade_summary == "" then

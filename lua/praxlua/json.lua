@@ -309,6 +309,13 @@ local function scan(state)
     at = text:find('["%[%]{}%d%-]', at)
     if not at then break end
     local c = text:sub(at, at)
+    if state.max_values and c ~= "]" and c ~= "}" then
+      state.values = state.values + 1
+      if state.values > state.max_values then
+        state.code = "EFBIG"
+        return fail(state, at, "more than " .. state.max_values .. " values")
+      end
+    end
     if c == '"' then
       at = scan_string(state, at, stack[#stack])
     elseif c == "[" or c == "{" then
@@ -362,7 +369,8 @@ end
 --- The value of a JSON text. Integral numbers are integers, null is json.null, an empty array
 --- carries the mark of json.array.
 ---@param text string UTF-8
----@param options { max_bytes: integer?, max_depth: integer? }?
+---@param options { max_bytes: integer?, max_depth: integer?, max_values: integer? }? max_values:
+---  tables, keys, strings and numbers together; a short text can hold very many
 ---@return any|nil value
 ---@return string? message what is wrong and at which byte
 ---@return string? code "EJSON" | "EFBIG" | "EDEPTH"
@@ -378,8 +386,9 @@ function json.decode(text, options)
   local nul = text:find("\0", 1, true)
   if nul then return nil, "JSON: a NUL at byte " .. nul, "EJSON" end
   local state = {
-    text = text, copied = 1, out = {},
+    text = text, copied = 1, out = {}, values = 0,
     max_depth = options and options.max_depth or json.MAX_DEPTH,
+    max_values = options and options.max_values,
   }
   local prepared = scan(state)
   if not prepared then return nil, "JSON: " .. state.message, state.code end

@@ -4,7 +4,7 @@
 -- What a run goes by is kept with its session (engine.lua, KEPT_OPTIONS), so a resume does not ask
 -- the file again:
 --   options.project           what the services look at: components, ownership, excludes, server,
---                             smoke, post_install, and the digest of all settings
+--                             smoke, tests, post_install, and the digest of all settings
 --   options.conflict_policy   array of { pattern, answer = "ours"|"theirs" }
 --   options.driver            "safe-upgrade.py"; nil: the built-in one
 local core = require("praxlua.core")
@@ -18,7 +18,9 @@ local run = require("praxlua.run")
 local project_options = {}
 
 -- What is handed on to the services as it is.
-local DECLARED = { "components", "ownership", "excludes", "server", "smoke", "post_install" }
+local DECLARED = {
+  "components", "ownership", "excludes", "server", "smoke", "tests", "post_install",
+}
 
 -- Settings of another name or sense than the options they stand for.
 local OPTIONS = {

@@ -66,6 +66,7 @@ function report.generate_upgrade_summary(ctx, r)
   return write_cache(ctx, "upgrade-summary-" .. stamp, ".md", report.to_markdown(dict))
 end
 
+-- Of the results of a validation.
 local LISTS = { "tools", "expected_tools", "lost_tools", "calls", "log_errors" }
 
 --- Writes what the validation found: .cache/upgrade-validation-<YYYY-MM-DD-HHMMSS>.json, with

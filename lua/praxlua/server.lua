@@ -288,6 +288,12 @@ local function launch(ctx)
   child, problem, code = core.spawn.start(options)
   if not child then return nil, "the server cannot be started: " .. problem, code end
   log.mark(ctx, child:pid(), offset)
+  local claimed
+  claimed, problem, code = state_file.claim(ctx, child:pid())
+  if claimed == nil then
+    child:stop(2)
+    return nil, "the state file cannot be written: " .. problem, code
+  end
   return { child = child, pid = child:pid(), log_offset = offset }
 end
 

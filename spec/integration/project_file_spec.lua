@@ -86,6 +86,60 @@ describe("The project file", function()
     assert.equal("c 2\n", tiny.read(s, "templates/b/c.md")) -- what a component brought stays
   end)
 
+  -- The validation report of the last upgrade.
+  local function validation_report()
+    for _, name in ipairs(tiny.names(s, ".cache")) do
+      if name:find("^upgrade%-validation%-") then
+        return assert(json.decode(assert(tiny.read(s, ".cache/" .. name)))).results
+      end
+    end
+  end
+
+  -- The project file with tests that are run by the shell.
+  local function with_tests(line)
+    return (SETTINGS:gsub("}%s*$", function()
+      return ("tests = { command = { 'sh', '-c', %q } } }"):format(line)
+    end))
+  end
+
+  it("names the tests that are run, and the report tells how they went", function()
+    tiny.write(s, "upgrade.lua", with_tests("cat {target}/VERSION.txt; pwd"))
+    exits(0, upgrade("--run-tests"))
+    local evidence = select(2, next(tiny.sessions(s))).phase_artifacts["4"]
+    assert.is_true(evidence.unit_tests_passed)
+    local report = validation_report()
+    assert.is_true(report.tests.passed)
+    assert.truthy(report.tests.output:find("2.0.0", 1, true))
+    assert.truthy(report.tests.output:find(s.project .. "\n", 1, true))
+    assert.equal("not_reported", report.reported.rag_index_current)
+    assert.equal("not_reported", evidence.rag_index_current_reason)
+    for _, field in ipairs({ "tools", "expected_tools", "lost_tools", "calls", "log_errors" }) do
+      assert.is_table(report[field], field)
+    end
+  end)
+
+  it("lets what the server reports of itself into the report", function()
+    tiny.write(s, "upgrade.lua", SETTINGS)
+    tiny.commit(s, { ["mcp_server/fault"] = "reports\n" })
+    exits(0, upgrade())
+    local evidence = select(2, next(tiny.sessions(s))).phase_artifacts["4"]
+    assert.is_true(evidence.file_watchers_active)
+    assert.is_true(evidence.rag_index_current)
+    assert.same({ file_watchers_active = true, rag_index_current = true },
+      validation_report().reported)
+  end)
+
+  it("names tests that fail: the upgrade is rolled back and their last words are shown", function()
+    tiny.write(s, "upgrade.lua", with_tests("echo the fourth of nine fails; exit 2"))
+    local before = tiny.snapshot(s)
+    local result = upgrade("--run-tests")
+    exits(1, result)
+    assert.truthy(result.last.message:find("the tests fail that --run-tests runs", 1, true))
+    assert.is_true(warned(result, "the fourth of nine fails"))
+    assert.is_false(validation_report().tests.passed)
+    assert.same(before, tiny.snapshot(s))
+  end)
+
   it("rolls an upgrade back whose server does not pass the file's calls", function()
     tiny.write(s, "upgrade.lua", SETTINGS:gsub("found", "nothing of the kind"))
     local before = tiny.snapshot(s)

@@ -235,6 +235,8 @@ describe("evidence.checkpoint", function()
       refused(4, { [field] = "failed" }, field)
     end
     refused(4, { unit_tests_passed = false }, "unit_tests_passed")
+    assert.truthy(refused(4, { rag_index_current = false }, "rag_index_current")
+      :find("stale", 1, true))
     refused(4, { tools_registered = 7 }, "tools_registered")
     assert.truthy(refused(4, { lost_tools = { "search", "browse" } }, "lost_tools")
       :find("search, browse", 1, true))

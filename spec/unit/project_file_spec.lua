@@ -94,6 +94,21 @@ describe("The project file", function()
         "return { ownership = { ['a//b'] = 'user' } }",
       ["on_conflict: 'ask' contradicts interactive_conflicts = false"] =
         "return { on_conflict = 'ask', interactive_conflicts = false }",
+      ["smoke[1]: it has either a tool, or steps"] = "return { smoke = { {} } }",
+      ["smoke[2]: it has either a tool, or steps"] =
+        "return { smoke = { { tool = 'a' }, { tool = 'a', steps = { { tool = 'b' } } } } }",
+      ["smoke[1].steps: there are none"] = "return { smoke = { { steps = {} } } }",
+      ["smoke[1].expect: where there are steps"] =
+        "return { smoke = { { expect = 'a', steps = { { tool = 'b' } } } } }",
+      ["smoke[1].always: there is no setting 'always'"] =
+        "return { smoke = { { tool = 'a', always = true } } }",
+      ["server.url: write it as http://127.0.0.1:PORT/PATH"] =
+        "return { server = { command = { 'x', '{transport}' }, url = 'http://10.0.0.1:80/' } }",
+      ["tests.command: it is empty"] = "return { tests = { command = {} } }",
+      ["tests.command[2]: nothing stands for '{transport}'"] =
+        "return { tests = { command = { 'make', '{transport}' } } }",
+      ["tests.command[1]: write the program as {target}/"] =
+        "return { tests = { command = { './run' } } }",
       ["server.command: it is missing"] = "return { server = {} }",
       ["server.comand: there is no setting 'comand'; did you mean 'command'?"] =
         "return { server = { comand = { 'x' } } }",
@@ -103,7 +118,6 @@ describe("The project file", function()
         "return { server = { command = { 'x', '{trasport}' } } }",
       ["server.command[1]: write the program as {target}/"] =
         "return { server = { command = { 'bin/x', '{transport}' } } }",
-      ["smoke[1].tool: it is missing"] = "return { smoke = { {} } }",
       ["content.driver: 'safe-upgrade' is none of: built-in, safe-upgrade.py; did you mean"] =
         "return { content = { driver = 'safe-upgrade' } }",
       ["it must end with `return settings`, a table; it returned nil"] = "local x = {}",

@@ -102,6 +102,31 @@ describe("A project's own calls of the server", function()
       { content = { { type = "text", text = "x" } }, structuredContent = { n = 7 } })).status)
   end)
 
+  it("pass when a field of the answer holds something", function()
+    local function judged(field, text)
+      return (results({ { tool = "mine", not_empty = field } }, said(text))).status
+    end
+    assert.equal("passed", judged("found", '{"found":[1]}'))
+    assert.equal("passed", judged("data.items", '{"data":{"items":{"a":0}}}'))
+    for _, text in ipairs({ '{"found":[]}', '{"found":null}', '{"found":""}', '{"other":[1]}', "x",
+      '{"found":{}}' }) do
+      assert.equal("failed", judged("found", text), text)
+    end
+    assert.equal("failed", judged("data.items", '{"data":7}'))
+  end)
+
+  it("may take several steps, the last of which is made in any case", function()
+    local steps = { { tool = "mine", arguments = { n = 1 } }, { tool = "mine", expect = "no" },
+      { tool = "mine", arguments = { n = 3 } }, { tool = "mine", always = true } }
+    local call, called = results({ { steps = steps } }, said("x"))
+    assert.equal("failed", call.status)
+    assert.equal("step 2, mine: its answer does not hold 'no'", call.reason)
+    assert.same({ { "mine", { n = 1 } }, { "mine", {} }, { "mine", {} } }, called)
+    steps[2].expect = "x"
+    call, called = results({ { steps = steps } }, said("x"))
+    assert.same({ "passed", 4 }, { call.status, #called })
+  end)
+
   it("fail when it does not, is an error or empty, or the tool is not there", function()
     local call = results({ { tool = "mine", expect = "a.c" } }, said("x abc y"))
     assert.equal("failed", call.status)

@@ -817,11 +817,67 @@ print("ready"); time.sleep(60)]] },
       assert.matches("ended with exit code 4", results.calls[3].reason)
     end)
 
-    it("calls a browser tool when there is one", function()
-      local results = with_tool("pos_browser", 'return {"status": "success"}')
-      assert.equal("passed", results.browser_smoke_test)
-      assert.is_true(results.browser_tools_enabled)
-      assert.equal("not_run", results.workflow_engine_test)
+    it("fails a search without results, and an empty list of workflows", function()
+      local ctx = install()
+      assert(core.tree.remove(ctx.target .. "/standards"))
+      assert(core.tree.remove(ctx.target .. "/workflows"))
+      local results = assert(server.run_smoke(ctx))
+      assert.equal("failed", results.rag_search_test)
+      assert.equal("its answer has nothing in 'results'", results.calls[2].reason)
+      assert.equal("failed", results.workflow_engine_test)
+      assert.equal("its answer has nothing in 'workflows'", results.calls[3].reason)
+    end)
+
+    for _, name in ipairs({ "pos_browser", "aos_browser" }) do
+      it("opens a page, reads it and closes it again with " .. name, function()
+        local results = assert(server.run_smoke(install({ faults = { browser = name } })))
+        assert.equal("passed", results.browser_smoke_test)
+        assert.is_true(results.browser_tools_enabled)
+      end)
+    end
+
+    it("fails a browser that shows nothing, and closes it all the same", function()
+      local ctx = install({ faults = { browser = "pos_browser", browser_fails = "blank" } })
+      start(ctx, "http")
+      local results = assert(server.run_smoke(ctx))
+      assert.equal("failed", results.browser_smoke_test)
+      assert.equal("step 2, pos_browser: its answer does not hold 'read by praxlua'",
+        results.calls[4].reason)
+      assert.equal(0, assert(server.run_smoke(ctx)).info.capabilities.browser_sessions)
+    end)
+
+    it("fails a browser that opens nothing or does not close", function()
+      for action, step in pairs({ navigate = 1, close = 3 }) do
+        local results = assert(server.run_smoke(install({
+          faults = { browser = "pos_browser", browser_fails = action },
+        })))
+        assert.equal("failed", results.browser_smoke_test)
+        assert.equal(("step %d, pos_browser: it reports: %s failed: no browser"):format(step, action),
+          results.calls[4].reason)
+      end
+    end)
+
+    it("tells what the server reports of its watchers and its index", function()
+      assert.same({}, assert(server.run_smoke(install())).reported)
+      local results = assert(server.run_smoke(install({
+        faults = { reports = { file_watchers_active = false, rag_index_current = true } },
+      })))
+      assert.same({ file_watchers_active = false, rag_index_current = true }, results.reported)
+    end)
+
+    it("gives an index time to become current, but not for ever", function()
+      local results = assert(server.run_smoke(install({ faults = { index_current_after = 1.5 } })))
+      assert.is_true(results.reported.rag_index_current)
+      local reported = require("praxlua.server.reported")
+      local seconds = reported.settle_seconds
+      reported.settle_seconds = 0.5
+      local began = core.system.monotonic()
+      results = assert(server.run_smoke(install({
+        faults = { reports = { rag_index_current = false } },
+      })))
+      reported.settle_seconds = seconds
+      assert.is_false(results.reported.rag_index_current)
+      assert.is_true(core.system.monotonic() - began < 10)
     end)
 
     it("says why it could not ask", function()

@@ -804,3 +804,24 @@ describe("a caught signal", function()
     ]]))
   end)
 end)
+
+describe("The module", function()
+  after_each(helper.clean)
+
+  -- Lua closes its libraries last; a child may end at any time, the end of the process included.
+  it("stays in its process when Lua closes it, for signals that are still to come", function()
+    local script = helper.tempdir() .. "/script.lua"
+    helper.write(script, [[
+      local core = require("praxlua.core")
+      core.spawn.start({ argv = { "/bin/true" } }):wait(30)
+      local libraries = debug.getregistry()._CLIBS
+      getmetatable(libraries).__gc(libraries)
+      os.execute("kill -CHLD $PPID")
+      print("alive")
+      io.stdout:flush()
+      os.exit(0, false)
+    ]])
+    local lua = os.getenv("LUA") or "lua5.4"
+    assert.equal("alive", helper.output_of("%s %s", lua, script))
+  end)
+end)

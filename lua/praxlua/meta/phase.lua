@@ -192,6 +192,9 @@
 ---@field server_version string? as it says
 ---@field calls table[] of `id`, `title`, `tool`, `status`, `reason`, `seconds`
 ---@field browser_tools_enabled boolean?
+---@field protocol_version string? of MCP
+---@field reported table? `file_watchers_active` and `rag_index_current`, booleans, where the
+---  server reports them
 ---@field not_run string? `dry_run` in a dry run, which does not do it
 
 ---What the source is.
@@ -240,12 +243,15 @@
 ---@field problems string[] what has to be mended first
 ---@field warnings string[] what a person should know
 
----How the server's own tests went.
+---How the project's tests went, or the server's own.
 ---@class praxlua.phase.Tested
 ---@field passed boolean? nil when they were not run
 ---@field reason string? `no_tests` or `no_runner`
 ---@field message string? in words
----@field output string? of the tests
+---@field command string? that was run
+---@field output string? the end of what the tests said
+---@field timed_out boolean?
+---@field exit_code integer?
 ---@field seconds number? they took
 ---@field not_run string? `dry_run` in a dry run, which does not do it
 
@@ -629,7 +635,7 @@ function server.restart_server(options) end
 ---@return string? code
 function server.run_smoke() end
 
----Runs the server's own tests.
+---Runs the project's tests, or the server's own.
 ---Grant: `services = { "server" }`. When: after `pre-flight-checks`.
 ---@return praxlua.phase.Tested|nil
 ---@return string? message

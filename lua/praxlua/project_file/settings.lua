@@ -22,6 +22,20 @@ local COMPONENT = schema.object({
   when = optional(schema.string({ one_of = { "present" } })),
 })
 
+-- A step of a call of the server's tools; a call is one, or has some.
+local STEP = {
+  tool = schema.string({ min_length = 1, max_length = 128 }),
+  arguments = optional(schema.map(schema.any(), 100)),
+  expect = optional(WORD),
+  not_empty = optional(WORD),
+}
+local CALL = {}
+for name, of in pairs(STEP) do CALL[name] = of end
+CALL.tool = optional(STEP.tool)
+STEP.always = optional(schema.boolean())
+CALL.steps = optional(schema.array(schema.object(STEP), 16))
+CALL.seconds = optional(schema.integer({ min = 1, max = 3600 }))
+
 --- The schema of what the file returns.
 settings.SCHEMA = schema.object({
   source_path = optional(PATH),
@@ -39,6 +53,7 @@ settings.SCHEMA = schema.object({
   excludes = optional(schema.array(PATH, 256)),
   server = optional(schema.object({
     command = optional(schema.array(WORD, 64)),
+    url = optional(WORD),
     watch = optional(schema.number({ min = 0, max = 600 })),
     gone_tools = optional(schema.array(WORD, 1000)),
     installer = optional(schema.string({ one_of = { "pip", "uv" } })),
@@ -49,11 +64,11 @@ settings.SCHEMA = schema.object({
     optional = optional(schema.boolean()),
     seconds = optional(schema.integer({ min = 1, max = 86400 })),
   }), 32)),
-  smoke = optional(schema.array(schema.object({
-    tool = schema.string({ min_length = 1, max_length = 128 }),
-    arguments = optional(schema.map(schema.any(), 100)),
-    expect = optional(WORD),
-  }), 32)),
+  smoke = optional(schema.array(schema.object(CALL), 32)),
+  tests = optional(schema.object({
+    command = schema.array(WORD, 64),
+    seconds = optional(schema.integer({ min = 1, max = 86400 })),
+  })),
   content = optional(schema.object({
     driver = schema.string({ one_of = { "built-in", "safe-upgrade.py" } }),
   })),
@@ -158,30 +173,66 @@ end
 --- The words that stand for something in a server's command.
 settings.PLACEHOLDERS = { "target", "project", "transport" }
 
-local function check_word(word, path)
+local function check_word(word, path, known)
   if word:find("\0", 1, true) then return path, "a word of a command holds no NUL byte" end
   for name in word:gmatch("{([^{}]*)}") do
-    if not lists.has(settings.PLACEHOLDERS, name) then
-      return path, ("nothing stands for '{%s}'%s"):format(shown(name),
-        did_you_mean(name, settings.PLACEHOLDERS))
+    if not lists.has(known, name) then
+      return path, ("nothing stands for '{%s}'%s"):format(shown(name), did_you_mean(name, known))
     end
   end
 end
 
-local function check_server(found)
-  local command = found.server and found.server.command
-  if not command then return nil end
+local function check_command(command, path, known)
   for i, word in ipairs(command) do
-    local where, problem = check_word(word, joined("server.command", i))
+    local where, problem = check_word(word, joined(path, i), known)
     if problem then return where, problem end
   end
-  if #command == 0 then return "server.command", "it is empty; its first word is the program" end
+  if #command == 0 then return path, "it is empty; its first word is the program" end
   local first = command[1]
   if first:find("/", 1, true) and not first:find("^/") and not first:find("^{target}/")
     and not first:find("^{project}/") then
-    return "server.command[1]", "write the program as {target}/…, {project}/…, an absolute path, "
+    return path .. "[1]", "write the program as {target}/…, {project}/…, an absolute path, "
       .. "or a name to be looked for on PATH"
   end
+end
+
+local function check_tests(found)
+  if not found.tests then return nil end
+  return check_command(found.tests.command, "tests.command", { "target", "project" })
+end
+
+local function check_smoke(found)
+  for i, call in ipairs(found.smoke or {}) do
+    local path = joined("smoke", i)
+    if not call.tool == not call.steps then
+      return path, "it has either a tool, or steps of which each has one"
+    end
+    if call.steps and #call.steps == 0 then return path .. ".steps", "there are none" end
+    for _, name in ipairs({ "arguments", "expect", "not_empty" }) do
+      if call.steps and call[name] ~= nil then
+        return joined(path, name), "where there are steps, this belongs to one of them"
+      end
+    end
+  end
+end
+
+local function is_local_url(url)
+  for _, host in ipairs({ "127%.%d+%.%d+%.%d+", "localhost", "%[::1%]" }) do
+    if url:find("^http://" .. host .. ":%d+/[%g]*$") then return true end
+  end
+  return false
+end
+
+local function check_server(found)
+  local server = found.server or {}
+  if server.url and not is_local_url(server.url) then
+    return "server.url", "write it as http://127.0.0.1:PORT/PATH: an address of this machine, with "
+      .. "its port"
+  end
+  local command = server.command
+  if not command then return nil end
+  local where, problem = check_command(command, "server.command", settings.PLACEHOLDERS)
+  if problem then return where, problem end
   if not table.concat(command, "\0"):find("{transport}", 1, true) then
     return "server.command", "no word holds {transport}, which says how the server is to be "
       .. "spoken to: stdio or http"
@@ -217,7 +268,7 @@ end
 ---@return string? field its path: `components[1].to`
 function settings.check(found)
   for _, rule in ipairs({ function() return check(settings.SCHEMA, found, "") end, check_paths,
-    check_conflicts, check_server, check_post_install }) do
+    check_conflicts, check_server, check_post_install, check_smoke, check_tests }) do
     local field, problem = rule(found)
     if problem then return nil, problem, field end
   end

@@ -28,11 +28,18 @@ local function declared(ctx)
   return project and project.server and project.server.command
 end
 
--- The words with what stands for something put in.
-local function expand(words, target, project, transport)
-  local values = { target = target, project = project, transport = transport }
+--- The words of a command of the project file with what stands for something put in, and its
+--- program found on PATH.
+---@param ctx table
+---@param words string[]
+---@param transport string? what {transport} stands for
+---@param code string? what {target} stands for, the installation when nil
+---@return string[] argv
+function command.expand(ctx, words, transport, code)
+  local values = { target = code or ctx.target, project = ctx.project, transport = transport }
   local argv = {}
   for i, word in ipairs(words) do argv[i] = word:gsub("{(%l+)}", values) end
+  if not argv[1]:find("/", 1, true) then argv[1] = process.find(argv[1]) or argv[1] end
   return argv
 end
 
@@ -47,9 +54,7 @@ function command.argv(ctx, transport, code)
     local module = layout.server_of(ctx).module
     return { command.interpreter(ctx, code), "-m", module, "--transport", transport }
   end
-  local argv = expand(words, code or ctx.target, ctx.project, transport)
-  if not argv[1]:find("/", 1, true) then argv[1] = process.find(argv[1]) or argv[1] end
-  return argv
+  return command.expand(ctx, words, transport, code)
 end
 
 --- Whether the program can be run.

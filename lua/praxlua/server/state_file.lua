@@ -1,5 +1,6 @@
 --- The file in which a server says that it runs: a claim, nothing more. A private server would
 --- overwrite it and delete it at its end, so it can be set aside and put back.
+local clock = require("praxlua.clock")
 local core = require("praxlua.core")
 local json = require("praxlua.json")
 
@@ -9,6 +10,7 @@ local state_file = {}
 
 local NAME = "/.mcp_server_state.json"
 local LARGEST = 64 * 1024
+local PRIVATE = tonumber("600", 8)
 
 -- Where the live state file waits while a private server uses its name. The second place is for a
 -- .cache that is on another file system.
@@ -38,6 +40,25 @@ function state_file.read(path)
   if type(state) ~= "table" then return nil, wrong or "it holds no object" end
   if math.type(state.pid) ~= "integer" or state.pid <= 1 then return nil, "it names no process" end
   return state
+end
+
+--- Writes the state file for a server that writes none itself: the project file says where it
+--- listens. A server that does write one replaces it.
+---@param ctx table
+---@param pid integer of the server that was just started
+---@return boolean|nil written false when the project file names no URL
+---@return string? message
+---@return string? code errno
+function state_file.claim(ctx, pid)
+  local project = ctx.options and ctx.options.project
+  local url = project and project.server and project.server.url
+  if not url then return false end
+  local claim = {
+    pid = pid, transport = "http", url = url, written_by = "praxlua", started_at = clock.iso(),
+    port = math.tointeger(tonumber(url:match(":(%d+)/"))),
+  }
+  local data = json.encode(claim, { pretty = true }) .. "\n"
+  return file.write_atomic(state_file.path(ctx), data, PRIVATE)
 end
 
 --- Removes the state file if it is of this process, which is gone.

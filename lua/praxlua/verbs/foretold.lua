@@ -61,7 +61,7 @@ foretold.VERBS = {
   end,
   ["server.run_tests"] = function()
     return { passed = nil, reason = foretold.REASON, message = "this is a dry run" },
-      "running the server's own tests"
+      "running the tests"
   end,
   ["report.commit_changes"] = function(ctx)
     return false, ctx.options.git_commit and "committing what changed in the project" or nil

@@ -206,7 +206,10 @@ type_of("Smoke", "What calling the server's tools showed.", {
   { "tools_registered", "integer?", "how many; nil when it was not asked, in a dry run" },
   { "server_version", "string?", "as it says" },
   { "calls", "table[]", "of `id`, `title`, `tool`, `status`, `reason`, `seconds`" },
-  { "browser_tools_enabled", "boolean?", "" }, NOT_RUN,
+  { "browser_tools_enabled", "boolean?", "" },
+  { "protocol_version", "string?", "of MCP" },
+  { "reported", "table?", "`file_watchers_active` and `rag_index_current`, booleans, where the "
+    .. "server reports them" }, NOT_RUN,
 })
 type_of("Staged", "The server's code as it will be.", {
   { "path", "string", "the folder it lies in" },
@@ -229,10 +232,12 @@ type_of("Restarted", "What became of the server.", {
   { "health", "praxlua.phase.Health", "how the new one is" },
   { "reason", "string?", "why none was restarted" }, NOT_RUN,
 })
-type_of("Tested", "How the server's own tests went.", {
+type_of("Tested", "How the project's tests went, or the server's own.", {
   { "passed", "boolean?", "nil when they were not run" },
   { "reason", "string?", "`no_tests` or `no_runner`" },
-  { "message", "string?", "in words" }, { "output", "string?", "of the tests" },
+  { "message", "string?", "in words" }, { "command", "string?", "that was run" },
+  { "output", "string?", "the end of what the tests said" }, { "timed_out", "boolean?", "" },
+  { "exit_code", "integer?", "" },
   { "seconds", "number?", "they took" }, NOT_RUN,
 })
 
@@ -463,7 +468,7 @@ service("server", {
     args = { optional("offset", "integer", "bytes to pass over") } },
   { "expected_tools", "The tools the new server must offer.", one("string[]"), "always",
     { fails = false } },
-  { "run_tests", "Runs the server's own tests.", one("praxlua.phase.Tested"), "acting" },
+  { "run_tests", "Runs the project's tests, or the server's own.", one("praxlua.phase.Tested"), "acting" },
 })
 local WRITTEN = { { "boolean", "whether it was written" } }
 service("report", {
