@@ -185,6 +185,31 @@ local function settle(target, ui, dry_run)
     .. "settled: " .. message, "mend the cause and run this again")
 end
 
+-- The refusal where a target's lock was not to be had.
+local function no_lock(target, message, code)
+  if code == "EBUSY" then
+    return refused("another upgrade of this installation is running: " .. holder(target),
+      "wait for it, or look at it with: praxlua status", 6)
+  end
+  return refused("locking " .. text.visible(target) .. ": " .. message,
+    code == "ENOENT" and "it was there a moment ago; look what moved it, and run this again"
+      or "check the permissions of the folder")
+end
+
+--- Calls use() while nobody else changes the installation.
+---@param target string
+---@param use fun(): any
+---@return any what use returned; or nil and the result of a refusal: exit_code 3, or 6 when
+---  somebody holds the target
+function run.while_locked(target, use)
+  local lock, message, code = core.lock.acquire(target)
+  if not lock then return no_lock(target, message, code) end
+  local results = table.pack(pcall(use))
+  lock:release()
+  if not results[1] then error(results[2], 0) end
+  return table.unpack(results, 2, results.n)
+end
+
 --- Opens a run: finds the target and takes its lock. Close it with run.close.
 ---@param options { target: string?, source: string? } and the user's options
 ---@param ui { emit: fun(event: table), ask: function?, prompt: function?, decide: function? }
@@ -198,15 +223,7 @@ function run.open(options, ui)
       "check its permissions, and whether its file system is mounted read-only")
   end
   local lock, message, code = core.lock.acquire(target)
-  if not lock then
-    if code ~= "EBUSY" then
-      return refused("locking " .. text.visible(target) .. ": " .. message,
-        code == "ENOENT" and "it was there a moment ago; look what moved it, and run this again"
-          or "check the permissions of the folder")
-    end
-    return refused("another upgrade of this installation is running: " .. holder(target),
-      "wait for it, or look at it with: praxlua status", 6)
-  end
+  if not lock then return no_lock(target, message, code) end
   local strange = strange_folder(target)
   if strange then
     lock:release()
