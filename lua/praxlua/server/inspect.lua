@@ -1,5 +1,5 @@
---- A close look at the installed server, for people: it is started privately, says what it is, lists
---- its tools with their descriptions, and, if wanted, is called.
+--- A close look at the installed server, for people: it is started privately, says what it is,
+--- lists its tools with their descriptions, and, if wanted, is called.
 local ask = require("praxlua.server.ask")
 local core = require("praxlua.core")
 local json = require("praxlua.json")
@@ -14,8 +14,8 @@ local TIMEOUT = 30
 local function described(listed)
   local tools = json.array()
   for i, tool in ipairs(listed) do
-    local description = tool.description
-    tools[i] = { name = tool.name, description = type(description) == "string" and description or "" }
+    local words = tool.description
+    tools[i] = { name = tool.name, description = type(words) == "string" and words or "" }
   end
   table.sort(tools, function(a, b) return a.name < b.name end)
   return tools
@@ -42,12 +42,12 @@ local function look(options)
   end
 end
 
---- Starts the installed code over stdio, asks it, and ends it again. The live state file is the same
---- afterwards.
+--- Starts the installed code over stdio, asks it, and ends it again. The live state file is the
+--- same afterwards.
 ---@param ctx table
 ---@param options { smoke: boolean?, declared: table[]?, timeout: number? }? smoke: make the smoke
----  calls, too, which have a time of their own · declared: the project file's · timeout: seconds for
----  start, handshake and list, 30
+---  calls, too, which have a time of their own · declared: the project file's · timeout: seconds
+---  for start, handshake and list, 30
 ---@return table|nil answer { tools = { {name, description} } by name, tools_registered,
 ---  server_name?, server_version?, protocol_version, noise_lines, calls?, seconds, module_path?,
 ---  shadowed = true where another copy of the module than the installed one was started }

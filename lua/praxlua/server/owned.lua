@@ -19,7 +19,7 @@ local owned = {}
 
 --- The reason when there is no claim, or nobody behind it.
 owned.NOT_RUNNING = "not_running"
---- The code when the process is younger than the claim: it took the number of a server that is gone.
+--- The code when the process is younger than the claim: it has the number of one that is gone.
 owned.YOUNGER = "EYOUNGER"
 
 -- A process' start is known in clock ticks since boot, the claim's time in wall time; both are read
