@@ -21,7 +21,7 @@ local function beginning(ctx, args)
   return math.max(0, log.offset(ctx) - math.max(AT_LEAST, args.lines * PER_LINE))
 end
 
--- The last lines that pass the filter; nil when somebody interrupted.
+-- The last lines that pass the filter; of a long log, of those before somebody interrupted.
 local function last(reader, count, passes)
   local kept, first = {}, 1
   repeat
@@ -32,8 +32,7 @@ local function last(reader, count, passes)
     for i = first, #kept - count do
       kept[i], first = false, i + 1
     end
-    if core.system.interrupted() then return nil end
-  until #lines == 0
+  until #lines == 0 or core.system.interrupted()
   return table.move(kept, first, #kept, 1, {})
 end
 
@@ -57,8 +56,11 @@ end
 local function every() return true end
 
 -- As of `tail -f`: it ends by a signal, and nothing is wrong then.
-local function ended(v)
+local function ended(v, has_none)
   local signal = core.system.interrupted()
+  if has_none and not signal and v.terminal.is_terminal then
+    return { exit_code = 0, message = "No errors since the server was last started." }
+  end
   return { exit_code = signal and run.SIGNAL_EXITS[signal] or 0, silent = true,
     status = signal and "interrupted" or "completed",
     message = signal and not is_lost(v) and "No longer followed." or nil }
@@ -78,7 +80,7 @@ local function why_unusable(path)
     opened:close()
     return nil
   end
-  problem = problem or path .. " is a " .. stat.type
+  problem = problem or path .. " is no regular file"
   return ends.failed("the log cannot be read: " .. text.visible(problem),
     "look what it is, and whom it belongs to: ls -l " .. text.quoted(path))
 end
@@ -96,11 +98,11 @@ function logs.show(ctx, args, v)
   local passes = args.errors and log.error_filter() or every
   local reader = follow.open(path, beginning(ctx, args))
   local lines = last(reader, args.lines, passes)
-  for _, line in ipairs(lines or {}) do say(v, line) end
-  if args.follow and lines then go_on(reader, passes, v) end
+  for _, line in ipairs(lines) do say(v, line) end
+  if args.follow then go_on(reader, passes, v) end
   local rest = follow.close(reader)
-  if rest and lines and args.lines > 0 and passes(rest) then say(v, rest) end
-  return ended(v)
+  if rest and args.lines > 0 and passes(rest) then say(v, rest) end
+  return ended(v, args.errors and not args.follow and #lines == 0)
 end
 
 return logs

@@ -20,8 +20,9 @@ local function verdict(data)
     return ends.failed("the server answers, and has no tools",
       "look why it registers none; try again with: praxlua server probe")
   end
-  return { exit_code = 0, message = ("The installed code works: %s after %s."):format(
-    text.plural(data.tools_registered, "tool"), clock.seconds(data.seconds)) }
+  return { exit_code = 0, message = ("The installed code works: version %s, %s, after %s."):format(
+    data.server_version or "unknown", text.plural(data.tools_registered, "tool"),
+    clock.seconds(data.seconds)) }
 end
 
 --- Starts the installed code, lists its tools and calls some of them. The caller holds the lock:
