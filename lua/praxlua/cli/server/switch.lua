@@ -105,12 +105,15 @@ end
 -- Whether the installed code works, before anything is stopped for it.
 local function prove(ctx, found)
   ctx.progress("proving the installed code")
-  local alone = ("the running server (process %d) was left alone"):format(found.pid)
-  ctx.if_interrupted = { "Interrupted; " .. alone .. "." }
-  local proven, message = server.probe(ctx)
+  ctx.if_interrupted = {
+    ("Interrupted; the running server (process %d) was left alone."):format(found.pid),
+  }
+  local proven, problem = server.probe(ctx)
   if proven and not system.interrupted() then return true end
-  return nil, ends.failed(("the installed code does not work, so %s: %s"):format(alone,
-    tostring(message)), "mend that, then: praxlua server restart")
+  local message = "the installed code does not work, so the running server (process %d) was left "
+    .. "alone: %s"
+  return nil, ends.failed(message:format(found.pid, tostring(problem)),
+    "mend that, then: praxlua server restart")
 end
 
 --- Proves the installed code, stops the server, and starts it again. Where none runs, one is
