@@ -10,6 +10,7 @@ local run = require("praxlua.run")
 local state = require("praxlua.state")
 local status = require("praxlua.cli.server.status")
 local switch = require("praxlua.cli.server.switch")
+local text = require("praxlua.text")
 local view = require("praxlua.cli.view")
 
 local commands = {}
@@ -54,13 +55,19 @@ end
 
 function actions.logs(target, args, v) return logs.show({ target = target }, args, v) end
 
+-- The refusal where nothing may be written.
+local function read_only(target)
+  if core.system.access(target, "w") then return nil end
+  return ends.refused(("the installation at %s cannot be written, and the state file of its server "
+    .. "has to be moved"):format(text.visible(target)), "run this as the user whom it belongs to")
+end
+
 -- A private server sets the state file of the running one aside for a while.
 function actions.probe(target, args, v)
   core.system.catch_signals()
   local result, refusal = run.while_locked(target, function()
-    return obstacle.of(target, true) or with_context(target, args, v, function(ctx)
-      return probe.look(ctx, args, v)
-    end)
+    return read_only(target) or obstacle.of(target, true)
+      or with_context(target, args, v, function(ctx) return probe.look(ctx, args, v) end)
   end)
   return or_interrupted(result or refusal, "Interrupted; the private server was ended.")
 end

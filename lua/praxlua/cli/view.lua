@@ -37,10 +37,10 @@ end
 
 --- Makes the view of one command.
 ---@param args { json: boolean?, quiet: boolean?, target: string? }
----@return table v { emit, terminal, json, lost = true once events cannot be written };
+---@return table v { emit, terminal, json, quiet, lost = true once events cannot be written };
 ---  v.finish(result) shows a result and gives its exit code
 function view.new(args)
-  local v = { json = args.json or false }
+  local v = { json = args.json or false, quiet = args.quiet or false }
   v.terminal = terminal.new({
     out = args.json and io.stderr or io.stdout,
     is_terminal = core.system.isatty(args.json and 2 or 1),

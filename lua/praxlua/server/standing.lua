@@ -76,10 +76,14 @@ end
 ---@return string|nil message
 ---@return string|nil next what to do
 function standing.obstacle(ctx, now)
-  if now.state == "foreign" then
+  local claim = state_file.path(ctx)
+  if now.state == "foreign" and core.file.exists(claim) and not core.system.access(claim, "r") then
+    return "whether the server runs cannot be told: " .. now.reason,
+      "run this as the user whom that file belongs to"
+  elseif now.state == "foreign" then
     return "whether the server runs cannot be told: " .. now.reason,
       ("if that is the server, stop it yourself; if not, remove %s"):format(
-        text.quoted(state_file.path(ctx)))
+        text.quoted(claim))
   end
   if now.found and now.found.transport == "stdio" then
     return ("the server (process %d) speaks stdio and belongs to the editor that started it")

@@ -39,7 +39,7 @@ local function start_anew(ctx, v, command)
     tools = json.array(started.health.tools), tools_registered = started.health.tools_registered,
     server_version = started.health.server_version, seconds = started.seconds, log = started.log,
   }
-  v.result(command, data, view.started(data))
+  v.result(command, data, v.quiet and function() end or view.started(data))
   return { exit_code = 0,
     message = "The server runs; it answered after " .. clock.seconds(started.seconds) .. "." }
 end
