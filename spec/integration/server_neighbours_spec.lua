@@ -82,9 +82,12 @@ describe("Of two projects with servers of the same words", function()
     assert.is_table(command.await(run, function(event)
       return event.event == "phase_started" and event.number == 2
     end))
+    finally(function() command.kill(run, "CONT") end)
+    command.kill(run, "STOP") -- so that it is not over before all of them were tried
     for _, action in ipairs({ "stop", "start", "restart", "probe" }) do
       assert.equal(6, server(action).code, action)
     end
+    command.kill(run, "CONT")
     -- The neighbour's are its own.
     checks.exits(0, sample.run(neighbour, { "server", "restart" }))
     before = standing(neighbour)
