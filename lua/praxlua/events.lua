@@ -107,6 +107,7 @@ events.fields = {
     level = schema.string({ one_of = { "debug", "info", "warning", "error", "critical" } }),
     message = words, phase = optional(words),
   },
+  server_log = { line = words },
   rollback_started = { reason = filled },
   undo_command = {
     phase = filled, command = filled, success = boolean(), message = optional(words),
@@ -228,7 +229,7 @@ end
 -- With --quiet people see only what they must act on.
 local ALWAYS = {
   phase_failed = true, conflict = true, waiting = true, warning = true, log = true,
-  rollback_started = true, rollback_completed = true, finished = true,
+  rollback_started = true, rollback_completed = true, finished = true, server_log = true,
 }
 
 --- A sink that writes the events as text for people.

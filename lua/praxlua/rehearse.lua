@@ -19,9 +19,8 @@ local rehearse = {}
 
 local SHOWN = 100 -- differences that are listed
 
-local function refused(message, next_step, exit_code)
-  return { exit_code = exit_code or 3, status = exit_code == 6 and "busy" or "refused",
-    message = message, next = next_step }
+local function refused(message, next_step)
+  return { exit_code = 3, status = "refused", message = message, next = next_step }
 end
 
 -- ---- listings ---------------------------------------------------------------------------------
@@ -87,23 +86,9 @@ end
 
 -- ---- the copy ---------------------------------------------------------------------------------
 
--- Calls use() while nobody changes the installation.
-local function while_locked(target, use)
-  local lock, message, code = core.lock.acquire(target)
-  if not lock and code == "EBUSY" then
-    return nil, refused("an upgrade of this installation is running", "wait for it", 6)
-  elseif not lock then
-    return nil, refused("locking " .. text.visible(target) .. ": " .. message)
-  end
-  local results = table.pack(pcall(use))
-  lock:release()
-  if not results[1] then error(results[2], 0) end
-  return table.unpack(results, 2, results.n)
-end
-
 -- Returns the copy and the listing of the installation, or nil and the result.
 local function begin(target, root)
-  return while_locked(target, function()
+  return run.while_locked(target, function()
     local open = run.unfinished(target)
     if #open > 0 then
       return nil, refused("an upgrade of this installation did not finish: session "

@@ -112,23 +112,25 @@ function run.is_alive(session)
   return type(owner) == "table" and math.type(owner.pid) == "integer" and process.same(owner)
 end
 
--- Who holds the lock, as well as can be told. A killed run leaves its text behind, so the text
--- counts only while its process lives.
-local function holder(target)
+-- That somebody holds the lock, and who, as well as can be told. A killed run leaves its text
+-- behind, so the text counts only while its process lives.
+local function busy(target)
+  local upgrade = "another upgrade of this installation is running: "
   for _, session in ipairs(state.list_active_sessions(target)) do
     if run.is_alive(session) then
-      return string.format("session %s, process %d, since %s", session.session_id,
+      return upgrade .. string.format("session %s, process %d, since %s", session.session_id,
         session.metadata.owner.pid, session.started_at)
     end
   end
   local found = lock_text.read(target)
   local pid = found and math.type(found.pid) == "integer" and found.pid
   if pid and (found.host ~= core.system.hostname() or core.system.process(pid)) then
-    return string.format("session %s, process %d on %s, since %s", tostring(found.session_id), pid,
-      tostring(found.host), tostring(found.started_at))
+    return upgrade .. string.format("session %s, process %d on %s, since %s",
+      tostring(found.session_id), pid, tostring(found.host), tostring(found.started_at))
   end
   pid = core.lock.holder(target)
-  return pid and "process " .. pid or "another process"
+  return "another command works on this installation: "
+    .. (pid and "process " .. pid or "it cannot be told which")
 end
 
 -- Where we write by ourselves, beside the transaction: a link there would lead us elsewhere, and a
@@ -185,6 +187,30 @@ local function settle(target, ui, dry_run)
     .. "settled: " .. message, "mend the cause and run this again")
 end
 
+-- The refusal where a target's lock was not to be had.
+local function no_lock(target, message, code)
+  if code == "EBUSY" then
+    return refused(busy(target), "wait for it, or look at it with: praxlua status", 6)
+  end
+  return refused("locking " .. text.visible(target) .. ": " .. message,
+    code == "ENOENT" and "it was there a moment ago; look what moved it, and run this again"
+      or "check the permissions of the folder")
+end
+
+--- Calls use() while nobody else changes the installation.
+---@param target string
+---@param use fun(): any
+---@return any what use returned; or nil and the result of a refusal: exit_code 3, or 6 when
+---  somebody holds the target
+function run.while_locked(target, use)
+  local lock, message, code = core.lock.acquire(target)
+  if not lock then return no_lock(target, message, code) end
+  local results = table.pack(pcall(use))
+  lock:release()
+  if not results[1] then error(results[2], 0) end
+  return table.unpack(results, 2, results.n)
+end
+
 --- Opens a run: finds the target and takes its lock. Close it with run.close.
 ---@param options { target: string?, source: string? } and the user's options
 ---@param ui { emit: fun(event: table), ask: function?, prompt: function?, decide: function? }
@@ -198,15 +224,7 @@ function run.open(options, ui)
       "check its permissions, and whether its file system is mounted read-only")
   end
   local lock, message, code = core.lock.acquire(target)
-  if not lock then
-    if code ~= "EBUSY" then
-      return refused("locking " .. text.visible(target) .. ": " .. message,
-        code == "ENOENT" and "it was there a moment ago; look what moved it, and run this again"
-          or "check the permissions of the folder")
-    end
-    return refused("another upgrade of this installation is running: " .. holder(target),
-      "wait for it, or look at it with: praxlua status", 6)
-  end
+  if not lock then return no_lock(target, message, code) end
   local strange = strange_folder(target)
   if strange then
     lock:release()

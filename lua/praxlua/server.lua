@@ -23,6 +23,7 @@ local server = {}
 
 local READY_TIMEOUT = 30
 local POLL_FIRST, POLL_LONGEST = 0.02, 0.05
+local PATIENCE = 1 -- seconds before it is told what is waited for
 
 server.find = owned.find
 
@@ -227,6 +228,16 @@ local function awaited(ctx)
   return { pid = found.pid, log_offset = log.offset(ctx) }
 end
 
+-- Tells what a server is waited for, once that takes long, and again when it is something else.
+local function teller(ctx, began)
+  local told
+  return function(what)
+    if not ctx.progress or what == told or system.monotonic() - began < PATIENCE then return end
+    told = what
+    ctx.progress("waiting for the server: " .. tostring(what))
+  end
+end
+
 --- Waits until the server that was started answers. There is no fixed delay: it looks often at
 --- first, less often later, and sees at once that the server has ended.
 ---@param ctx table
@@ -241,11 +252,13 @@ function server.wait_for_server_ready(ctx, timeout)
   timeout = timeout_of(ctx, timeout)
   local deadline = began + timeout
   local pause, seen = POLL_FIRST, nil
+  local tell = teller(ctx, began)
   while true do
     local answer, problem, what = look(ctx, run, deadline)
     if answer then return as_health(answer, "http", began) end
     if problem then return not_ready(ctx, run, problem, what) end
     seen = what or seen
+    tell(seen)
     local left = deadline - system.monotonic()
     if left <= 0 then
       problem = ("no answer within %.1f s (%s)"):format(timeout, seen)

@@ -59,8 +59,7 @@ local function rendered(t, segment)
 end
 
 local function put(t, s)
-  t.out:write(s)
-  t.out:flush()
+  if not (t.out:write(s) and t.out:flush()) then t.lost = true end
 end
 
 local function clear_progress(t)
@@ -258,7 +257,7 @@ end
 ---@param options { out: table?, input: table?, is_terminal: boolean?, columns: integer?,
 ---  environment: table<string, string>? }? standard error, standard input and the process's own
 ---  when nil; `out` has write and flush, `input` has read
----@return table t
+---@return table t `t.lost` is true once something could not be written: nobody reads it any more
 function terminal.new(options)
   options = options or {}
   local function system() return require("praxlua.core").system end

@@ -6,8 +6,8 @@ local terminal = require("praxlua.terminal")
 local TIME = "2025-10-08T10:30:00Z"
 local NAMES = { "session_started", "phases", "waiting", "phase_started", "phase_progress",
   "phase_completed", "phase_failed", "plan", "difference", "not_run", "conflict", "question",
-  "warning", "log", "rollback_started", "undo_command", "rollback_completed", "report", "finished",
-  "result" }
+  "warning", "log", "server_log", "rollback_started", "undo_command", "rollback_completed",
+  "report", "finished", "result" }
 
 -- The example lines of docs/events.md, by event.
 local function examples()

@@ -1,10 +1,9 @@
 --- `praxlua backup create|list|verify|restore|prune`.
 local backup = require("praxlua.backup")
 local core = require("praxlua.core")
-local decisions = require("praxlua.decisions")
 local engine = require("praxlua.engine")
 local json = require("praxlua.json")
-local layout = require("praxlua.layout")
+local obstacle = require("praxlua.cli.obstacle")
 local restore = require("praxlua.restore")
 local run = require("praxlua.run")
 local state = require("praxlua.state")
@@ -49,36 +48,13 @@ local function newest(ctx, own)
   return nil, failed("there is no backup yet", "make one with: praxlua backup create")
 end
 
--- A half upgraded installation is nothing to come back to, unless there is no other way any more.
-local function unfinished(target)
-  local open
-  for _, entry in ipairs(run.unfinished(target)) do -- one that waits for answers changed nothing
-    local has_changed = entry.changes or not entry.session
-      or not decisions.is_awaited(entry.session)
-    if not open and has_changed then open = entry end
-  end
-  if not open or open.session and open.session.status == "rollback_failed" then return nil end
-  return { exit_code = 3, status = "refused",
-    message = "an upgrade of this installation did not finish: session " .. open.session_id,
-    next = ("finish it first with: praxlua resume %s\nor undo it with: praxlua rollback %s"):format(
-      open.session_id, open.session_id) }
-end
-
--- Why no backup is made of a folder; nil when nothing speaks against it.
-local function obstacle(target)
-  local recognised, problem = layout.recognise_target(target)
-  if recognised then return unfinished(target) end
-  return { exit_code = 3, status = "refused", message = problem,
-    next = "name the installation with --target" }
-end
-
 local actions = {}
 
 local MAKE_NEW = "see the others with: praxlua backup list --verify"
   .. "\nor make a new one with: praxlua backup create"
 
 function actions.create(ctx, _, v)
-  local refusal = obstacle(ctx.target)
+  local refusal = obstacle.of(ctx.target)
   if refusal then return refusal end
   local made, message = backup.create_backup(ctx)
   if not made then return failed(message) end

@@ -28,6 +28,12 @@ local function count(text)
   return n
 end
 
+local function lines(text)
+  local n = math.tointeger(tonumber(text))
+  if not n or n < 0 then return nil, "'" .. text .. "' is not a number of lines" end
+  return n
+end
+
 local function seconds_or_none(text)
   local n = tonumber(text)
   if not n or not (n >= 0 and n <= 86400) then
@@ -208,6 +214,31 @@ local function add_run(parser)
   add_isolation(c)
 end
 
+local function add_server(parser)
+  local group = parser:command("server", "Look at the installation's server, start and stop it.")
+  group:require_command(true):command_target("action")
+  add_common(group:command("status", "Show the server: whether it runs, where, and what of."))
+  local start = add_common(group:command("start", "Start the server and wait until it answers."))
+  local stop = add_common(group:command("stop", "Stop the server."))
+  local restart = add_common(group:command("restart", "Prove the installed code, then stop the "
+    .. "server and start it again."))
+  local logs = add_common(group:command("logs", "Show the end of the server's log."))
+  logs:option("--lines -n", "How many lines.", "20"):argname("N"):convert(lines)
+  logs:flag("--follow -f", "Go on with what is written from now on, until Ctrl-C.")
+  logs:flag("--errors", "Only errors since the server was last started.")
+  local probe = add_common(group:command("probe", "Start the installed code privately, and list "
+    .. "its tools."))
+  probe:flag("--smoke", "Call some of the tools, too.")
+  for _, c in ipairs({ start, restart, probe }) do
+    c:option("--health-timeout", "Seconds the server has to answer.", "30"):argname("SECONDS")
+      :convert(seconds)
+  end
+  for _, c in ipairs({ stop, restart }) do
+    c:option("--grace", "Seconds the server has to end by itself before it is killed.", "10")
+      :argname("SECONDS"):convert(seconds)
+  end
+end
+
 local function add_init(parser)
   local c = add_common(parser:command("init", "Write upgrade.lua, the project's own settings, from "
     .. "what is there."))
@@ -235,6 +266,7 @@ local function make_parser()
   add_backups(parser)
   add_phases(parser)
   add_run(parser)
+  add_server(parser)
   add_migrate(parser)
   add_init(parser)
   add_common(parser:command("doctor", "Check this machine and what praxlua needs."))
@@ -245,7 +277,7 @@ local MODULES = {
   upgrade = "upgrade", resume = "upgrade", rollback = "upgrade", status = "status",
   backup = "backup", phase = "phase", doctor = "doctor", rehearse = "rehearse", run = "run",
   diff = "diff", migrate = "migrate",
-  conflicts = "conflicts", init = "project",
+  conflicts = "conflicts", init = "project", server = "server",
 }
 
 -- Tools that asked for events get one of these, too.

@@ -20,20 +20,20 @@ local function failed(message)
     next = "mend the cause and run the command again" }
 end
 
--- Writes it; the result for the command line, and what was done.
+-- Writes it; what was done, or nil and the result for the command line.
 local function make(target, args)
   if core.file.exists(target .. "/" .. project_file.NAME) and not args.force then
-    return exists(target)
+    return nil, exists(target)
   end
   local found, refusal = write.look(target,
     args.source and (core.file.realpath(args.source) or args.source))
-  if not found then return refusal end
+  if not found then return nil, refusal end
   local data = write.text(found, clock.iso():sub(1, 10))
   local settings, message = project_file.parse(data, found.layout)
-  if not settings then return failed(message) end
+  if not settings then return nil, failed(message) end
   local ok, kept, code = write.put(target, data, args.force)
-  if not ok then return code == "EEXIST" and exists(target) or failed(kept) end
-  return { exit_code = 0 }, { path = target .. "/" .. project_file.NAME, kept = kept,
+  if not ok then return nil, code == "EEXIST" and exists(target) or failed(kept) end
+  return { path = target .. "/" .. project_file.NAME, kept = kept,
     source_path = settings.source_path, layout = found.layout.name }
 end
 
@@ -46,21 +46,6 @@ local function show(made, t)
     or "praxlua upgrade --source DIR --dry-run")
 end
 
--- Nobody else writes into the installation meanwhile.
-local function with_lock(target, use)
-  local lock, message, code = core.lock.acquire(target)
-  if not lock and code == "EBUSY" then
-    return { exit_code = 6, status = "busy", message = "an upgrade of this installation is running",
-      next = "wait for it, or look at it with: praxlua status" }
-  elseif not lock then
-    return failed(message)
-  end
-  local results = table.pack(pcall(use))
-  lock:release()
-  if not results[1] then error(results[2], 0) end
-  return table.unpack(results, 2, results.n)
-end
-
 --- `praxlua init`
 ---@param args table
 ---@return integer exit code
@@ -68,10 +53,10 @@ function commands.init(args)
   local v = view.new(args)
   local target, refusal = run.find_target(args.target)
   if not target then return v.finish(refusal) end
-  local result, made = with_lock(target, function() return make(target, args) end)
-  if made then v.result("init", made, function(t) show(made, t) end) end
-  if made and not v.json then return 0 end
-  return v.finish(result)
+  local made, result = run.while_locked(target, function() return make(target, args) end)
+  if not made then return v.finish(result) end
+  v.result("init", made, function(t) show(made, t) end)
+  return v.json and v.finish({ exit_code = 0 }) or 0
 end
 
 return commands

@@ -10,7 +10,7 @@ local COMMANDS = {
   "praxlua upgrade", "praxlua resume", "praxlua rollback", "praxlua status", "praxlua rehearse",
   "praxlua conflicts",
   "praxlua diff", "praxlua backup %l+", "praxlua phase %l+", "praxlua run", "praxlua migrate",
-  "praxlua init",
+  "praxlua init", "praxlua server %l+",
 }
 
 -- What to type next, for the same installation as now, from the same place.
@@ -37,21 +37,21 @@ end
 
 --- Makes the view of one command.
 ---@param args { json: boolean?, quiet: boolean?, target: string? }
----@return table v { emit, terminal, json }; v.finish(result) shows a result and gives its exit code
+---@return table v { emit, terminal, json, quiet, lost = true once events cannot be written };
+---  v.finish(result) shows a result and gives its exit code
 function view.new(args)
-  local v = { json = args.json or false }
+  local v = { json = args.json or false, quiet = args.quiet or false }
   v.terminal = terminal.new({
     out = args.json and io.stderr or io.stdout,
     is_terminal = core.system.isatty(args.json and 2 or 1),
   })
   local people = events.people(v.terminal, { quiet = args.quiet })
   if args.json then
-    local told = false
     local lines = events.json(function(line)
       local ok, message = io.stdout:write(line)
       if ok then ok, message = io.stdout:flush() end
-      if not ok and not told then
-        told = true
+      if not ok and not v.lost then
+        v.lost = true
         v.terminal.line({ "red", "events cannot be written to standard output: " .. message })
       end
     end)

@@ -216,6 +216,8 @@ function show.log(view, event)
   end
 end
 
+function show.server_log(view, event) view.terminal.line(event.line) end
+
 function show.rollback_started(view, event)
   view.terminal.line({ "yellow", "Rolling back: " }, event.reason)
   view.terminal.progress("  Rolling back" .. view.terminal.sign("ellipsis"))

@@ -18,6 +18,11 @@ local ERROR_LINES = 100
 ---@return string
 function log.path(ctx) return ctx.target .. NAME end
 
+--- The path of the file that says which process we started last, and where its lines begin.
+---@param ctx table
+---@return string
+function log.mark_path(ctx) return ctx.target .. START end
+
 --- Where the next run's lines will begin, in bytes.
 ---@param ctx table
 ---@return integer offset
@@ -34,14 +39,14 @@ end
 ---@return string? message
 ---@return string? code
 function log.mark(ctx, pid, offset)
-  return file.write_atomic(ctx.target .. START, json.encode({ pid = pid, offset = offset }))
+  return file.write_atomic(log.mark_path(ctx), json.encode({ pid = pid, offset = offset }))
 end
 
 --- Where the lines of the run began that was written down last.
 ---@param ctx table
 ---@return integer|nil offset bytes
 function log.marked(ctx)
-  local data = file.read(ctx.target .. START, 4096)
+  local data = file.read(log.mark_path(ctx), 4096)
   local mark = data and json.decode(data)
   local offset = type(mark) == "table" and mark.offset
   return math.type(offset) == "integer" and offset >= 0 and offset or nil
@@ -78,6 +83,20 @@ local function tells_error(line)
   return line:find("%f[%w_]ERROR%f[^%w_]")
     or line:find("%f[%w_]CRITICAL%f[^%w_]")
     or line:find("^%s*Traceback %(most recent call last%)")
+end
+
+--- A filter of lines, one after the other: those that tell of errors, a traceback to its end.
+---@return fun(line: string): boolean
+function log.error_filter()
+  local in_traceback = false
+  return function(line)
+    if in_traceback then
+      in_traceback = line:find("^%s") ~= nil
+      return true -- the line behind the indented ones names the exception
+    end
+    in_traceback = line:find("^%s*Traceback %(most recent call last%)") ~= nil
+    return in_traceback or tells_error(line) ~= nil
+  end
 end
 
 --- The lines that tell of errors.

@@ -20,6 +20,8 @@ local owned = {}
 
 --- The reason when there is no claim, or nobody behind it.
 owned.NOT_RUNNING = "not_running"
+--- The code when the process is younger than the claim: it has the number of one that is gone.
+owned.YOUNGER = "EYOUNGER"
 
 -- A process' start is known in clock ticks since boot, the claim's time in wall time; both are read
 -- at slightly different instants, and wall time is adjusted now and then.
@@ -29,14 +31,17 @@ local GRACE, KILL_WAIT = 10, 5
 
 -- ---- proof -------------------------------------------------------------------------------------
 
-local function started_at(info)
+--- When a process started.
+---@param info { start_time: integer } in clock ticks since boot
+---@return integer ns
+function owned.started_at(info)
   local age = system.uptime() - info.start_time / system.clock_ticks()
   return system.now() - math.floor(age * 1e9)
 end
 
 -- A process that started after the claim was written is not the one the claim is about.
 local function check_age(info, state, claim)
-  local start, written = started_at(info), claim.mtime
+  local start, written = owned.started_at(info), claim.mtime
   local said = type(state.started_at) == "string" and clock.parse(state.started_at)
   if said and said < written then written = said end
   if start <= written + CLOCK_SLACK then return nil end
@@ -88,10 +93,9 @@ local function check_command(ctx, info)
 end
 
 local function objection(ctx, info, state, claim)
-  return check_age(info, state, claim)
-    or check_owner(info, claim)
-    or check_directory(ctx, info)
-    or check_command(ctx, info)
+  local younger = check_age(info, state, claim)
+  if younger then return younger, owned.YOUNGER end
+  return check_owner(info, claim) or check_directory(ctx, info) or check_command(ctx, info)
 end
 
 local function of_type(value, wanted) return type(value) == wanted and value or nil end
@@ -121,8 +125,8 @@ local function find_by(ctx, path)
   end
   local info = system.process(state.pid)
   if not info or info.start_time ~= identity.start_time then return nil, owned.NOT_RUNNING end
-  local wrong = objection(ctx, info, state, claim)
-  if wrong then return nil, ("not_ours: process %d: %s"):format(state.pid, wrong) end
+  local wrong, code = objection(ctx, info, state, claim)
+  if wrong then return nil, ("not_ours: process %d: %s"):format(state.pid, wrong), code end
   return describe(state, identity, info)
 end
 
@@ -130,14 +134,15 @@ end
 ---@param ctx table
 ---@return table|nil found { pid, transport, url?, port?, version?, identity, leads_group }
 ---@return string? reason "not_running", or "not_ours: …" with what speaks against it
+---@return string? code owned.YOUNGER when the process cannot be the one that the claim is about
 function owned.find(ctx)
-  local first
+  local first, code
   for _, path in ipairs(state_file.places(ctx)) do
-    local found, reason = find_by(ctx, path)
+    local found, reason, kind = find_by(ctx, path)
     if found then return found end
-    first = first or reason
+    if not first then first, code = reason, kind end
   end
-  return nil, first
+  return nil, first, code
 end
 
 local function is_started_by_us(pid, log_path)
@@ -196,12 +201,16 @@ function owned.descendants(pid)
   return found
 end
 
-local function wait_gone(identity, seconds)
+-- Returns whether it is gone; nil, message, code when `may_interrupt` and somebody did.
+local function wait_gone(identity, seconds, may_interrupt)
   local deadline = system.monotonic() + seconds
   local pause = POLL_FIRST
   while process.same(identity) do
     local left = deadline - system.monotonic()
     if left <= 0 then return false end
+    if may_interrupt and system.interrupted() then
+      return nil, "interrupted while it was ending", "EINTR"
+    end
     system.sleep(math.min(pause, left))
     pause = math.min(pause * 1.5, POLL_LONGEST)
   end
@@ -217,10 +226,10 @@ local function send(found, signal)
 end
 
 -- Sends the signal and waits. Returns whether it is gone; nil, message, code when not permitted.
-local function signal_and_wait(found, signal, seconds)
+local function signal_and_wait(found, signal, seconds, may_interrupt)
   local sent, problem, code = send(found, signal)
   if not sent then return nil, problem, code end
-  return wait_gone(found.identity, seconds)
+  return wait_gone(found.identity, seconds, may_interrupt)
 end
 
 local function end_leftovers(identities)
@@ -236,17 +245,19 @@ end
 ---@param ctx table
 ---@param found table of find
 ---@param grace number? seconds, 10
+---@param may_interrupt boolean? a noted signal ends the wait, for one that is stopped by hand; an
+---  upgrade and its rollback wait to the end
 ---@return table|nil { stopped = true, pid, transport, signal = "TERM"|"KILL", seconds }
 ---@return string? message
----@return string? code errno, or "ETIMEDOUT" when it survives SIGKILL
-function owned.stop(ctx, found, grace)
+---@return string? code errno, "EINTR", or "ETIMEDOUT" when it survives SIGKILL
+function owned.stop(ctx, found, grace, may_interrupt)
   local began = system.monotonic()
   local leftovers = owned.descendants(found.pid)
   local used = "TERM"
-  local gone, problem, code = signal_and_wait(found, used, grace or GRACE)
+  local gone, problem, code = signal_and_wait(found, used, grace or GRACE, may_interrupt)
   if gone == false then
     used = "KILL"
-    gone, problem, code = signal_and_wait(found, used, KILL_WAIT)
+    gone, problem, code = signal_and_wait(found, used, KILL_WAIT, may_interrupt)
   end
   if not gone then
     local message = "the server (process %d) cannot be stopped: %s. Stop it by hand and try again"
