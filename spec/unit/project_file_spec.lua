@@ -109,7 +109,6 @@ describe("The project file", function()
         "return { tests = { command = { 'make', '{transport}' } } }",
       ["tests.command[1]: write the program as {target}/"] =
         "return { tests = { command = { './run' } } }",
-      ["server.command: it is missing"] = "return { server = {} }",
       ["server.comand: there is no setting 'comand'; did you mean 'command'?"] =
         "return { server = { comand = { 'x' } } }",
       ["server.command: it is empty"] = "return { server = { command = {} } }",

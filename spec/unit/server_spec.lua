@@ -730,6 +730,8 @@ print("ready"); time.sleep(60)]] },
       local ctx = install()
       local child = start(ctx, "http")
       local back = assert(server.restore(ctx, server.remember(ctx)))
+      assert.is_true(back.health.responding)
+      back.health = nil
       assert.same({
         started = false, reason = "still_running", pid = child:pid(), transport = "http",
       }, back)
