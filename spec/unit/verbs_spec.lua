@@ -435,7 +435,8 @@ describe("verbs", function()
       local all = granted({ services = verbs.services() })
       ctx.change = nil
       for _, verb in ipairs({ "backup.create_backup", "content.upgrade", "lock.acquire",
-        "report.commit_changes", "server.restart_server", "dependencies.install_dependencies" }) do
+        "report.commit_changes", "server.restart_server", "dependencies.install_dependencies",
+        "dependencies.switch_environment" }) do
         assert.matches("only after the pre%-flight checks", fails("EDENIED", all[verb]()))
       end
       assert.is_true(all["lock.held"]())
@@ -495,7 +496,7 @@ describe("verbs", function()
       assert.equal("made", all["report.generate_upgrade_summary"]())
       assert.is_true(all["server.run_tests"]())
       assert.is_table(all["dependencies.detect_post_install_steps"]("playwright\n"))
-      misuses("argument 1 must be a string", all["dependencies.detect_post_install_steps"])
+      misuses("argument 1 must be a string", all["dependencies.detect_post_install_steps"], 1)
     end)
   end)
 end)

@@ -164,6 +164,9 @@ local settings = {
   -- Calls of the server's tools that an upgrade has to pass.
   -- smoke = { { tool = "search_standards", arguments = { query = "testing" } } },
 
+  -- What is run once a package is installed.
+  -- post_install = { { package = "playwright", command = { "playwright", "install", "firefox" } } },
+
   -- Whether every upgrade is only shown, and whether its result is committed.
   dry_run = false,
   git_commit_after = false,
