@@ -99,8 +99,8 @@ local function install(ctx, requirements)
   return installed
 end
 
---- Installs what the server requires into a clone of the environment (a new one when there is none),
---- and exchanges that for the environment. Where the requirements and the environment are what a
+--- Installs what the server requires into a clone of the environment (a new one when there is
+--- none), and exchanges that for the environment. Where the requirements and the environment are what a
 --- recorded installation left, nothing is done, and the reason is "unchanged". A failure leaves the
 --- environment as it was, and no clone.
 ---@param ctx table with ctx.change; options of installer.install

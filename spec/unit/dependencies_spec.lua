@@ -59,21 +59,6 @@ describe("dependencies", function()
     return kit.begin(ctx)
   end
 
-  local function require_now(ctx, requirements)
-    helper.write(ctx.target .. "/mcp_server/requirements.txt", requirements)
-  end
-
-  -- Everything in a folder: path, type, mode, content.
-  local function everything(path)
-    local lines = {}
-    for i, entry in ipairs(core.tree.list(path, { hash = true,
-      skip_names = { __pycache__ = true } })) do
-      lines[i] = ("%s %s %o %s"):format(entry.path, entry.type, entry.mode,
-        entry.sha256 or entry.target or "")
-    end
-    return lines
-  end
-
   local function python(ctx, code)
     return kit.run({ ctx.target .. "/venv/bin/python", "-I", "-c", code })
   end

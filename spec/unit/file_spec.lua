@@ -399,8 +399,8 @@ describe("core.file", function()
     local trace = directory .. "/trace"
     local function calls(code)
       local output, ok = child.run(("local d = %q assert(%s)"):format(directory, code),
-        "exec strace -qq -o " .. trace .. " -e trace=fsync,renameat,renameat2,linkat,symlinkat,unlinkat,"
-        .. "mkdirat,fchmod "
+        "exec strace -qq -o " .. trace .. " -e trace=fsync,renameat,renameat2,linkat,symlinkat,"
+        .. "unlinkat,mkdirat,fchmod "
         .. "env ASAN_OPTIONS=detect_leaks=0")
       assert.equal("", output)
       assert.is_true(ok)

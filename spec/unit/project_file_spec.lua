@@ -98,7 +98,8 @@ describe("The project file", function()
         "return { on_conflict = 'ask', interactive_conflicts = false }",
       ["server.installer: 'poetry' is none of: pip, uv"] =
         "return { server = { installer = 'poetry' } }",
-      ["post_install[1].command: it is missing"] = "return { post_install = { { package = 'a' } } }",
+      ["post_install[1].command: it is missing"] =
+        "return { post_install = { { package = 'a' } } }",
       ["post_install[1].command: it is empty"] =
         "return { post_install = { { package = 'a', command = {} } } }",
       ["post_install[1].package: that is no name of a package"] =

@@ -575,7 +575,7 @@ local dependencies = {}
 
 ---The steps that a requirements file makes necessary.
 ---Grant: `services = { "dependencies" }`. When: at any time.
----@param requirements? string content of the file; nil: of the server's own
+---@param requirements? string content of the file; the server's own
 ---@return praxlua.phase.Step[]
 function dependencies.detect_post_install_steps(requirements) end
 

@@ -165,7 +165,9 @@ local settings = {
   -- smoke = { { tool = "search_standards", arguments = { query = "testing" } } },
 
   -- What is run once a package is installed.
-  -- post_install = { { package = "playwright", command = { "playwright", "install", "firefox" } } },
+  -- post_install = {
+  --   { package = "playwright", command = { "playwright", "install", "firefox" } },
+  -- },
 
   -- Whether every upgrade is only shown, and whether its result is committed.
   dry_run = false,
