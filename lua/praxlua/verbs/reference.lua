@@ -402,8 +402,8 @@ service("content", {
 service("dependencies", {
   { "install_dependencies", "Installs what the server requires, into a clone of its environment, "
     .. "and exchanges that for the environment. `beside`: the clone waits for "
-    .. "`switch_environment`. Nothing is done (`reason = \"unchanged\"`) where requirements and environment are what a "
-    .. "recorded installation left.",
+    .. "`switch_environment`. Nothing is done (`reason = \"unchanged\"`) where requirements and "
+    .. "environment are what a recorded installation left.",
     one("praxlua.phase.Installed"), "acting",
     args = { optional("options", "{ requirements: string?, beside: boolean? }",
       "`requirements`: another file of the installation") } },
