@@ -198,6 +198,7 @@ struct replacement {
     bool replaces;           /* there is a file already, */
     struct stat old;         /* and this is it */
     const char *previous;    /* the name it gets, in the same directory; NULL: it goes */
+    bool lazy;               /* nothing is synced */
     const char *step;        /* what failed, for the message */
 };
 
@@ -227,7 +228,7 @@ static int keep_owner(int fd, const struct stat *old) {
                                                                                                 : 0;
 }
 
-/* Fills the temporary file and makes it durable; 0, or -1 with errno. */
+/* Fills the temporary file and makes it durable, where that is asked for; 0, or -1 with errno. */
 static int fill_temp(struct replacement *r, int fd) {
     r->step = "write";
     if (durable_write(fd, r->data, r->size) < 0)
@@ -239,7 +240,7 @@ static int fill_temp(struct replacement *r, int fd) {
     if (durable_mode(fd, r->mode) < 0)
         return -1;
     r->step = "sync";
-    return durable_sync(fd);
+    return r->lazy ? 0 : durable_sync(fd);
 }
 
 /* Takes one step back and keeps errno of the one that failed. Returns -1. */
@@ -295,7 +296,7 @@ static int replace(struct replacement *r) {
         return -1;
     }
     r->step = "sync the directory of";
-    return sync_directory(r->dir);
+    return r->lazy ? 0 : sync_directory(r->dir);
 }
 
 static mode_t check_mode(lua_State *L, int arg) {
@@ -304,21 +305,11 @@ static mode_t check_mode(lua_State *L, int arg) {
     return (mode_t)mode;
 }
 
-/* write_atomic(path, data, mode?, previous?) -> true | nil, message, code
-** Replaces the file in one step, or makes it: whoever looks, also after a crash, sees the old
-** content or the new. The owner stays, as far as we may. mode nil: that of the file that is
-** replaced, 0644 for a new one. previous: a name in the same directory that the replaced file gets.
-** A link is replaced, not written through. On failure the old file is as it was, unless it was the
-** sync of the directory that failed. */
-static int file_write_atomic(lua_State *L) {
+/* Puts a file in place as `r` says: the path and the content are arguments 1 and 2, the mode is
+** argument 3. Pushes what the functions below return. */
+static int write_file(lua_State *L, struct replacement r) {
     const char *path = core_check_path(L, 1);
-    struct replacement r = {.mode = 0644};
     r.data = luaL_checklstring(L, 2, &r.size);
-    r.previous = luaL_optstring(L, 4, NULL);
-    luaL_argcheck(L,
-                  !r.previous ||
-                      (path_is_normal(r.previous, strlen(r.previous)) && !strchr(r.previous, '/')),
-                  4, "not a name in the same directory");
     bool mode_given = !lua_isnoneornil(L, 3);
     if (mode_given)
         r.mode = check_mode(L, 3);
@@ -340,10 +331,31 @@ static int file_write_atomic(lua_State *L) {
     return 1;
 }
 
-/* write_new(path, data, mode?) -> true | nil, message, code
-** Makes a file, for its owner alone unless a mode says else (less the umask), that need not outlive
-** us: nothing is synced, and what could not be written to its end is removed. "EEXIST" when
-** something of that name is there. */
+/* write_atomic(path, data, mode?, previous?) -> true | nil, message, code
+** Replaces the file in one step, or makes it: whoever looks, also after a crash, sees the old
+** content or the new. The owner stays, as far as we may. mode nil: that of the file that is
+** replaced, 0644 for a new one. previous: a name in the same directory that the replaced file gets.
+** A link is replaced, not written through. On failure the old file is as it was, unless it was the
+** sync of the directory that failed. */
+static int file_write_atomic(lua_State *L) {
+    struct replacement r = {.mode = 0644};
+    r.previous = luaL_optstring(L, 4, NULL);
+    luaL_argcheck(L,
+                  !r.previous ||
+                      (path_is_normal(r.previous, strlen(r.previous)) && !strchr(r.previous, '/')),
+                  4, "not a name in the same directory");
+    return write_file(L, r);
+}
+
+/* rewrite(path, data, mode?) -> true | nil, message, code: as write_atomic, but nothing is synced:
+** for a tree that is made durable as a whole, or need not outlive us. */
+static int file_rewrite(lua_State *L) {
+    return write_file(L, (struct replacement){.mode = 0644, .lazy = true});
+}
+
+/* write_new(path, data) -> true | nil, message, code
+** Makes a file, for its owner alone, that need not outlive us: nothing is synced, and what could
+** not be written to its end is removed. "EEXIST" when something of that name is there. */
 static int file_write_new(lua_State *L) {
     const char *path = core_check_path(L, 1);
     const char *step = "create";
@@ -540,21 +552,14 @@ static int file_rmdir(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"read", file_read},
-    {"write_atomic", file_write_atomic},
-    {"write_new", file_write_new},
-    {"stat", file_stat},
-    {"exists", file_exists},
-    {"mkdir", file_mkdir},
-    {"remove", file_remove},
-    {"rename", file_rename},
-    {"readlink", file_readlink},
-    {"realpath", file_realpath},
-    {"set_mtime", file_set_mtime},
-    {"rmdir", file_rmdir},
-    {"link", file_link},
-    {"symlink", file_symlink},
-    {NULL, NULL},
+    {"read", file_read},           {"write_atomic", file_write_atomic},
+    {"write_new", file_write_new}, {"stat", file_stat},
+    {"exists", file_exists},       {"mkdir", file_mkdir},
+    {"remove", file_remove},       {"rename", file_rename},
+    {"readlink", file_readlink},   {"realpath", file_realpath},
+    {"set_mtime", file_set_mtime}, {"rmdir", file_rmdir},
+    {"link", file_link},           {"symlink", file_symlink},
+    {"rewrite", file_rewrite},     {NULL, NULL},
 };
 
 int luaopen_praxlua_file(lua_State *L) {

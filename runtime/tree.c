@@ -216,8 +216,8 @@ static int push_copy_failure(lua_State *L, struct copy *c, struct walk *remains,
 ** by name ("ENOTREG") before anything is made; on failure what was made is removed again. The copy
 ** is not synced: tree.sync. bytes is what was copied, hard links once.
 ** A regular file whose path is in `link` is not copied but gets a second name, so it must never be
-** written in place, in either tree; where that cannot be had it is copied. linked, with `link` only,
-** counts those that got one. */
+** written in place, in either tree; where that cannot be had it is copied. linked, with `link`
+** only, counts those that got one. */
 static int tree_copy(lua_State *L) {
     const char *from = core_check_path(L, 1);
     const char *to = core_check_path(L, 2);

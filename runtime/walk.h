@@ -53,10 +53,10 @@ struct walk {
     lua_State *L;
     const char *path;     /* the root as it was given; on the Lua stack */
     int skip, skip_names; /* stack indices of the option sets, 0 when not given */
-    int link;
-    bool removing;  /* set before gathering: make directories fit for removal on the way */
-    digest *hasher; /* set before gathering to hash regular files; owned */
-    int root;       /* descriptor of the root, -1 when it is no directory */
+    int link;             /* likewise: the regular files that are `shared` */
+    bool removing;        /* set before gathering: make directories fit for removal on the way */
+    digest *hasher;       /* set before gathering to hash regular files; owned */
+    int root;             /* descriptor of the root, -1 when it is no directory */
     struct walk_node *nodes;
     size_t count, capacity;
     struct walk_cursor cursor; /* in the tree itself */
@@ -67,8 +67,8 @@ struct walk {
 };
 
 /* Pushes a new walk for the tree (or single file) at `path`, with the sets `skip`, `skip_names` and
-** `link` of the options table at stack index `options` (0: none). It is released when the C function
-** that calls this returns or raises. Pushes up to four values. */
+** `link` of the options table at stack index `options` (0: none). It is released when the C
+** function that calls this returns or raises. Pushes up to four values. */
 struct walk *walk_new(lua_State *L, const char *path, int options);
 
 /* Forgets all nodes, so that the walk can gather again. */

@@ -99,10 +99,10 @@ local function install(ctx, requirements)
   return installed
 end
 
---- Installs what the server requires into a clone of the environment (a new one when there is none),
---- and exchanges that for the environment. Where the requirements and the environment are what a
---- recorded installation left, nothing is done, and the reason is "unchanged". A failure leaves the
---- environment as it was, and no clone.
+--- Installs what the server requires into a clone of the environment (a new one when there is
+--- none), and exchanges that for the environment. Where the requirements and the environment are
+--- what a recorded installation left, nothing is done, and the reason is "unchanged". A failure
+--- leaves the environment as it was, and no clone.
 ---@param ctx table with ctx.change; options of installer.install
 ---@param options { requirements: string?, beside: boolean? }? requirements: another file of this
 ---  installation (a backup's snapshot); nil: the server's, of the staged code while there is one.

@@ -118,7 +118,7 @@ local function correct_link(path, old, new)
   return ok, message, code
 end
 
-local function correct_file(path, old, new)
+local function correct_file(path, old, new, write)
   local stat = file.stat(path)
   if stat and stat.type == "link" then return correct_link(path, old, new) end
   if not stat or stat.type ~= "file" or stat.size > LARGEST then return true end
@@ -127,27 +127,30 @@ local function correct_file(path, old, new)
   if not data:find(old, 1, true) or data:find("\0", 1, true) then return true end
   local corrected = with_paths(data, old, new)
   if corrected == data then return true end
-  return file.write_atomic(path, with_header(corrected))
+  return write(path, with_header(corrected))
 end
 
-local function correct(path, old, new)
+local function correct(path, old, new, write)
   for _, name in ipairs(names_in(path)) do -- lib64, say
     local stat = file.stat(path .. "/" .. name)
     if stat and stat.type == "link" then insist(correct_link(path .. "/" .. name, old, new)) end
   end
-  for _, name in ipairs(files_of(path)) do insist(correct_file(name, old, new)) end
+  for _, name in ipairs(files_of(path)) do insist(correct_file(name, old, new, write)) end
 end
 
 --- Corrects the paths that an environment holds of itself. May be repeated.
 ---@param path string of the environment: where its files are
 ---@param old string the path that they tell
 ---@param new string the path that they are to tell
+---@param options { durable: boolean }? durable: what is written survives a crash, each file by
+---  itself; true when nil. False is for a copy that is made durable as a whole, or need not be
 ---@return true|nil
 ---@return string? message
 ---@return string? code
-function environment_paths.correct(path, old, new)
+function environment_paths.correct(path, old, new, options)
   if old == new then return true end
-  return caught(correct, path, old, new)
+  local write = options and options.durable == false and file.rewrite or file.write_atomic
+  return caught(correct, path, old, new, write)
 end
 
 local function sweep(path)

@@ -1,6 +1,6 @@
 --- What the output of pip and uv means: the known ways in which an installation fails, named, each
--- with what to do next. The output itself is for people and changes between versions, so what is not
--- recognised is quoted, never guessed. The words of uv are those of its version 0.13.
+-- with what to do next. The output itself is for people and changes between versions, so what is
+-- not recognised is quoted, never guessed. The words of uv are those of its version 0.13.
 local text = require("praxlua.text")
 
 local failures = {}
@@ -9,7 +9,8 @@ local QUOTED_LINES = 3
 local LONGEST_QUOTE = 300
 
 -- In order: a cause comes before what follows from it (without a network pip also "finds no
--- matching distribution"), and what no network brings about before a network that failed at first. A pattern's capture goes into the message.
+-- matching distribution"), and what no network brings about before a network that failed at first.
+-- A pattern's capture goes into the message.
 local KNOWN = {
   {
     kind = "disk_full",
@@ -19,7 +20,9 @@ local KNOWN = {
   },
   {
     kind = "certificate",
-    patterns = { "CERTIFICATE_VERIFY_FAILED", "certificate verify failed", "invalid peer certificate" },
+    patterns = {
+      "CERTIFICATE_VERIFY_FAILED", "certificate verify failed", "invalid peer certificate",
+    },
     message = "the package index's certificate is not trusted",
     next = "Behind a proxy that inspects traffic, set SSL_CERT_FILE or PIP_CERT to its certificate",
   },

@@ -69,7 +69,7 @@ local function copy_all(target, root, with)
   end
   if ok and with.environment then -- the scripts of the copy must not lead into the original
     ok, message, code = environment_paths.correct(copy .. "/venv", target .. "/venv",
-      copy .. "/venv")
+      copy .. "/venv", { durable = false })
   end
   if not ok then return nil, message, code end
   return copy

@@ -72,7 +72,7 @@ local function write(ctx, path, entry)
     return nil, ("%s is no longer as it was when the plan was made; run the upgrade again"):format(
       entry.source), "ECHANGED"
   end
-  return file.write_new(path, data, entry.mode)
+  return file.rewrite(path, data, entry.mode)
 end
 
 local function carry_out(ctx, folder, planned)

@@ -8,7 +8,7 @@ local json = require("praxlua.json")
 local terminal = require("praxlua.terminal")
 
 local BUILD = os.getenv("B") or "build"
-local FAMILIES = { "phase", "server" }
+local FAMILIES = { "phase", "environment", "server" }
 
 local found = {}
 for _, name in ipairs(FAMILIES) do

@@ -82,6 +82,7 @@ local rows = {
   { "file.c/file_remove/sync_directory", "spec:durability" },
   { "file.c/file_rename/sync_directory", "spec:durability" },
   { "file.c/file_rename/sync_directory2", "spec:durability" },
+  { "file.c/file_symlink/sync_directory", "spec:durability" },
   { "file.c/fill_temp/durable_sync", "spec:durability" },
   { "file.c/make_directory/sync_directory", "spec:durability" },
   { "file.c/replace/sync_directory", "spec:durability" },

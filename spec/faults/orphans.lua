@@ -40,15 +40,15 @@ end
 return phase
 ]]
 
--- pip's own folder is undone with everything else; what others write is theirs, so they do it
--- elsewhere.
+-- pip's own folder, the clone, goes with everything else; what others write is theirs, so they do
+-- it elsewhere.
 local function script_of(s, tool, shape)
   local here = s.root .. "/writing.sh"
   helper.write(here, WRITING)
   return ('venv=%s here=%s PIP_NEMESIS_MARK=%s\nexport venv here PIP_NEMESIS_MARK\n'
     .. 'echo $$ > "%s/started"\n%s\n'):format(
-    command.quote(tool == "pip" and s.target .. "/venv" or s.cache), command.quote(here), s.mark,
-    s.cache, SHAPES[shape])
+    tool == "pip" and '"$venv"' or command.quote(s.cache), command.quote(here), s.mark, s.cache,
+    SHAPES[shape])
 end
 
 -- Which tool of praxlua it is that does this, and the arguments of the upgrade that runs it.

@@ -83,7 +83,7 @@ local VERBS = [[
   backup.archive_old_backups backup.create_backup backup.list_backups backup.verify_backup_integrity
   content.gitignore content.preview content.upgrade content.upgrade_server_code
   dependencies.detect_post_install_steps dependencies.install_dependencies
-  dependencies.run_post_install_steps
+  dependencies.run_post_install_steps dependencies.switch_environment
   lock.acquire lock.held lock.release
   report.append_to_update_log report.commit_changes report.generate_upgrade_summary
   report.generate_validation_report report.update_installation_summary

@@ -57,7 +57,8 @@ describe("The environment cloned beside", function()
   for path, shared in pairs({
     [PACKAGES .. "a/b.py"] = true, ["lib64/python3.12/site-packages/x.pyi"] = true,
     [PACKAGES .. "a/__pycache__/b.cpython-311.pyc"] = true, [PACKAGES .. "a.so"] = true,
-    [PACKAGES .. "a.cpython-311-x86_64-linux-gnu.so"] = true, [PACKAGES .. "a.libs/b.so.5.1"] = true,
+    [PACKAGES .. "a.cpython-311-x86_64-linux-gnu.so"] = true,
+    [PACKAGES .. "a.libs/b.so.5.1"] = true,
     [PACKAGES .. "a/b.h"] = true, [PACKAGES .. "a/b.pxd"] = true,
     [PACKAGES .. "a.pth"] = false, [PACKAGES .. "a.egg-link"] = false,
     [PACKAGES .. "a-1.dist-info/RECORD"] = false, [PACKAGES .. "a-1.dist-info/x.py"] = false,
@@ -111,6 +112,29 @@ describe("The environment cloned beside", function()
     assert.equal("new code\n", helper.read(venv .. "/" .. PACKAGES .. "pack/code.py"))
     assert.same({}, ctx.transaction:rollback())
     assert.same(before, everything())
+  end)
+
+  it("leaves an environment of 20,000 files as it was when it is rolled back #uncounted", function()
+    install([[cd "$venv/]] .. PACKAGES .. [[" && rm -r package1 package2 && for i in 3 4 5 6; do
+      for file in package$i/*.py; do rm "$file"; echo new > "$file"; done
+      for file in package$i/*.json; do echo new >> "$file"; done
+      done; echo new >> mine.pth; echo new >> "$venv/pyvenv.cfg"]])
+    kit.run({ "/usr/bin/python3", "-c", [[
+import os, sys
+for p in range(200):
+    folder = sys.argv[1] + "package%d/" % p
+    os.mkdir(folder)
+    for f in range(100):
+        with open(folder + "%d%s" % (f, ".json" if f % 5 == 0 else ".py"), "w") as out:
+            out.write("%d %d" % (p, f))
+        os.chmod(folder + "%d%s" % (f, ".json" if f % 5 == 0 else ".py"), 0o600 + f % 3 * 0o44)
+]], venv .. "/" .. PACKAGES })
+    local before = everything()
+    assert.is_true(#before > 20000)
+    assert(dependencies.install_dependencies(ctx))
+    assert.is_true(table.concat(before, "\n") ~= table.concat(everything(), "\n"))
+    assert.same({}, ctx.transaction:rollback())
+    assert.is_true(table.concat(before, "\n") == table.concat(everything(), "\n"))
   end)
 
   it("is given up, and the old one stays, when the installation fails", function()

@@ -59,21 +59,6 @@ describe("dependencies", function()
     return kit.begin(ctx)
   end
 
-  local function require_now(ctx, requirements)
-    helper.write(ctx.target .. "/mcp_server/requirements.txt", requirements)
-  end
-
-  -- Everything in a folder: path, type, mode, content.
-  local function everything(path)
-    local lines = {}
-    for i, entry in ipairs(core.tree.list(path, { hash = true,
-      skip_names = { __pycache__ = true } })) do
-      lines[i] = ("%s %s %o %s"):format(entry.path, entry.type, entry.mode,
-        entry.sha256 or entry.target or "")
-    end
-    return lines
-  end
-
   local function python(ctx, code)
     return kit.run({ ctx.target .. "/venv/bin/python", "-I", "-c", code })
   end
@@ -440,6 +425,75 @@ cp -a %s/%s/pip* "${0%%/bin/*}"/%s
       local result = dependencies.run_post_install_steps(kit.install({ venv = false }), STEPS)[1]
       assert.equal("not_run", result.status)
       assert.equal("playwright is not installed in the environment", result.reason)
+    end)
+
+    describe("that a project declares", function()
+      local function declare(steps)
+        local ctx = kit.install({ venv = false })
+        helper.write(ctx.target .. "/mcp_server/requirements.txt", "NLTK>=3\n# playwright\n")
+        ctx.options.project = { post_install = steps }
+        for name, script in pairs({ python = "echo $@; head -c 1000 /dev/zero > " .. ctx.target
+          .. "/venv/data\n", broken = "echo no luck; exit 1\n", slow = "sleep 60\n" }) do
+          helper.write(ctx.target .. "/venv/bin/" .. name, "#!/bin/sh\n" .. script)
+        end
+        kit.run({ "chmod", "-R", "755", ctx.target .. "/venv/bin" })
+        return ctx
+      end
+      local function run(steps)
+        local ctx = declare(steps)
+        return dependencies.run_post_install_steps(ctx,
+          dependencies.detect_post_install_steps(ctx)), ctx
+      end
+
+      it("are run when their package is required, and told with what they added", function()
+        local results, ctx = run({
+          { package = "nltk", command = { "python", "-m", "nltk.downloader", "punkt" } },
+          { package = "playwright", command = { "broken" } },
+          { package = "Nltk", command = { "broken" }, optional = true } })
+        assert.equal(2, #results)
+        assert.same({ "success", "python -m nltk.downloader punkt", "-m nltk.downloader punkt\n",
+          false, 1000 }, { results[1].status, results[1].command, results[1].output,
+          results[1].optional, results[1].bytes })
+        assert.same({ "failed", true, 0 }, { results[2].status, results[2].optional,
+          results[2].bytes })
+        assert.same({ "python -m nltk.downloader punkt", "broken" }, ctx.said)
+      end)
+
+      it("are failed when required and not to be run, and stopped when their time is over",
+        function()
+          local results = run({ { package = "nltk", command = { "none" } },
+            { package = "nltk", command = { "none" }, optional = true },
+            { package = "nltk", command = { "slow" }, seconds = 1 } })
+          assert.equal("failed", results[1].status)
+          assert.equal("none is not installed in the environment", results[1].reason)
+          assert.equal("failed", results[3].status)
+          assert.matches("slow was stopped after 1 s", results[3].reason)
+        end)
+
+      it("take the place of what is built in for the same package", function()
+        local ctx = declare({ { package = "playwright", command = { "broken" } } })
+        assert.same({ { package = "playwright", command = "broken", optional = false } },
+          { table.unpack(dependencies.detect_post_install_steps(ctx, "playwright\n")) })
+      end)
+
+      it("are none without a requirements file", function()
+        local ctx = declare({ { package = "nltk", command = { "python" } } })
+        os.remove(ctx.target .. "/mcp_server/requirements.txt")
+        assert.same({}, { table.unpack(dependencies.detect_post_install_steps(ctx)) })
+      end)
+
+      it("run in the clone while one waits", function()
+        local ctx = declare({ { package = "nltk", command = { "python" } } })
+        kit.run({ "sed", "-i", "s|" .. ctx.target .. "/venv|${0%/bin/*}|",
+          ctx.target .. "/venv/bin/python" })
+        kit.begin(ctx)
+        local result = assert(dependencies.install_dependencies(ctx, { beside = true }))
+        os.remove(result.environment .. "/data")
+        assert.equal("success", dependencies.run_post_install_steps(ctx,
+          dependencies.detect_post_install_steps(ctx))[1].status)
+        assert.is_true(core.file.exists(result.environment .. "/data"))
+        assert.is_false(core.file.exists(ctx.target .. "/venv/data"))
+      end)
     end)
 
     it("knows no other steps, and no other words for one", function()

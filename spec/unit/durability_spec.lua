@@ -91,6 +91,7 @@ describe("what is written is durable:", function()
     helper.write(root .. "/d/a", "1")
     lfs.mkdir(root .. "/e")
     assert.same({ "link d/a e/b", "fsync e" }, done("done(core.file.link('d/a', 'e/b'))"))
+    assert.same({ "symlink d/l", "fsync d" }, done("done(core.file.symlink('x', 'd/l'))"))
   end)
 
   it("an archive, then its name", function()

@@ -369,6 +369,22 @@ describe("core.file", function()
     end)
   end)
 
+  describe("rewrite", function()
+    it("puts a new file in the place of the old one, and syncs nothing", function()
+      helper.write(path, "old")
+      assert(file.link(path, directory .. "/other"))
+      assert(os.execute("chmod 751 " .. path))
+      local output = child.run(("print(core.file.rewrite(%q, 'new'))"):format(path),
+        child.injected("fsync,fdatasync,syncfs:error=EIO"))
+      assert.equal("true\n", output)
+      assert.equal("new", helper.read(path))
+      assert.equal("old", helper.read(directory .. "/other"))
+      assert.equal(tonumber("751", 8), file.stat(path).mode)
+      fails("EISDIR", file.rewrite(directory, "x"))
+      assert.has_error(function() file.rewrite(path, "x", -1) end)
+    end)
+  end)
+
   describe("symlink", function()
     it("makes a link, and never takes a name that is there", function()
       assert.is_true(file.symlink("nowhere/at all", path))
@@ -383,8 +399,8 @@ describe("core.file", function()
     local trace = directory .. "/trace"
     local function calls(code)
       local output, ok = child.run(("local d = %q assert(%s)"):format(directory, code),
-        "exec strace -qq -o " .. trace .. " -e trace=fsync,renameat,renameat2,linkat,symlinkat,unlinkat,"
-        .. "mkdirat,fchmod "
+        "exec strace -qq -o " .. trace .. " -e trace=fsync,renameat,renameat2,linkat,symlinkat,"
+        .. "unlinkat,mkdirat,fchmod "
         .. "env ASAN_OPTIONS=detect_leaks=0")
       assert.equal("", output)
       assert.is_true(ok)

@@ -57,7 +57,9 @@ describe("The project file", function()
         ownership = { usage = "system", ["standards/universal/mine.md"] = "user" },
         excludes = names,
         server = { command = { "{target}/venv/bin/python", "-m", "mcp_server", "--transport",
-          "{transport}" } },
+          "{transport}" }, installer = "uv" },
+        post_install = { { package = "nltk", command = { "python", "-m", "nltk.downloader" },
+          optional = true, seconds = 300 } },
         smoke = { { tool = "search_standards", arguments = { query = "x" }, expect = "results" } },
         content = { driver = "built-in" },
       }]]))
@@ -109,6 +111,20 @@ describe("The project file", function()
         "return { tests = { command = { 'make', '{transport}' } } }",
       ["tests.command[1]: write the program as {target}/"] =
         "return { tests = { command = { './run' } } }",
+      ["server.installer: 'poetry' is none of: pip, uv"] =
+        "return { server = { installer = 'poetry' } }",
+      ["post_install[1].command: it is missing"] =
+        "return { post_install = { { package = 'a' } } }",
+      ["post_install[1].command: it is empty"] =
+        "return { post_install = { { package = 'a', command = {} } } }",
+      ["post_install[1].package: that is no name of a package"] =
+        "return { post_install = { { package = '-r x', command = { 'a' } } } }",
+      ["post_install[1].command[1]: write the name of a program in the environment's bin"] =
+        "return { post_install = { { package = 'a', command = { '../a' } } } }",
+      ["post_install[1].command[2]: a word of a command holds no NUL"] =
+        "return { post_install = { { package = 'a', command = { 'a', 'b\\0' } } } }",
+      ["post_install[1].seconds: 0 is less than 1"] =
+        "return { post_install = { { package = 'a', command = { 'a' }, seconds = 0 } } }",
       ["server.comand: there is no setting 'comand'; did you mean 'command'?"] =
         "return { server = { comand = { 'x' } } }",
       ["server.command: it is empty"] = "return { server = { command = {} } }",

@@ -66,12 +66,14 @@ describe("The options of a run", function()
 
   it("hold what the file declares, with a digest that only what it says changes", function()
     local settings = { excludes = { "usage" }, smoke = { { tool = "x" } }, keep_backups = 3,
+      post_install = { { package = "y", command = { "z" } } },
       conflicts = { ["b/**"] = "ours", ["a/**"] = "theirs" } }
     local options = merged({}, settings)
     assert.same({ { pattern = "a/**", answer = "theirs" }, { pattern = "b/**", answer = "ours" } },
       options.conflict_policy)
     assert.same({ "usage" }, options.project.excludes)
     assert.equal("x", options.project.smoke[1].tool)
+    assert.equal("y", options.project.post_install[1].package)
     assert.equal(options.project.digest, merged({ keep_backups = 1 }, settings).project.digest)
     settings.keep_backups = 4
     assert.not_equal(options.project.digest, merged({}, settings).project.digest)

@@ -322,7 +322,8 @@ describe("core.tree", function()
 
       it("fails when linking does, and removes what it made", function()
         helper.tree(root, { ["code.py"] = "code" })
-        local output = child.run(([[print(core.tree.copy(%q, %q, { link = { ["code.py"] = true } }))]])
+        local options = '{ link = { ["code.py"] = true } }'
+        local output = child.run(("print(core.tree.copy(%q, %q, " .. options .. "))")
           :format(root, directory .. "/copy"), child.injected("linkat:error=EIO"))
         assert.matches("code.py: Input/output error\tEIO\n$", output)
         assert.is_false(core.file.exists(directory .. "/copy"))

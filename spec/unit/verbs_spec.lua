@@ -435,7 +435,8 @@ describe("verbs", function()
       local all = granted({ services = verbs.services() })
       ctx.change = nil
       for _, verb in ipairs({ "backup.create_backup", "content.upgrade", "lock.acquire",
-        "report.commit_changes", "server.restart_server", "dependencies.install_dependencies" }) do
+        "report.commit_changes", "server.restart_server", "dependencies.install_dependencies",
+        "dependencies.switch_environment" }) do
         assert.matches("only after the pre%-flight checks", fails("EDENIED", all[verb]()))
       end
       assert.is_true(all["lock.held"]())

@@ -19,6 +19,8 @@ local clone = {}
 
 local VENV_SECONDS = 120
 
+local NOT_YET = { durable = false } -- the transaction sees to that before the exchange
+
 local CODE = {}
 for suffix in ("py pyi pyc pyx pxd pxi so a h hh hpp hxx cuh"):gmatch("%S+") do
   CODE[suffix] = true
@@ -69,7 +71,7 @@ function clone.copy(from, to)
   local counts, message, code = clone.share(from, to)
   if not counts then return nil, message, code end
   local ok
-  ok, message, code = environment_paths.correct(to, from, to)
+  ok, message, code = environment_paths.correct(to, from, to, NOT_YET)
   if ok then return counts end
   core.tree.remove(to)
   return nil, message, code
@@ -138,7 +140,8 @@ function clone.drop(made) core.tree.remove(made.path) end
 ---@return string? message
 ---@return string? code
 function clone.switch(ctx, made)
-  local ok, message, code = environment_paths.correct(made.path, made.path, ctx.target .. "/venv")
+  local ok, message, code = environment_paths.correct(made.path, made.path, ctx.target .. "/venv",
+    NOT_YET)
   if ok then ok, message, code = ctx.change.switch(ctx.target_name .. "/venv", made.number) end
   if not ok then return nil, message, code end
   return true

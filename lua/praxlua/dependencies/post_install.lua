@@ -1,8 +1,8 @@
 --- Steps after an installation: what packages want to be done once they are there (a browser for
 -- playwright), as data.
 --
--- What can be run is what stands here and what the project's upgrade.lua declares, and nothing else:
--- a step handed in from outside is looked up by its package and its words.
+-- What can be run is what stands here and what the project's upgrade.lua declares, and nothing
+-- else: a step handed in from outside is looked up by its package and its words.
 local core = require("praxlua.core")
 local failures = require("praxlua.pip_failures")
 local json = require("praxlua.json")

@@ -45,8 +45,8 @@ function requirements_file.packages(source)
   return names
 end
 
---- Whether what is installed depends on more than the words of the file: on other files (-r, -c, -e,
---- a path), or on a place whose content may change without them.
+--- Whether what is installed depends on more than the words of the file: on other files (-r, -c,
+--- -e, a path), or on a place whose content may change without them.
 ---@param source string its content
 ---@return boolean
 function requirements_file.refers(source)

@@ -133,6 +133,8 @@
 ---@field errors { kind: string, message: string, next: string }[] what went wrong
 ---@field warnings string[]
 ---@field environment_created boolean there was none
+---@field environment string? path of the clone that waits to be switched
+---@field reason string? `unchanged`, or why nothing was installed
 ---@field seconds number it took
 ---@field not_run string? `dry_run` in a dry run, which does not do it
 
@@ -232,6 +234,7 @@
 ---@field seconds number
 ---@field optional boolean
 ---@field reason string? why it did not run
+---@field bytes integer? by how much the environment grew, and the cache of a built-in step
 
 ---What the installation is.
 ---@class praxlua.phase.TargetFound
@@ -578,25 +581,35 @@ local dependencies = {}
 
 ---The steps that a requirements file makes necessary.
 ---Grant: `services = { "dependencies" }`. When: at any time.
----@param requirements string content of the file
+---@param requirements? string content of the file; the server's own
 ---@return praxlua.phase.Step[]
 function dependencies.detect_post_install_steps(requirements) end
 
----Installs what the server requires, into a copy of its environment.
+---Installs what the server requires, into a clone of its environment, and exchanges that for the
+---environment. `beside`: the clone waits for `switch_environment`. Nothing is done (`reason =
+---"unchanged"`) where requirements and environment are what a recorded installation left.
 ---Grant: `services = { "dependencies" }`. When: after `pre-flight-checks`.
----@param options? { requirements: string? } another file of the installation
+---@param options? { requirements: string?, beside: boolean? } `requirements`: another file of the
+---  installation
 ---@return praxlua.phase.Installed|nil
 ---@return string? message
 ---@return string? code
 function dependencies.install_dependencies(options) end
 
----Runs steps that packages want after their installation.
+---Runs steps that packages want after their installation, in the clone while one waits.
 ---Grant: `services = { "dependencies" }`. When: after `pre-flight-checks`.
 ---@param steps praxlua.phase.Step[] of `detect_post_install_steps`
 ---@return praxlua.phase.StepDone[]|nil
 ---@return string? message
 ---@return string? code
 function dependencies.run_post_install_steps(steps) end
+
+---Exchanges the clone that waits for the environment; true at once when none waits.
+---Grant: `services = { "dependencies" }`. When: after `pre-flight-checks`.
+---@return boolean|nil
+---@return string? message
+---@return string? code
+function dependencies.switch_environment() end
 
 ---The MCP server of this installation.
 ---@class praxlua.phase.Host.server

@@ -166,6 +166,10 @@ local settings = {
 
   -- What --run-tests runs, and for how long at most.
   -- tests = { command = { "make", "test" }, seconds = 600 },
+  -- What is run once a package is installed.
+  -- post_install = {
+  --   { package = "playwright", command = { "playwright", "install", "firefox" } },
+  -- },
 
   -- Whether every upgrade is only shown, and whether its result is committed.
   dry_run = false,

@@ -424,22 +424,22 @@ service("content", {
 })
 service("dependencies", {
   { "install_dependencies", "Installs what the server requires, into a clone of its environment, "
-    .. "and exchanges that for the environment. `beside`: the clone waits for `switch_environment`. "
-    .. "Nothing is done (`reason = \"unchanged\"`) where requirements and environment are what a "
-    .. "recorded installation left.",
+    .. "and exchanges that for the environment. `beside`: the clone waits for "
+    .. "`switch_environment`. Nothing is done (`reason = \"unchanged\"`) where requirements and "
+    .. "environment are what a recorded installation left.",
     one("praxlua.phase.Installed"), "acting",
     args = { optional("options", "{ requirements: string?, beside: boolean? }",
       "`requirements`: another file of the installation") } },
   { "switch_environment", "Exchanges the clone that waits for the environment; true at once when "
     .. "none waits.", one("boolean"), "acting", { errors = { DENIED,
       "ECHANGED: `venv` is no longer what it was" } } },
-  { "run_post_install_steps", "Runs steps that packages want after their installation, in the clone "
-    .. "while one waits.",
+  { "run_post_install_steps", "Runs steps that packages want after their installation, in the "
+    .. "clone while one waits.",
     one("praxlua.phase.StepDone[]"), "acting",
     args = { { "steps", "praxlua.phase.Step[]", "of `detect_post_install_steps`" } } },
   { "detect_post_install_steps", "The steps that a requirements file makes necessary.",
     one("praxlua.phase.Step[]"), "always", { fails = false },
-    args = { optional("requirements", "string", "content of the file; nil: of the server's own") } },
+    args = { optional("requirements", "string", "content of the file; the server's own") } },
 })
 service("server", {
   { "prove", "Starts the staged code, or the installed where none is staged, in private beside the "
