@@ -145,7 +145,8 @@ end
 -- Whether the rest of what was asked for may still come when it is asked for again. A server from
 -- which nothing came at all is gone.
 local function is_resumable(reader, response, code)
-  if reader.answered or reader.late or reader.problem or reader.kind ~= "events" then return false end
+  if reader.answered or reader.late or reader.problem then return false end
+  if reader.kind ~= "events" then return false end
   if (reader.events.last_id or "") == "" then return false end
   if response then return response.status >= 200 and response.status <= 299 end
   return reader.came == true and code == "ECLOSED"
