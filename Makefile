@@ -360,7 +360,7 @@ fuzz:
 	JOBS=$(JOBS) $(LUA) spec/faults/fuzz/run.lua $(B)/fuzz/faults/fuzz $(SECONDS_EACH) $(TARGET)
 
 # Servers from npm, which integration/node_servers_spec.lua starts: exact versions, in build/node, and
-# installed anew only when the lock file changes. Without them that spec is skipped.
+# installed anew only when the lock file changes. Without them that spec fails.
 NODE_SERVERS ?= $(abspath $(B))/node
 export NODE_SERVERS
 NODE_FILES := package.json package-lock.json .npmrc serve.mjs
@@ -372,7 +372,7 @@ $(NODE_SERVERS)/installed: $(NODE_FILES:%=spec/fixtures/node/%)
 	if cmp -s $(@D)/package-lock.json $@; then touch $@; else \
 	  echo "installing servers from npm in $(@D)"; \
 	  if (cd $(@D) && npm ci --no-progress) > $(@D)/npm.log 2>&1; then cp $(@D)/package-lock.json $@; \
-	  else rm -f $@; echo "no servers from npm: npm ci failed; the specs that need them are skipped."; \
+	  else rm -f $@; echo "no servers from npm: npm ci failed; the spec that needs them fails."; \
 	    tail -n 5 $(@D)/npm.log; echo "  The whole log: $(@D)/npm.log"; fi; fi
 
 # Dependencies ----------------------------------------------------------------------------------

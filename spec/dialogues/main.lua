@@ -32,9 +32,11 @@ local function note(summary, report)
   local kind = summary.kinds[report.what] or {}
   kind[how] = (kind[how] or 0) + 1
   summary.kinds[report.what] = kind
+  summary.most_cpu_seconds = math.max(summary.most_cpu_seconds, report.cpu_seconds)
   if report.seconds > summary.slowest.seconds_beyond_deadline then
     summary.slowest = {
       number = report.number, what = report.what, transport = report.transport,
+      cpu_seconds = report.cpu_seconds,
       seconds_beyond_deadline = report.seconds,
     }
   end
@@ -92,6 +94,7 @@ local function main()
     local summary = {
       seed = seed, count = math.tointeger(variable("COUNT") or COUNTS[share]), bad = {},
       ends = {}, kinds = {}, transports = {}, slowest = { seconds_beyond_deadline = 0 },
+      most_cpu_seconds = 0,
     }
     play_all(stage, summary)
     local growth = summary.memory_end - summary.memory_settled

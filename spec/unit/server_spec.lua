@@ -854,8 +854,8 @@ print("ready"); time.sleep(60)]] },
           faults = { browser = "pos_browser", browser_fails = action },
         })))
         assert.equal("failed", results.browser_smoke_test)
-        assert.equal(("step %d, pos_browser: it reports: %s failed: no browser"):format(step, action),
-          results.calls[4].reason)
+        local wanted = "step %d, pos_browser: it reports: %s failed: no browser"
+        assert.equal(wanted:format(step, action), results.calls[4].reason)
       end
     end)
 

@@ -88,7 +88,8 @@ local function add_upgrade(parser)
     :argname("N"):convert(count)
   add_switch(c, "restart", "Restart the running server (the default).",
     "Leave the running server alone.")
-  add_switch(c, "run-tests", "Run the project's or the server's tests in phase 4.", "Do not (the default).")
+  add_switch(c, "run-tests", "Run the project's or the server's tests in phase 4.",
+    "Do not (the default).")
   add_switch(c, "git-commit", "Commit the result in the project's repository.",
     "Do not (the default).")
   c:option("--phases", "A folder with further phase scripts; may be given more than once.")

@@ -1,7 +1,7 @@
---- MCP over streamable HTTP: each message is a POST, its answer comes as JSON or in an event stream.
+--- MCP over streamable HTTP: each message is a POST, its answer comes as JSON or as events.
 --
--- A stream that ends before the answer is taken up again (a GET with the id of the last event) where
--- the server gives its events ids: from 2025-11-25 on it may hang up and let itself be polled.
+-- A stream that ends before the answer is taken up again (a GET with the id of the last event)
+-- where the server gives its events ids: from 2025-11-25 on it may hang up and be polled.
 local core = require("praxlua.core")
 local event_stream = require("praxlua.mcp.event_stream")
 local limits = require("praxlua.mcp.limits")
@@ -84,7 +84,7 @@ end
 
 -- A reader of a body as it comes in: an event stream is taken apart event by event, a JSON body is
 -- kept until it is whole. Which of both it is shows in the first byte.
-local function body_reader(take)
+local function body_reader(take, deadline)
   local reader = { body = lines.buffer(), head = "", answered = false }
 
   local function take_all(source)
@@ -113,7 +113,9 @@ local function body_reader(take)
       fine, problem = event_stream.feed(reader.events, chunk)
     end
     reader.problem = problem
-    return fine and not reader.answered
+    -- libcurl looks at the time only when there is nothing to be read for a moment.
+    reader.late = remaining(deadline) <= 0
+    return fine and not reader.answered and not reader.late
   end
 
   function reader.finish()
@@ -143,7 +145,8 @@ end
 -- Whether the rest of what was asked for may still come when it is asked for again. A server from
 -- which nothing came at all is gone.
 local function is_resumable(reader, response, code)
-  if reader.answered or reader.problem or reader.kind ~= "events" then return false end
+  if reader.answered or reader.late or reader.problem then return false end
+  if reader.kind ~= "events" then return false end
   if (reader.events.last_id or "") == "" then return false end
   if response then return response.status >= 200 and response.status <= 299 end
   return reader.came == true and code == "ECLOSED"
@@ -158,7 +161,7 @@ end
 ---@return string? message
 ---@return string? code
 function http.exchange(client, message, deadline, take)
-  local reader = body_reader(take)
+  local reader = body_reader(take, deadline)
   local response, problem, code = post(client, message, deadline, reader.on_data)
   for _ = 1, limits.resumes do
     if response then client.session = client.session or response.headers["mcp-session-id"] end
@@ -168,6 +171,7 @@ function http.exchange(client, message, deadline, take)
   if not response then return nil, problem, code end
   reader.finish()
   if reader.answered then return true end
+  if reader.late then return nil, "timeout", "ETIMEDOUT" end
   local wrong, kind = refusal(client, response, reader.head)
   if wrong then return nil, wrong, kind end
   problem = reader.problem or ("%s ended its reply without an answer"):format(client.where)

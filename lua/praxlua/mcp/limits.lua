@@ -1,8 +1,8 @@
 --- What a server may make us hold, whatever it sends.
 --
--- An answer is refused as soon as it is over a limit, not when it is whole: one of 100 MB costs what
--- the limit costs. The count of values is a limit of its own, as "[[],[],[]…" takes fifty times
--- its size once it is a value.
+-- An answer is refused as soon as it is over a limit, not when it is whole: one of 100 MB costs
+-- what the limit costs. The count of values is a limit of its own, as "[[],[],[]…" takes fifty
+-- times its size once it is a value.
 local limits = {
   message = 16 * 1024 * 1024, -- bytes of one message, and of one reply over HTTP
   values = 250000, -- tables, keys, strings and numbers in one message

@@ -204,7 +204,7 @@ end
 local function check_smoke(found)
   for i, call in ipairs(found.smoke or {}) do
     local path = joined("smoke", i)
-    if not call.tool == not call.steps then
+    if (call.tool == nil) == (call.steps == nil) then
       return path, "it has either a tool, or steps of which each has one"
     end
     if call.steps and #call.steps == 0 then return path .. ".steps", "there are none" end

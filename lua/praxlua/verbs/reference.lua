@@ -468,7 +468,8 @@ service("server", {
     args = { optional("offset", "integer", "bytes to pass over") } },
   { "expected_tools", "The tools the new server must offer.", one("string[]"), "always",
     { fails = false } },
-  { "run_tests", "Runs the project's tests, or the server's own.", one("praxlua.phase.Tested"), "acting" },
+  { "run_tests", "Runs the project's tests, or the server's own.", one("praxlua.phase.Tested"),
+    "acting" },
 })
 local WRITTEN = { { "boolean", "whether it was written" } }
 service("report", {
