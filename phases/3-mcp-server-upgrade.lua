@@ -5,7 +5,7 @@
 local phase = {
   id = "mcp-server-upgrade",
   title = "MCP server upgrade",
-  grants = { services = { "content", "dependencies", "server" }, target = "read" },
+  grants = { services = { "content", "dependencies", "server" } },
   limits = { wall = 8 * 3600 },
 }
 
