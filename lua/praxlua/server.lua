@@ -151,20 +151,32 @@ function server.watch(ctx)
   return nil, "watching the new server: " .. why, code
 end
 
+-- The running server where it can be asked, and where it is the one to be judged: one that was left
+-- alone when its code was upgraded has the old code in it.
+local function to_be_judged(ctx)
+  local found = server.find(ctx)
+  if not found or not found.url then return nil end
+  if ctx.session and ctx.session.phase_artifacts["3"] and not was_restarted(ctx) then return nil end
+  return found
+end
+
 --- Calls the tools that show that the server works, on the running server or a private one.
 ---@param ctx table
----@return table|nil results of smoke.run: a status per evidence field, and the calls
+---@return table|nil results of smoke.run: a status per evidence field, and the calls; and via =
+---  "http"|"probe"
 ---@return string? message
 ---@return string? code
 function server.run_smoke(ctx)
+  local found = to_be_judged(ctx)
   local function use(client, deadline)
     local answer, problem, code = ask.examine(client, deadline)
     if not answer then return nil, problem, code end
     local project = ctx.options.project
-    return smoke.run(client, answer.tools, deadline, project and project.smoke)
+    local results = smoke.run(client, answer.tools, deadline, project and project.smoke)
+    results.via = found and "http" or "probe"
+    return results
   end
-  local found = server.find(ctx)
-  if found and found.url then return ask.over_http(found, smoke.timeout, use) end
+  if found then return ask.over_http(found, smoke.timeout, use) end
   return ask.privately(ctx, ctx.target, smoke.timeout, use)
 end
 
@@ -330,7 +342,9 @@ function server.start(ctx, options)
   if health then
     run.child:release()
   else
+    local leftovers = owned.descendants(run.pid)
     run.child:stop(2)
+    owned.end_leftovers(leftovers)
     state_file.forget(ctx, run.pid)
   end
   run.child = nil
@@ -351,12 +365,13 @@ end
 --- What has to be known to bring this server back and to judge its successor. To be called while
 --- the old code is in place. Plain data.
 ---@param ctx table
+---@param unasked boolean? it is not asked for its tools: it will have no successor to be judged
 ---@return table remembered { was_running, reason?, pid?, start_time?, transport?, url?,
 ---  tools? (names), tools_reason?, server_version? }
-function server.remember(ctx)
+function server.remember(ctx, unasked)
   state_file.put_back(ctx)
   local found, reason = server.find(ctx)
-  local health = server.health(ctx)
+  local health = unasked and {} or server.health(ctx)
   local remembered = {
     was_running = found ~= nil,
     reason = reason,
@@ -500,6 +515,7 @@ function server.revive(ctx)
     transport = (ctx.session.metadata.server or {}).transport,
   })
   if not started then return nil, problem, code end
+  watch.begin(ctx)
   return true
 end
 

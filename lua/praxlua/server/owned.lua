@@ -136,13 +136,12 @@ end
 ---@return string? reason "not_running", or "not_ours: …" with what speaks against it
 ---@return string? code owned.YOUNGER when the process cannot be the one that the claim is about
 function owned.find(ctx)
-  local first, code
+  local found, reason, code
   for _, path in ipairs(state_file.places(ctx)) do
-    local found, reason, kind = find_by(ctx, path)
+    found, reason, code = find_by(ctx, path)
     if found then return found end
-    if not first then first, code = reason, kind end
   end
-  return nil, first, code
+  return nil, reason, code
 end
 
 local function is_started_by_us(pid, log_path)
@@ -232,7 +231,9 @@ local function signal_and_wait(found, signal, seconds, may_interrupt)
   return wait_gone(found.identity, seconds, may_interrupt)
 end
 
-local function end_leftovers(identities)
+--- Ends what a server that is gone had started and left behind.
+---@param identities table[] of owned.descendants, taken while it ran
+function owned.end_leftovers(identities)
   for _, identity in ipairs(identities) do
     if process.same(identity) then system.signal(identity.pid, "KILL") end
   end
@@ -264,7 +265,7 @@ function owned.stop(ctx, found, grace, may_interrupt)
     problem = problem or "it is still there after SIGKILL, it may hang in the kernel"
     return nil, message:format(found.pid, problem), code or "ETIMEDOUT"
   end
-  end_leftovers(leftovers)
+  owned.end_leftovers(leftovers)
   state_file.forget(ctx, found.pid)
   return {
     stopped = true,

@@ -13,13 +13,10 @@ local CLOCK_SLACK = 2e9
 
 -- Why none runs, where owned.find says no more than that.
 local function why_stopped(ctx)
-  for _, path in ipairs(state_file.places(ctx)) do
-    local state = state_file.read(path)
-    if state then
-      return ("the process that its state file names, %d, is gone"):format(state.pid)
-    end
-  end
-  return "there is no state file"
+  local claimed
+  for _, path in ipairs(state_file.places(ctx)) do claimed = state_file.read(path) or claimed end
+  if not claimed then return "there is no state file" end
+  return ("the process that its state file names, %d, is gone"):format(claimed.pid)
 end
 
 --- How the server stands.
