@@ -207,6 +207,15 @@ end
 -- Codes of a server that is not reachable yet, or going; the next look tells which.
 local PASSING = { ECLOSED = true, ECONNREFUSED = true }
 
+-- Whether a process is what was started, or was started by that: a script may stand in front.
+local function belongs(run, pid)
+  if pid == run.pid then return true end
+  for _, identity in ipairs(owned.descendants(run.pid)) do
+    if identity.pid == pid then return true end
+  end
+  return false
+end
+
 -- One look at a server that is coming up: its health; or nil, message, code when there is no point
 -- in looking again; or nil, nil and what it is waiting for.
 local function look(ctx, run, deadline)
@@ -216,12 +225,13 @@ local function look(ctx, run, deadline)
   if not found then
     return nil, nil, reason == owned.NOT_RUNNING and "it has written no state file" or reason
   end
-  if found.pid ~= run.pid then
+  if not belongs(run, found.pid) then
     return nil, nil, ("the state file is of another server, process %d"):format(found.pid)
   end
   if not found.url then return nil, "the server speaks no HTTP", "EPROTOCOL" end
   local left = math.max(deadline - system.monotonic(), 0)
   local answer, problem, code = ask.over_http(found, left, ask.examine)
+  run.serving = found.pid
   if answer then return answer end
   if PASSING[code] then return nil, nil, problem end
   return nil, problem, code
@@ -322,6 +332,15 @@ local function launch(ctx)
   return { child = child, pid = child:pid(), log_offset = offset }
 end
 
+-- Ends what was started and does not answer, with all that it has started itself.
+local function give_up(ctx, run)
+  local leftovers = owned.descendants(run.pid)
+  run.child:stop(2)
+  owned.end_leftovers(leftovers)
+  state_file.forget(ctx, run.pid)
+  for _, identity in ipairs(leftovers) do state_file.forget(ctx, identity.pid) end
+end
+
 --- Starts the installed server, detached, its log appended to .cache/mcp_server.log, and waits
 --- until it answers. One that does not is stopped again.
 ---@param ctx table
@@ -339,19 +358,12 @@ function server.start(ctx, options)
   ctx.memory.server = run
   local health
   health, problem, code = server.wait_for_server_ready(ctx, options and options.timeout)
-  if health then
-    run.child:release()
-  else
-    local leftovers = owned.descendants(run.pid)
-    run.child:stop(2)
-    owned.end_leftovers(leftovers)
-    state_file.forget(ctx, run.pid)
-  end
+  if health then run.child:release() else give_up(ctx, run) end
   run.child = nil
   if not health then return nil, problem, code end
   return {
     started = true,
-    pid = run.pid,
+    pid = run.serving,
     transport = "http",
     log = log.path(ctx),
     log_offset = run.log_offset,

@@ -327,6 +327,23 @@ describe("server", function()
       assert.equal("600", ("%o"):format(core.file.stat(kit.state_path(ctx)).mode))
     end)
 
+    it("starts one behind a script, which stays in front of it", function()
+      local ctx = install()
+      local script = ctx.project .. "/serve.sh"
+      helper.write(script, ("#!/bin/sh\n'%s/venv/bin/python' -m mcp_server --transport $1\n")
+        :format(ctx.target))
+      kit.run({ "chmod", "+x", script })
+      ctx.options.project = { server = { command = { "{project}/serve.sh", "{transport}" } } }
+      local started = assert(server.start(ctx, { timeout = 5 }))
+      assert.equal(kit.state(ctx).pid, started.pid)
+      local shell = core.system.process(started.pid).ppid
+      assert(server.stop(ctx))
+      kit.wait(function() return not kit.is_alive(shell) end)
+      kit.set_faults(ctx, { hang_on_initialize = true })
+      assert.is_nil((server.start(ctx, { timeout = 1 })))
+      assert.is_nil(kit.state(ctx))
+    end)
+
     it("appends to the log and remembers where this run begins", function()
       local ctx = install()
       helper.write(ctx.target .. "/.cache/mcp_server.log", "2025 [ERROR] of an earlier run\n")
