@@ -298,12 +298,16 @@ end
 --- Ends servers of this installation that a praxlua has started which is gone, and which have not
 --- come up: nobody waits for them any more.
 ---@param ctx table
+---@param since integer? ns; one that has run for longer is left alone
 ---@return true|nil
 ---@return string? message
 ---@return string? code
-function server.end_starting(ctx)
+function server.end_starting(ctx, since)
   for _, found in ipairs(owned.starting(ctx)) do
-    local stopped, problem, code = owned.stop(ctx, found, ctx.options.stop_grace)
+    local stopped, problem, code = true, nil, nil
+    if not since or owned.started_at(found.identity) + owned.CLOCK_SLACK >= since then
+      stopped, problem, code = owned.stop(ctx, found, ctx.options.stop_grace)
+    end
     if not stopped then return nil, problem, code end
   end
   return true
@@ -374,6 +378,17 @@ end
 
 -- ---- remembering and restarting ----------------------------------------------------------------
 
+-- How the old server is; where the running one does not answer, what its code tells.
+local function health_of_old(ctx)
+  local health = server.health(ctx)
+  if health.responding or health.via == "probe" then return health end
+  local answer = server.probe(ctx)
+  if not answer then return health end
+  warn(ctx, ("the running server does not answer (%s); its tools are those of the installed code")
+    :format(text.visible(health.error)))
+  return answer
+end
+
 --- What has to be known to bring this server back and to judge its successor. To be called while
 --- the old code is in place. Plain data.
 ---@param ctx table
@@ -383,7 +398,7 @@ end
 function server.remember(ctx, unasked)
   state_file.put_back(ctx)
   local found, reason = server.find(ctx)
-  local health = unasked and {} or server.health(ctx)
+  local health = unasked and {} or health_of_old(ctx)
   local remembered = {
     was_running = found ~= nil,
     reason = reason,
@@ -397,16 +412,6 @@ function server.remember(ctx, unasked)
   end
   ctx.memory.server_remembered = remembered
   return remembered
-end
-
--- The old server's tools. One that still runs has the old code in it, while the code on disk, which
--- a probe would run, is the new one by now.
-local function previous_tools(ctx, found, options)
-  local remembered = options and options.remembered or ctx.memory.server_remembered
-  if remembered and remembered.tools then return remembered.tools end
-  if not (found and found.url) then return nil end
-  local old = server.health(ctx)
-  return old.responding and old.tools or nil
 end
 
 -- The server ran before this upgrade and does not now: an earlier try was killed between stopping
@@ -444,7 +449,7 @@ local function drop_bytecode(ctx)
 end
 
 -- What was proven before the switch need not be proven again.
-local function prove_only(ctx, began, reason, previous)
+local function prove_only(ctx, began, reason)
   local restart_time = clock.iso()
   local health, problem, code = ctx.memory.proof, nil, nil
   if health then
@@ -460,7 +465,6 @@ local function prove_only(ctx, began, reason, previous)
     restart_time = restart_time,
     seconds = system.monotonic() - began,
     health = health,
-    previous_tools = previous,
   }
 end
 
@@ -470,7 +474,7 @@ end
 ---@param ctx table
 ---@param options { remembered: table?, timeout: number? }? remembered: of server.remember
 ---@return table|nil { stopped, started, restart_time (ISO 8601), seconds, pid?, transport?, health,
----  previous_tools? (names), log_offset?, reason? = "not_running"|"not_ours: …"|"stdio"|
+---  log_offset?, reason? = "not_running"|"not_ours: …"|"stdio"|
 ---  "not_asked_for" }
 ---@return string? message
 ---@return string? code
@@ -478,11 +482,10 @@ function server.restart_server(ctx, options)
   local began = system.monotonic()
   state_file.put_back(ctx)
   local found, reason = server.find(ctx)
-  local previous = previous_tools(ctx, found, options)
   local missing = is_missing(ctx, found, options)
   drop_bytecode(ctx)
   reason = no_restart(ctx, found, reason, missing)
-  if reason then return prove_only(ctx, began, reason, previous) end
+  if reason then return prove_only(ctx, began, reason) end
 
   local transport = missing or found.transport
   if transport == "dual" then
@@ -506,7 +509,6 @@ function server.restart_server(ctx, options)
     pid = run.pid,
     transport = run.transport,
     health = run.health,
-    previous_tools = previous,
     log_offset = run.log_offset,
   }
 end

@@ -286,6 +286,16 @@ describe("server", function()
       assert.is_true(kit.is_alive(other:pid()))
     end)
 
+    it("leaves one alone that has run for longer than the run that ends them", function()
+      local ctx = install({ faults = { slow_start = 60 } })
+      local child = starting(ctx)
+      kit.wait(function() return #owned.starting(ctx) == 1 end)
+      assert(server.end_starting(ctx, core.system.now() + 10000000000))
+      assert.is_true(kit.is_alive(child:pid()))
+      assert(server.end_starting(ctx, core.system.now() - 10000000000))
+      assert.is_false(kit.is_alive(child:pid()))
+    end)
+
     it("leaves one alone that has said where it listens", function()
       local ctx = install()
       local child = starting(ctx)
@@ -637,7 +647,7 @@ print("ready"); time.sleep(60)]] },
   -- ---- restart ---------------------------------------------------------------------------------
 
   describe("restart_server", function()
-    it("stops the old server, starts the new code and knows both tool lists", function()
+    it("stops the old server, starts the new code and knows the new tool list", function()
       local ctx = install()
       local old = start(ctx, "http")
       kit.set_version(ctx, "2.0.0")
@@ -648,7 +658,6 @@ print("ready"); time.sleep(60)]] },
       assert.is_false(kit.is_alive(old:pid()))
       assert.equal(kit.state(ctx).pid, result.pid)
       assert.equal("2.0.0", result.health.server_version)
-      assert.same(TOOLS, result.previous_tools)
       assert.same({ "get_server_info", "search_standards" }, result.health.tools)
       assert.is_number(clock.parse(result.restart_time))
       assert.same({}, ctx.warnings)
@@ -674,7 +683,6 @@ print("ready"); time.sleep(60)]] },
       assert.is_false(result.started)
       assert.equal("stdio", result.reason)
       assert.equal("2.0.0", result.health.server_version)
-      assert.same(TOOLS, result.previous_tools)
       assert.is_true(kit.is_alive(child:pid()))
       assert.matches("belongs to an editor", ctx.warnings[1])
     end)
@@ -699,7 +707,6 @@ print("ready"); time.sleep(60)]] },
       assert.is_false(result.stopped)
       assert.equal(kit.state(ctx).pid, result.pid)
       assert.equal("2.0.0", result.health.server_version)
-      assert.same(TOOLS, result.previous_tools)
     end)
 
     it("does not run compiled code of the old version", function()
@@ -807,6 +814,16 @@ print("ready"); time.sleep(60)]] },
       assert(server.revive(ctx))
       assert.is_table(server.find(ctx))
       assert.is_true(ctx.session.metadata.server_answered > began)
+    end)
+
+    it("knows the tools of a running server that hangs by its code", function()
+      local ctx = install({ faults = { hang_on_initialize = true, only_over = "http" } })
+      start(ctx, "http")
+      ctx.options.health_timeout = 1
+      local remembered = server.remember(ctx)
+      assert.is_true(remembered.was_running)
+      assert.same(TOOLS, remembered.tools)
+      assert.matches("the running server does not answer", ctx.warnings[1], 1, true)
     end)
 
     it("remembers why the tools of a broken server are not known", function()

@@ -23,9 +23,9 @@ owned.NOT_RUNNING = "not_running"
 --- The code when the process is younger than the claim: it has the number of one that is gone.
 owned.YOUNGER = "EYOUNGER"
 
--- A process' start is known in clock ticks since boot, the claim's time in wall time; both are read
--- at slightly different instants, and wall time is adjusted now and then.
-local CLOCK_SLACK = 2e9
+--- Nanoseconds: a process' start is known in clock ticks since boot, what it is compared with in
+--- wall time; both are read at slightly different instants, and wall time is adjusted now and then.
+owned.CLOCK_SLACK = 2000000000
 local POLL_FIRST, POLL_LONGEST = 0.01, 0.05
 local GRACE, KILL_WAIT = 10, 5
 
@@ -44,7 +44,7 @@ local function check_age(info, state, claim)
   local start, written = owned.started_at(info), claim.mtime
   local said = type(state.started_at) == "string" and clock.parse(state.started_at)
   if said and said < written then written = said end
-  if start <= written + CLOCK_SLACK then return nil end
+  if start <= written + owned.CLOCK_SLACK then return nil end
   return ("it started %s, the state file is of %s"):format(clock.iso(start), clock.iso(written))
 end
 

@@ -8,9 +8,6 @@ local text = require("praxlua.text")
 
 local standing = {}
 
--- A file's time and a process' start are read by different clocks.
-local CLOCK_SLACK = 2e9
-
 -- Why none runs, where owned.find says no more than that.
 local function why_stopped(ctx)
   local claimed
@@ -54,7 +51,7 @@ function standing.newer_code(ctx, found)
   local entries = core.tree.list(ctx.target .. "/" .. module, {
     skip_names = { ["__pycache__"] = true },
   })
-  local latest, path = standing.since(found) + CLOCK_SLACK, nil
+  local latest, path = standing.since(found) + owned.CLOCK_SLACK, nil
   for _, entry in ipairs(entries or {}) do
     if entry.type == "file" and entry.mtime > latest then
       latest, path = entry.mtime, module .. "/" .. entry.path
