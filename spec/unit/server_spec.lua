@@ -101,6 +101,18 @@ describe("server", function()
       assert.equal("not_running", reason)
     end)
 
+    it("takes a process that is just ending for one that is gone", function()
+      local ctx = install()
+      local pid, look = start(ctx, "http"):pid(), core.system.process
+      finally(function() core.system.process = look end)
+      function core.system.process(of)
+        local info = look(of)
+        if info and of == pid then info.argv, info.executable, info.directory = nil, nil, nil end
+        return info
+      end
+      assert.same({ nil, owned.NOT_RUNNING }, { server.find(ctx) })
+    end)
+
     it("does not take another process that has got the pid", function()
       local ctx = install()
       local sleeper = keep(kit.sleeper(ctx.project))

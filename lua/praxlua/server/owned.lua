@@ -112,6 +112,9 @@ local function describe(state, identity, info)
   }
 end
 
+-- A process that has left its program, and is about to be gone: it has neither words nor a file.
+local function is_ending(info) return not info.executable and #(info.argv or {}) == 0 end
+
 -- The server that the claim at `path` is about, or nil and why there is none.
 local function find_by(ctx, path)
   local state, reason = state_file.read(path)
@@ -124,7 +127,9 @@ local function find_by(ctx, path)
     return nil, owned.NOT_RUNNING
   end
   local info = system.process(state.pid)
-  if not info or info.start_time ~= identity.start_time then return nil, owned.NOT_RUNNING end
+  if not info or info.start_time ~= identity.start_time or is_ending(info) then
+    return nil, owned.NOT_RUNNING
+  end
   local wrong, code = objection(ctx, info, state, claim)
   if wrong then return nil, ("not_ours: process %d: %s"):format(state.pid, wrong), code end
   return describe(state, identity, info)
