@@ -76,7 +76,9 @@ function phase.run(host)
   local info = smoke.info or {}
   local server = info.server or {}
   local reported = smoke.reported or {}
-  local log_errors = need(host.server.log_errors_since())
+  -- The log is that of the server which praxlua started: a private one has none.
+  local has_log = smoke.via == "http"
+  local log_errors = has_log and need(host.server.log_errors_since()) or {}
   for _, line in ipairs(log_errors) do host.warn("the server's log: " .. line) end
 
   local evidence = {
@@ -86,7 +88,7 @@ function phase.run(host)
     expected_tools = #expected,
     browser_tools_enabled = smoke.browser_tools_enabled,
     browser_tools_enabled_reason = unasked,
-    server_log_errors = not unasked and #log_errors or nil,
+    server_log_errors = has_log and #log_errors or nil,
     lost_tools = lost,
     smoke_calls = {},
   }

@@ -121,6 +121,16 @@ local function note_versions(r, planned)
   r.ctx.memory.source_version = planned.source_version
 end
 
+-- Without the old server's tools nobody sees that the new one lacks some of them.
+local function remember_server(r)
+  local remembered = server.remember(r.ctx)
+  if not remembered.tools then
+    r.ctx.warn(("what tools the old server has is not known (%s): one that the new server lacks "
+      .. "will not be noticed"):format(text.visible(tostring(remembered.tools_reason))))
+  end
+  return remembered
+end
+
 -- The transaction begins with phase 1: from here on a kill leaves something to resume.
 local function begin_changes(r)
   local planned, metadata = r.ctx.memory.plan, r.session.metadata
@@ -128,7 +138,7 @@ local function begin_changes(r)
   if #data > PLAN_LIMIT then
     return nil, "the plan takes " .. text.bytes(#data) .. ", more than can be read again"
   end
-  metadata.server = not r.overlay and server.remember(r.ctx) or nil
+  metadata.server = not r.overlay and remember_server(r) or nil
   metadata.from_version = planned.installed_version
   metadata.to_version = planned.source_version
   metadata.plan_hash, metadata.plan_sha256 = planned.hash, core.hash.sha256(data)

@@ -1,12 +1,14 @@
 --- Receipts: what the host itself did while a phase ran, against what the phase's evidence claims.
 --
 -- A claim is a field of evidence that says something was done. It passes only when the broker noted
--- that very verb as done in the same phase, so a script cannot claim a backup it did not verify.
+-- that very verb as done in the same phase, so a script cannot claim a backup it did not verify; and
+-- only when the verb's answer says so too, where it could say otherwise.
 local json = require("praxlua.json")
 
 local receipts = {}
 
---- The verbs behind each claim of a built-in phase: the field, the value that claims, and the verb.
+--- The verbs behind each claim of a built-in phase: the field, the value that claims, the verb, and
+--- the field of its last answer that has the same value where the claim is true.
 receipts.CLAIMS = {
   [0] = {
     { "source_git_clean", true, "validation.validate_source_repo" },
@@ -21,16 +23,17 @@ receipts.CLAIMS = {
     { "update_log_appended", true, "report.append_to_update_log" },
   },
   {
-    { "mcp_server_copied", true, "content.upgrade_server_code" },
-    { "dependencies_installed", true, "dependencies.install_dependencies" },
-    { "server_proven", true, "server.prove" },
-    { "server_restarted", true, "server.restart_server" },
+    { "mcp_server_copied", true, "content.upgrade_server_code", "verified" },
+    { "dependencies_installed", true, "dependencies.install_dependencies", "success" },
+    { "server_proven", true, "server.prove", "proven" },
+    { "server_restarted", true, "server.restart_server", "started" },
     { "server_health_check", "passed", "server.restart_server" },
   },
   {
-    { "rag_search_test", "passed", "server.run_smoke" },
-    { "workflow_engine_test", "passed", "server.run_smoke" },
-    { "unit_tests_passed", true, "server.run_tests" },
+    { "browser_smoke_test", "passed", "server.run_smoke", "browser_smoke_test" },
+    { "rag_search_test", "passed", "server.run_smoke", "rag_search_test" },
+    { "workflow_engine_test", "passed", "server.run_smoke", "workflow_engine_test" },
+    { "unit_tests_passed", true, "server.run_tests", "passed" },
   },
   {
     { "lock_released", true, "lock.release" },
@@ -165,15 +168,20 @@ end
 ---@return string? message
 ---@return string? code "ERECEIPT"
 function receipts.check(number, evidence, noted)
-  local done = {}
+  local done, last = {}, answers(noted)
   for _, receipt in ipairs(noted) do
     if receipt.ok then done[receipt.verb] = true end
   end
   for _, claim in ipairs(receipts.CLAIMS[number] or {}) do
-    local field, value, verb = claim[1], claim[2], claim[3]
+    local field, value, verb, inner = claim[1], claim[2], claim[3], claim[4]
     if evidence[field] == value and not done[verb] then
       return nil, string.format("the evidence claims %s = %s, but host.%s was never done", field,
         tostring(value), verb), "ERECEIPT"
+    end
+    local said = inner and type(last[verb]) == "table" and last[verb][inner]
+    if evidence[field] == value and inner and said ~= value then
+      return nil, string.format("the evidence claims %s = %s, but host.%s answered %s = %s", field,
+        tostring(value), verb, inner, shown(said)), "ERECEIPT"
     end
   end
   return check_facts(number, evidence, noted)

@@ -336,7 +336,7 @@ end
 -- What is known of the server: as it is now, and where none runs, as it was before the upgrade that
 -- is undone (its successor may have died since).
 local function remember_server(r, before)
-  local now = server.remember(r.ctx)
+  local now = server.remember(r.ctx, true)
   if not now.was_running and before and before.was_running then
     now.was_running, now.transport = true, before.transport
   end

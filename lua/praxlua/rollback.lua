@@ -20,7 +20,7 @@ local rollback = {}
 -- before the upgrade keeps running: it never loaded anything else.
 local function stop_new_server(r)
   local remembered = r.session.metadata.server
-  local ended, message = server.end_starting(r.ctx)
+  local ended, message = server.end_starting(r.ctx, clock.parse(r.session.started_at))
   if not ended then return nil, message end
   local found = server.find(r.ctx)
   if not found or not remembered then return true end

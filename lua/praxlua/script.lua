@@ -11,6 +11,7 @@ local extend = require("praxlua.project_file.extend")
 local grants = require("praxlua.grants")
 local json = require("praxlua.json")
 local layout = require("praxlua.layout")
+local lists = require("praxlua.lists")
 local lock_text = require("praxlua.lock_text")
 local originals = require("praxlua.originals")
 local phases = require("praxlua.phases")
@@ -147,7 +148,9 @@ local function begin(r, phase, options)
   } })
   run.attach(r, session)
   r.ctx.script, r.ctx.layout = true, extend.of(r.ctx, layout.recognise_target(r.target) or nil)
-  session.metadata.server = server.remember(r.ctx) -- what a rollback brings back
+  -- What a rollback brings back; its tools are only for a script that may compare them.
+  local compares = lists.has(phase.grants.services or {}, "server")
+  session.metadata.server = server.remember(r.ctx, not compares)
   local ok, message = state.save_state(r.target, session)
   if ok then ok, message = run.open_transaction(r, true) end
   if ok then ok, message = run.checkpoint(r, session) end

@@ -151,20 +151,32 @@ function server.watch(ctx)
   return nil, "watching the new server: " .. why, code
 end
 
+-- The running server where it can be asked, and where it is the one to be judged: one that was left
+-- alone when its code was upgraded has the old code in it.
+local function to_be_judged(ctx)
+  local found = server.find(ctx)
+  if not found or not found.url then return nil end
+  if ctx.session and ctx.session.phase_artifacts["3"] and not was_restarted(ctx) then return nil end
+  return found
+end
+
 --- Calls the tools that show that the server works, on the running server or a private one.
 ---@param ctx table
----@return table|nil results of smoke.run: a status per evidence field, and the calls
+---@return table|nil results of smoke.run: a status per evidence field, and the calls; and via =
+---  "http"|"probe"
 ---@return string? message
 ---@return string? code
 function server.run_smoke(ctx)
+  local found = to_be_judged(ctx)
   local function use(client, deadline)
     local answer, problem, code = ask.examine(client, deadline)
     if not answer then return nil, problem, code end
     local project = ctx.options.project
-    return smoke.run(client, answer.tools, deadline, project and project.smoke)
+    local results = smoke.run(client, answer.tools, deadline, project and project.smoke)
+    results.via = found and "http" or "probe"
+    return results
   end
-  local found = server.find(ctx)
-  if found and found.url then return ask.over_http(found, smoke.timeout, use) end
+  if found then return ask.over_http(found, smoke.timeout, use) end
   return ask.privately(ctx, ctx.target, smoke.timeout, use)
 end
 
@@ -195,6 +207,15 @@ end
 -- Codes of a server that is not reachable yet, or going; the next look tells which.
 local PASSING = { ECLOSED = true, ECONNREFUSED = true }
 
+-- Whether a process is what was started, or was started by that: a script may stand in front.
+local function belongs(run, pid)
+  if pid == run.pid then return true end
+  for _, identity in ipairs(owned.descendants(run.pid)) do
+    if identity.pid == pid then return true end
+  end
+  return false
+end
+
 -- One look at a server that is coming up: its health; or nil, message, code when there is no point
 -- in looking again; or nil, nil and what it is waiting for.
 local function look(ctx, run, deadline)
@@ -204,12 +225,13 @@ local function look(ctx, run, deadline)
   if not found then
     return nil, nil, reason == owned.NOT_RUNNING and "it has written no state file" or reason
   end
-  if found.pid ~= run.pid then
+  if not belongs(run, found.pid) then
     return nil, nil, ("the state file is of another server, process %d"):format(found.pid)
   end
   if not found.url then return nil, "the server speaks no HTTP", "EPROTOCOL" end
   local left = math.max(deadline - system.monotonic(), 0)
   local answer, problem, code = ask.over_http(found, left, ask.examine)
+  run.serving = found.pid
   if answer then return answer end
   if PASSING[code] then return nil, nil, problem end
   return nil, problem, code
@@ -276,12 +298,16 @@ end
 --- Ends servers of this installation that a praxlua has started which is gone, and which have not
 --- come up: nobody waits for them any more.
 ---@param ctx table
+---@param since integer? ns; one that has run for longer is left alone
 ---@return true|nil
 ---@return string? message
 ---@return string? code
-function server.end_starting(ctx)
+function server.end_starting(ctx, since)
   for _, found in ipairs(owned.starting(ctx)) do
-    local stopped, problem, code = owned.stop(ctx, found, ctx.options.stop_grace)
+    local stopped, problem, code = true, nil, nil
+    if not since or owned.started_at(found.identity) + owned.CLOCK_SLACK >= since then
+      stopped, problem, code = owned.stop(ctx, found, ctx.options.stop_grace)
+    end
     if not stopped then return nil, problem, code end
   end
   return true
@@ -310,6 +336,15 @@ local function launch(ctx)
   return { child = child, pid = child:pid(), log_offset = offset }
 end
 
+-- Ends what was started and does not answer, with all that it has started itself.
+local function give_up(ctx, run)
+  local leftovers = owned.descendants(run.pid)
+  run.child:stop(2)
+  owned.end_leftovers(leftovers)
+  state_file.forget(ctx, run.pid)
+  for _, identity in ipairs(leftovers) do state_file.forget(ctx, identity.pid) end
+end
+
 --- Starts the installed server, detached, its log appended to .cache/mcp_server.log, and waits
 --- until it answers. One that does not is stopped again.
 ---@param ctx table
@@ -327,17 +362,12 @@ function server.start(ctx, options)
   ctx.memory.server = run
   local health
   health, problem, code = server.wait_for_server_ready(ctx, options and options.timeout)
-  if health then
-    run.child:release()
-  else
-    run.child:stop(2)
-    state_file.forget(ctx, run.pid)
-  end
+  if health then run.child:release() else give_up(ctx, run) end
   run.child = nil
   if not health then return nil, problem, code end
   return {
     started = true,
-    pid = run.pid,
+    pid = run.serving,
     transport = "http",
     log = log.path(ctx),
     log_offset = run.log_offset,
@@ -348,15 +378,27 @@ end
 
 -- ---- remembering and restarting ----------------------------------------------------------------
 
+-- How the old server is; where the running one does not answer, what its code tells.
+local function health_of_old(ctx)
+  local health = server.health(ctx)
+  if health.responding or health.via == "probe" then return health end
+  local answer = server.probe(ctx)
+  if not answer then return health end
+  warn(ctx, ("the running server does not answer (%s); its tools are those of the installed code")
+    :format(text.visible(health.error)))
+  return answer
+end
+
 --- What has to be known to bring this server back and to judge its successor. To be called while
 --- the old code is in place. Plain data.
 ---@param ctx table
+---@param unasked boolean? it is not asked for its tools: it will have no successor to be judged
 ---@return table remembered { was_running, reason?, pid?, start_time?, transport?, url?,
 ---  tools? (names), tools_reason?, server_version? }
-function server.remember(ctx)
+function server.remember(ctx, unasked)
   state_file.put_back(ctx)
   local found, reason = server.find(ctx)
-  local health = server.health(ctx)
+  local health = unasked and {} or health_of_old(ctx)
   local remembered = {
     was_running = found ~= nil,
     reason = reason,
@@ -370,16 +412,6 @@ function server.remember(ctx)
   end
   ctx.memory.server_remembered = remembered
   return remembered
-end
-
--- The old server's tools. One that still runs has the old code in it, while the code on disk, which
--- a probe would run, is the new one by now.
-local function previous_tools(ctx, found, options)
-  local remembered = options and options.remembered or ctx.memory.server_remembered
-  if remembered and remembered.tools then return remembered.tools end
-  if not (found and found.url) then return nil end
-  local old = server.health(ctx)
-  return old.responding and old.tools or nil
 end
 
 -- The server ran before this upgrade and does not now: an earlier try was killed between stopping
@@ -417,7 +449,7 @@ local function drop_bytecode(ctx)
 end
 
 -- What was proven before the switch need not be proven again.
-local function prove_only(ctx, began, reason, previous)
+local function prove_only(ctx, began, reason)
   local restart_time = clock.iso()
   local health, problem, code = ctx.memory.proof, nil, nil
   if health then
@@ -433,7 +465,6 @@ local function prove_only(ctx, began, reason, previous)
     restart_time = restart_time,
     seconds = system.monotonic() - began,
     health = health,
-    previous_tools = previous,
   }
 end
 
@@ -443,7 +474,7 @@ end
 ---@param ctx table
 ---@param options { remembered: table?, timeout: number? }? remembered: of server.remember
 ---@return table|nil { stopped, started, restart_time (ISO 8601), seconds, pid?, transport?, health,
----  previous_tools? (names), log_offset?, reason? = "not_running"|"not_ours: …"|"stdio"|
+---  log_offset?, reason? = "not_running"|"not_ours: …"|"stdio"|
 ---  "not_asked_for" }
 ---@return string? message
 ---@return string? code
@@ -451,11 +482,10 @@ function server.restart_server(ctx, options)
   local began = system.monotonic()
   state_file.put_back(ctx)
   local found, reason = server.find(ctx)
-  local previous = previous_tools(ctx, found, options)
   local missing = is_missing(ctx, found, options)
   drop_bytecode(ctx)
   reason = no_restart(ctx, found, reason, missing)
-  if reason then return prove_only(ctx, began, reason, previous) end
+  if reason then return prove_only(ctx, began, reason) end
 
   local transport = missing or found.transport
   if transport == "dual" then
@@ -479,7 +509,6 @@ function server.restart_server(ctx, options)
     pid = run.pid,
     transport = run.transport,
     health = run.health,
-    previous_tools = previous,
     log_offset = run.log_offset,
   }
 end
@@ -500,6 +529,7 @@ function server.revive(ctx)
     transport = (ctx.session.metadata.server or {}).transport,
   })
   if not started then return nil, problem, code end
+  watch.begin(ctx)
   return true
 end
 

@@ -41,6 +41,12 @@ describe("praxlua run", function()
     assert.is_nil(helper.read(effect))
   end
 
+  it("starts and asks no server for a script that may not use it", function()
+    local asked = [[ require("praxlua.server").health = function() error("it was asked") end ]]
+    local result = tiny.patched(s, asked, argv("--json"))
+    assert.equal(0, result.code, result.stderr)
+  end)
+
   it("does what the script says, and shows its evidence", function()
     local result = tiny.json(s, argv("a", "b c"))
     assert.equal(0, result.code, result.stderr)

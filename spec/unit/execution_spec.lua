@@ -53,6 +53,14 @@ describe("An upgrade", function()
       is_as_before()
     end)
 
+    it("lets a tool go that nobody could know of, and says so", function()
+      prepare({ first = { ["mcp_server/fault"] = "dies\n" },
+        second = { ["mcp_server/fault"] = "forgets\n" } })
+      local result = tiny.upgrade(s)
+      assert.truthy(tiny.event(result, "warning").message:find("one that the new server lacks will "
+        .. "not be noticed", 1, true))
+    end)
+
     it("because of packages, is rolled back with 1, the environment too", function()
       prepare({ second = { ["mcp_server/requirements.txt"] = "broken==1\n" } })
       local result = tiny.upgrade(s)

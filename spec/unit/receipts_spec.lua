@@ -10,6 +10,7 @@ local function honest(number)
   for _, claim in ipairs(receipts.CLAIMS[number]) do
     claimed[claim[1]] = claim[2]
     answers[claim[3]] = answers[claim[3]] or {}
+    if claim[4] then answers[claim[3]][claim[4]] = claim[2] end
   end
   for i, fact in ipairs(receipts.FACTS[number]) do
     local field, verb, inner = table.unpack(fact)
@@ -60,6 +61,23 @@ describe("receipts", function()
           assert.is_nil(ok)
           assert.equal(("the evidence claims %s = %s, but host.%s was never done"):format(field,
             tostring(value), verb), message)
+        end
+      end)
+
+      it("stop every claim that the verb's own answer denies", function()
+        for _, claim in ipairs(receipts.CLAIMS[number]) do
+          local field, value, verb, inner = table.unpack(claim)
+          for _, denied in ipairs(inner and { false, "failed" } or {}) do
+            local claimed, noted = honest(number)
+            for _, receipt in ipairs(noted) do
+              if receipt.verb == verb then receipt.answer[inner] = denied end
+            end
+            local ok, message, code = receipts.check(number, claimed, noted)
+            assert.is_nil(ok)
+            assert.equal("ERECEIPT", code)
+            assert.equal(("the evidence claims %s = %s, but host.%s answered %s = %s"):format(field,
+              tostring(value), verb, inner, tostring(denied)), message)
+          end
         end
       end)
 

@@ -301,6 +301,14 @@ describe("The rollback of a completed upgrade", function()
     is_as_before()
   end)
 
+  it("asks no server that it is about to stop: it may hang", function()
+    local result = tiny.patched(s, [[
+      require("praxlua.server").health = function() error("it was asked") end
+    ]], { "rollback", "--json" })
+    assert.equal(0, result.code, result.stderr)
+    is_as_before()
+  end)
+
   it("killed in between, is completed by resume, and taken back when it is named", function()
     local here = tiny.snapshot(s)
     local points = {

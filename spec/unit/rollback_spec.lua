@@ -307,6 +307,18 @@ describe("A rollback", function()
     end
   end)
 
+  it("ends no server that ran before the upgrade, though it has said nowhere where it listens",
+    function()
+      s = tiny.new()
+      local result = tiny.patched_upgrade(s, [[
+        require("praxlua.server").end_starting = function(ctx, since)
+          assert(since == require("praxlua.clock").parse(ctx.session.started_at))
+          return true
+        end
+      ]] .. FAILING)
+      assert.equal(1, result.code, result.stderr)
+    end)
+
   it("that cannot be marked or cleared up has rolled back all the same", function()
     local steps = {
       [[

@@ -6,6 +6,7 @@ local kit = require("spec.support.server_kit")
 local owned = require("praxlua.server.owned")
 local process = require("praxlua.process")
 local server = require("praxlua.server")
+local state_file = require("praxlua.server.state_file")
 
 local TOOLS = { "get_server_info", "list_workflows", "search_standards" }
 
@@ -32,6 +33,18 @@ describe("server", function()
     }
     for name, value in pairs(fields) do state[name] = value end
     helper.write(kit.state_path(ctx), json.encode(state))
+  end
+
+  -- Has the server start a program in a session of its own, as browsers are.
+  local function let_start_a_helper(ctx)
+    local place = ctx.project .. "/helper.pid"
+    local path = ctx.target .. "/mcp_server/faults.py"
+    helper.write(path, helper.read(path):gsub("def after_start%(self%):", ([[%%0
+        import subprocess, sys
+        helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"],
+                                  start_new_session=True)
+        Path("%s").write_text(str(helper.pid))]]):format(place)))
+    return place
   end
 
   -- A second round, so that a test that fails half-way leaves nothing behind either.
@@ -86,6 +99,18 @@ describe("server", function()
       local found, reason = server.find(ctx)
       assert.is_nil(found)
       assert.equal("not_running", reason)
+    end)
+
+    it("takes a process that is just ending for one that is gone", function()
+      local ctx = install()
+      local pid, look = start(ctx, "http"):pid(), core.system.process
+      finally(function() core.system.process = look end)
+      function core.system.process(of)
+        local info = look(of)
+        if info and of == pid then info.argv, info.executable, info.directory = nil, nil, nil end
+        return info
+      end
+      assert.same({ nil, owned.NOT_RUNNING }, { server.find(ctx) })
     end)
 
     it("does not take another process that has got the pid", function()
@@ -238,11 +263,7 @@ describe("server", function()
 
     it("ends what the server had started and left behind", function()
       local ctx = install()
-      helper.write(ctx.target .. "/mcp_server/faults.py", helper.read(
-        ctx.target .. "/mcp_server/faults.py"):gsub("def after_start%(self%):", [[%0
-        import subprocess, sys
-        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"],
-                         start_new_session=True)]]))
+      let_start_a_helper(ctx)
       local child = start(ctx, "http")
       local browser = kit.wait(function() return core.system.children(child:pid())[1] end)
       assert(server.stop(ctx))
@@ -275,6 +296,16 @@ describe("server", function()
       assert(server.end_starting(ours))
       assert.is_false(kit.is_alive(mine:pid()))
       assert.is_true(kit.is_alive(other:pid()))
+    end)
+
+    it("leaves one alone that has run for longer than the run that ends them", function()
+      local ctx = install({ faults = { slow_start = 60 } })
+      local child = starting(ctx)
+      kit.wait(function() return #owned.starting(ctx) == 1 end)
+      assert(server.end_starting(ctx, core.system.now() + 10000000000))
+      assert.is_true(kit.is_alive(child:pid()))
+      assert(server.end_starting(ctx, core.system.now() - 10000000000))
+      assert.is_false(kit.is_alive(child:pid()))
     end)
 
     it("leaves one alone that has said where it listens", function()
@@ -316,6 +347,23 @@ describe("server", function()
       assert.equal(run.pid, info.pgid)
       assert.equal(ctx.project, info.directory)
       assert.equal("600", ("%o"):format(core.file.stat(kit.state_path(ctx)).mode))
+    end)
+
+    it("starts one behind a script, which stays in front of it", function()
+      local ctx = install()
+      local script = ctx.project .. "/serve.sh"
+      helper.write(script, ("#!/bin/sh\n'%s/venv/bin/python' -m mcp_server --transport $1\n")
+        :format(ctx.target))
+      kit.run({ "chmod", "+x", script })
+      ctx.options.project = { server = { command = { "{project}/serve.sh", "{transport}" } } }
+      local started = assert(server.start(ctx, { timeout = 5 }))
+      assert.equal(kit.state(ctx).pid, started.pid)
+      local shell = core.system.process(started.pid).ppid
+      assert(server.stop(ctx))
+      kit.wait(function() return not kit.is_alive(shell) end)
+      kit.set_faults(ctx, { hang_on_initialize = true })
+      assert.is_nil((server.start(ctx, { timeout = 1 })))
+      assert.is_nil(kit.state(ctx))
     end)
 
     it("appends to the log and remembers where this run begins", function()
@@ -395,6 +443,15 @@ print("ready"); time.sleep(60)]] },
       assert.equal("ETIMEDOUT", code)
       assert.matches("initialize: no answer", message)
       assert.is_true(seconds < 5)
+    end)
+
+    it("ends what a server that never answered had started in a session of its own", function()
+      local ctx = install({ faults = { hang_on_initialize = true } })
+      local helpers = let_start_a_helper(ctx)
+      assert.is_nil((server.start(ctx, { timeout = 1 })))
+      local helper_pid = assert(tonumber(helper.read(helpers)))
+      finally(function() core.system.signal(helper_pid, "KILL") end)
+      assert.is_false(kit.is_alive(helper_pid))
     end)
 
     it("gives up a server that speaks another protocol", function()
@@ -573,6 +630,21 @@ print("ready"); time.sleep(60)]] },
       assert.is_false(core.file.exists(aside))
     end)
 
+    it("tells the running server from the private one that has its place meanwhile", function()
+      local ctx = install()
+      local child = start(ctx, "http")
+      assert(state_file.set_aside(ctx))
+      local private = start(ctx, "stdio")
+      assert.equal(private:pid(), kit.state(ctx).pid)
+      assert.equal(child:pid(), assert(server.find(ctx)).pid)
+      private:stop(1)
+      assert(server.stop(ctx)) -- as after a praxlua that was killed
+      assert.is_false(kit.is_alive(child:pid()))
+      for _, place in ipairs(state_file.places(ctx)) do
+        assert.is_false(core.file.exists(place), place)
+      end
+    end)
+
     it("lets a newer server's state file stand", function()
       local ctx = install()
       local child = start(ctx, "http")
@@ -587,7 +659,7 @@ print("ready"); time.sleep(60)]] },
   -- ---- restart ---------------------------------------------------------------------------------
 
   describe("restart_server", function()
-    it("stops the old server, starts the new code and knows both tool lists", function()
+    it("stops the old server, starts the new code and knows the new tool list", function()
       local ctx = install()
       local old = start(ctx, "http")
       kit.set_version(ctx, "2.0.0")
@@ -598,7 +670,6 @@ print("ready"); time.sleep(60)]] },
       assert.is_false(kit.is_alive(old:pid()))
       assert.equal(kit.state(ctx).pid, result.pid)
       assert.equal("2.0.0", result.health.server_version)
-      assert.same(TOOLS, result.previous_tools)
       assert.same({ "get_server_info", "search_standards" }, result.health.tools)
       assert.is_number(clock.parse(result.restart_time))
       assert.same({}, ctx.warnings)
@@ -624,7 +695,6 @@ print("ready"); time.sleep(60)]] },
       assert.is_false(result.started)
       assert.equal("stdio", result.reason)
       assert.equal("2.0.0", result.health.server_version)
-      assert.same(TOOLS, result.previous_tools)
       assert.is_true(kit.is_alive(child:pid()))
       assert.matches("belongs to an editor", ctx.warnings[1])
     end)
@@ -649,7 +719,6 @@ print("ready"); time.sleep(60)]] },
       assert.is_false(result.stopped)
       assert.equal(kit.state(ctx).pid, result.pid)
       assert.equal("2.0.0", result.health.server_version)
-      assert.same(TOOLS, result.previous_tools)
     end)
 
     it("does not run compiled code of the old version", function()
@@ -749,6 +818,26 @@ print("ready"); time.sleep(60)]] },
       assert.equal("stdio", assert(server.restore(ctx, server.remember(ctx))).reason)
     end)
 
+    it("starts the upgraded server again for a run that goes on, and watches it anew", function()
+      local ctx = install()
+      ctx.session = { phase_artifacts = { ["3"] = { server_restarted = true } },
+        metadata = { server = { transport = "http" }, server_answered = 0 } }
+      local began = core.system.monotonic()
+      assert(server.revive(ctx))
+      assert.is_table(server.find(ctx))
+      assert.is_true(ctx.session.metadata.server_answered > began)
+    end)
+
+    it("knows the tools of a running server that hangs by its code", function()
+      local ctx = install({ faults = { hang_on_initialize = true, only_over = "http" } })
+      start(ctx, "http")
+      ctx.options.health_timeout = 1
+      local remembered = server.remember(ctx)
+      assert.is_true(remembered.was_running)
+      assert.same(TOOLS, remembered.tools)
+      assert.matches("the running server does not answer", ctx.warnings[1], 1, true)
+    end)
+
     it("remembers why the tools of a broken server are not known", function()
       local ctx = install({ faults = { exit_at_start = 1 } })
       local remembered = server.remember(ctx)
@@ -780,6 +869,18 @@ print("ready"); time.sleep(60)]] },
     end)
 
     it("calls the tools of a private server when none runs", function() check(install()) end)
+
+    it("judges no server that was left alone when its code was upgraded", function()
+      local ctx = install()
+      start(ctx, "http")
+      kit.set_version(ctx, "2.0.0")
+      ctx.session = { phase_artifacts = {} }
+      local results = assert(server.run_smoke(ctx))
+      assert.same({ "1.0.0", "http" }, { results.server_version, results.via })
+      ctx.session.phase_artifacts["3"] = { server_restarted = false }
+      results = assert(server.run_smoke(ctx))
+      assert.same({ "2.0.0", "probe" }, { results.server_version, results.via })
+    end)
 
     it("reports a tool that is gone as not run", function()
       local results = assert(server.run_smoke(install({

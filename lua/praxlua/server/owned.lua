@@ -23,9 +23,9 @@ owned.NOT_RUNNING = "not_running"
 --- The code when the process is younger than the claim: it has the number of one that is gone.
 owned.YOUNGER = "EYOUNGER"
 
--- A process' start is known in clock ticks since boot, the claim's time in wall time; both are read
--- at slightly different instants, and wall time is adjusted now and then.
-local CLOCK_SLACK = 2e9
+--- Nanoseconds: a process' start is known in clock ticks since boot, what it is compared with in
+--- wall time; both are read at slightly different instants, and wall time is adjusted now and then.
+owned.CLOCK_SLACK = 2000000000
 local POLL_FIRST, POLL_LONGEST = 0.01, 0.05
 local GRACE, KILL_WAIT = 10, 5
 
@@ -44,7 +44,7 @@ local function check_age(info, state, claim)
   local start, written = owned.started_at(info), claim.mtime
   local said = type(state.started_at) == "string" and clock.parse(state.started_at)
   if said and said < written then written = said end
-  if start <= written + CLOCK_SLACK then return nil end
+  if start <= written + owned.CLOCK_SLACK then return nil end
   return ("it started %s, the state file is of %s"):format(clock.iso(start), clock.iso(written))
 end
 
@@ -112,6 +112,9 @@ local function describe(state, identity, info)
   }
 end
 
+-- A process that has left its program, and is about to be gone: it has neither words nor a file.
+local function is_ending(info) return not info.executable and #(info.argv or {}) == 0 end
+
 -- The server that the claim at `path` is about, or nil and why there is none.
 local function find_by(ctx, path)
   local state, reason = state_file.read(path)
@@ -124,7 +127,9 @@ local function find_by(ctx, path)
     return nil, owned.NOT_RUNNING
   end
   local info = system.process(state.pid)
-  if not info or info.start_time ~= identity.start_time then return nil, owned.NOT_RUNNING end
+  if not info or info.start_time ~= identity.start_time or is_ending(info) then
+    return nil, owned.NOT_RUNNING
+  end
   local wrong, code = objection(ctx, info, state, claim)
   if wrong then return nil, ("not_ours: process %d: %s"):format(state.pid, wrong), code end
   return describe(state, identity, info)
@@ -136,13 +141,12 @@ end
 ---@return string? reason "not_running", or "not_ours: …" with what speaks against it
 ---@return string? code owned.YOUNGER when the process cannot be the one that the claim is about
 function owned.find(ctx)
-  local first, code
+  local found, reason, code
   for _, path in ipairs(state_file.places(ctx)) do
-    local found, reason, kind = find_by(ctx, path)
+    found, reason, code = find_by(ctx, path)
     if found then return found end
-    if not first then first, code = reason, kind end
   end
-  return nil, first, code
+  return nil, reason, code
 end
 
 local function is_started_by_us(pid, log_path)
@@ -232,7 +236,9 @@ local function signal_and_wait(found, signal, seconds, may_interrupt)
   return wait_gone(found.identity, seconds, may_interrupt)
 end
 
-local function end_leftovers(identities)
+--- Ends what a server that is gone had started and left behind.
+---@param identities table[] of owned.descendants, taken while it ran
+function owned.end_leftovers(identities)
   for _, identity in ipairs(identities) do
     if process.same(identity) then system.signal(identity.pid, "KILL") end
   end
@@ -264,7 +270,7 @@ function owned.stop(ctx, found, grace, may_interrupt)
     problem = problem or "it is still there after SIGKILL, it may hang in the kernel"
     return nil, message:format(found.pid, problem), code or "ETIMEDOUT"
   end
-  end_leftovers(leftovers)
+  owned.end_leftovers(leftovers)
   state_file.forget(ctx, found.pid)
   return {
     stopped = true,

@@ -8,18 +8,12 @@ local text = require("praxlua.text")
 
 local standing = {}
 
--- A file's time and a process' start are read by different clocks.
-local CLOCK_SLACK = 2e9
-
 -- Why none runs, where owned.find says no more than that.
 local function why_stopped(ctx)
-  for _, path in ipairs(state_file.places(ctx)) do
-    local state = state_file.read(path)
-    if state then
-      return ("the process that its state file names, %d, is gone"):format(state.pid)
-    end
-  end
-  return "there is no state file"
+  local claimed
+  for _, path in ipairs(state_file.places(ctx)) do claimed = state_file.read(path) or claimed end
+  if not claimed then return "there is no state file" end
+  return ("the process that its state file names, %d, is gone"):format(claimed.pid)
 end
 
 --- How the server stands.
@@ -57,7 +51,7 @@ function standing.newer_code(ctx, found)
   local entries = core.tree.list(ctx.target .. "/" .. module, {
     skip_names = { ["__pycache__"] = true },
   })
-  local latest, path = standing.since(found) + CLOCK_SLACK, nil
+  local latest, path = standing.since(found) + owned.CLOCK_SLACK, nil
   for _, entry in ipairs(entries or {}) do
     if entry.type == "file" and entry.mtime > latest then
       latest, path = entry.mtime, module .. "/" .. entry.path

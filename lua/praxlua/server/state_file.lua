@@ -21,12 +21,12 @@ local ASIDE = { "/.cache/mcp_server_state.live", "/.mcp_server_state.live" }
 ---@return string
 function state_file.path(ctx) return ctx.target .. NAME end
 
---- The places where a claim may be: the state file, then the one set aside by a praxlua that was
---- killed before it could put it back.
+--- The places where a claim may be. The one set aside comes first: while there is one, the state
+--- file itself is a private server's, or what that has left.
 ---@param ctx table
----@return string[] paths
+---@return string[] paths the state file is the last
 function state_file.places(ctx)
-  return { ctx.target .. NAME, ctx.target .. ASIDE[1], ctx.target .. ASIDE[2] }
+  return { ctx.target .. ASIDE[1], ctx.target .. ASIDE[2], state_file.path(ctx) }
 end
 
 --- What a state file says.
@@ -61,12 +61,14 @@ function state_file.claim(ctx, pid)
   return file.write_atomic(state_file.path(ctx), data, PRIVATE)
 end
 
---- Removes the state file if it is of this process, which is gone.
+--- Removes the state file, one that was set aside as well, if it is of this process, which is gone.
 ---@param ctx table
 ---@param pid integer
 function state_file.forget(ctx, pid)
-  local state = state_file.read(state_file.path(ctx))
-  if state and state.pid == pid then file.remove(state_file.path(ctx)) end
+  for _, path in ipairs(state_file.places(ctx)) do
+    local state = state_file.read(path)
+    if state and state.pid == pid then file.remove(path) end
+  end
 end
 
 --- Moves the live state file aside. A rename keeps everything about it, its time too.

@@ -72,7 +72,7 @@ function status.show(ctx, v, problem)
   local data, now = collect(ctx)
   v.result("server status", data, view.status(data))
   if data.newer_code then
-    ctx.warn(("the server runs older code than what is installed: %s changed at %s. "
+    ctx.warn(("the server may run older code than what is installed: %s changed at %s. "
       .. "Restart it (praxlua server restart, or in the editor)"):format(data.newer_code.path,
         data.newer_code.changed))
   end
