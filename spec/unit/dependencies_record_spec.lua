@@ -142,6 +142,29 @@ describe("The record of an installation", function()
       assert.same({ "not_run", "unchanged" }, { again.status, again.reason })
     end)
 
+    it("is none when the browser it fetched is gone, or is another user's", function()
+      local home, real_environment = helper.tempdir(), tool.environment
+      finally(function() tool.environment = real_environment end)
+      tool.environment = function()
+        local variables = real_environment()
+        variables.HOME = home
+        return variables
+      end
+      ctx.options.project = nil
+      write("mcp_server/requirements.txt", "playwright\n")
+      write("venv/bin/playwright", '#!/bin/sh\nmkdir -p "$HOME/.cache/ms-playwright"\n')
+      kit.run({ "chmod", "755", venv .. "/bin/playwright" })
+      kit.run({ "mkdir", home .. "/.cache" })
+      install({ beside = true })
+      assert.equal("success", run_steps()[1].status)
+      assert(dependencies.switch_environment(ctx))
+      assert.equal("unchanged", install({ beside = true }))
+      assert.equal("unchanged", run_steps()[1].reason)
+      kit.run({ "rm", "-r", home .. "/.cache/ms-playwright" })
+      assert.is_nil(install({ beside = true }))
+      assert.equal("success", run_steps()[1].status)
+    end)
+
     it("is none when one was not run, or failed", function()
       install({ beside = true })
       assert(dependencies.switch_environment(ctx))
