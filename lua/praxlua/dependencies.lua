@@ -80,7 +80,7 @@ local function prepare(ctx, requirements)
     if waiting.requirements ~= hash then waiting.requirements = nil end
     return waiting
   end
-  local made, errors, problem, code = clone.open(ctx)
+  local made, errors, problem, code = clone.open(ctx, not post_install.are_declared(ctx))
   if not made then return nil, errors, problem, code end
   made.requirements, made.steps = hash, {}
   ctx.memory.environment, ctx.memory.steps_done = made, nil

@@ -114,6 +114,22 @@ describe("The environment cloned beside", function()
     assert.same(before, everything())
   end)
 
+  it("keeps from the old one what a project's own step writes into the packages' code", function()
+    install()
+    ctx.options.project = { post_install = { { package = "pack", command = { "regenerate" } } } }
+    helper.write(ctx.target .. "/mcp_server/requirements.txt", "pack\n")
+    helper.write(venv .. "/bin/regenerate", "#!/bin/sh\necho generated > ${0%/bin/*}/" .. PACKAGES
+      .. "pack/code.py\n")
+    kit.run({ "chmod", "755", venv .. "/bin/regenerate" })
+    local before = everything()
+    assert(beside())
+    local steps = dependencies.detect_post_install_steps(ctx)
+    assert.equal("success", dependencies.run_post_install_steps(ctx, steps)[1].status)
+    assert.equal("generated\n", helper.read(dependencies.prepared(ctx) .. "/" .. PACKAGES
+      .. "pack/code.py"))
+    assert.same(before, everything())
+  end)
+
   it("leaves an environment of 20,000 files as it was when it is rolled back #uncounted", function()
     install([[cd "$venv/]] .. PACKAGES .. [[" && rm -r package1 package2 && for i in 3 4 5 6; do
       for file in package$i/*.py; do rm "$file"; echo new > "$file"; done

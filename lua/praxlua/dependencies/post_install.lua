@@ -22,10 +22,19 @@ local BUILT_IN = {
   },
 }
 
+local function declared_by(ctx)
+  return ctx.options.project and ctx.options.project.post_install or {}
+end
+
+--- Whether the project has steps of its own, of which nobody knows what they write into.
+---@param ctx table
+---@return boolean
+function post_install.are_declared(ctx) return #declared_by(ctx) > 0 end
+
 -- All steps there are. What a project declares for a package takes the place of what is built in.
 local function known(ctx)
   local all, declared = {}, {}
-  for _, step in ipairs(ctx.options.project and ctx.options.project.post_install or {}) do
+  for _, step in ipairs(declared_by(ctx)) do
     local package = requirements_file.normalised(step.package)
     declared[package] = true
     all[#all + 1] = { package = package, command = step.command,
