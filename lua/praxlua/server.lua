@@ -157,15 +157,16 @@ end
 ---@return string? message
 ---@return string? code
 function server.run_smoke(ctx)
+  local declared = ctx.options.project and ctx.options.project.smoke
+  local seconds = smoke.seconds(declared)
   local function use(client, deadline)
     local answer, problem, code = ask.examine(client, deadline)
     if not answer then return nil, problem, code end
-    local project = ctx.options.project
-    return smoke.run(client, answer.tools, deadline, project and project.smoke)
+    return smoke.run(client, answer.tools, deadline, declared)
   end
   local found = server.find(ctx)
-  if found and found.url then return ask.over_http(found, smoke.timeout, use) end
-  return ask.privately(ctx, ctx.target, smoke.timeout, use)
+  if found and found.url then return ask.over_http(found, seconds, use) end
+  return ask.privately(ctx, ctx.target, seconds, use)
 end
 
 -- ---- stopping and starting ---------------------------------------------------------------------

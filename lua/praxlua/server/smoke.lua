@@ -12,33 +12,60 @@ local text = require("praxlua.text")
 
 local smoke = {}
 
---- Seconds for all calls together; a browser has to be started.
-smoke.timeout = 120
+-- Seconds for all that are built in together; a browser has to be started.
+local BUILT_IN_SECONDS = 120
 
 local CALL_SECONDS = 20
 local CLOSE_SECONDS = 5 -- for a step that has to be made although the time is over
 local BROWSERS = { "pos_browser", "aos_browser", "browser_navigate" }
 
+--- Seconds for all calls together.
+---@param declared table[]|nil `smoke` of the project file
+---@return number
+function smoke.seconds(declared)
+  local seconds = BUILT_IN_SECONDS
+  for _, call in ipairs(declared or {}) do seconds = seconds + (call.seconds or CALL_SECONDS) end
+  return seconds
+end
+
 local function is_text(value) return type(value) == "string" and value ~= "" end
 
--- What is wrong with a tool's result, or nil, and the value it carries when that is an object.
+-- Whether there is anything in an answer: words, data, or a part of another kind (an image).
+local function says_something(result)
+  if mcp.result_text(result):find("%S") then return true end
+  local data = result.structuredContent
+  if type(data) == "table" and next(data) ~= nil then return true end
+  for _, part in ipairs(type(result.content) == "table" and result.content or {}) do
+    if type(part) == "table" and is_text(part.type) and part.type ~= "text" then return true end
+  end
+  return false
+end
+
+-- The objects that a tool's result carries: its data, and its words where they are JSON. A tool
+-- whose answer is a text has that in its data again, as `result`.
+local function values_of(result)
+  local values = {}
+  local words = json.decode(mcp.result_text(result), { max_values = mcp.limits.values })
+  for _, value in ipairs({ result.structuredContent or false, words or false }) do
+    if type(value) == "table" then values[#values + 1] = value end
+  end
+  return values
+end
+
+-- What is wrong with a tool's result, or nil, and the values it carries.
 local function judge(result)
-  local said = mcp.result_text(result)
   if result.isError == true then
-    return "it answered with an error: " .. text.visible(said:sub(1, 300))
+    return "it answered with an error: " .. text.visible(mcp.result_text(result):sub(1, 300))
   end
-  if type(result.content) ~= "table" or #result.content == 0 then return "its answer is empty" end
-  if not said:find("%S") and type(result.structuredContent) ~= "table" then
-    return "its answer is empty"
-  end
+  if not says_something(result) then return "its answer is empty" end
   -- praxis-os' tools report their own failures as ordinary results.
-  local value = type(result.structuredContent) == "table" and result.structuredContent
-    or json.decode(said)
-  if type(value) ~= "table" then return nil end
-  if value.status == "error" or is_text(value.error) then
-    return "it reports: " .. text.visible(tostring(value.error or value.status):sub(1, 300))
+  local values = values_of(result)
+  for _, value in ipairs(values) do
+    if value.status == "error" or is_text(value.error) then
+      return "it reports: " .. text.visible(tostring(value.error or value.status):sub(1, 300))
+    end
   end
-  return nil, value
+  return nil, values
 end
 
 -- Whether an answer holds a text, in its words or in its data.
@@ -62,10 +89,17 @@ local function field(value, path)
   return value
 end
 
+local function has_field(values, path)
+  for _, value in ipairs(values) do
+    if not is_empty(field(value, path)) then return true end
+  end
+  return false
+end
+
 -- What a step expected and did not get, or nil.
-local function disappointment(step, result, value)
+local function disappointment(step, result, values)
   local shown = function(s) return text.shorten(text.visible(s), 80) end
-  if step.not_empty and is_empty(field(value, step.not_empty)) then
+  if step.not_empty and not has_field(values, step.not_empty) then
     return ("its answer has nothing in '%s'"):format(shown(step.not_empty))
   end
   if step.expect and not holds(result, step.expect) then
@@ -76,8 +110,8 @@ end
 local function run_step(client, step, seconds)
   local result, problem = mcp.call_tool(client, step.tool, step.arguments, seconds)
   if not result then return problem end
-  local wrong, value = judge(result)
-  return wrong or disappointment(step, result, value), value
+  local wrong, values = judge(result)
+  return wrong or disappointment(step, result, values), values and values[1]
 end
 
 -- Makes the steps of a way until one fails. Returns what is wrong, and the value of the first.
