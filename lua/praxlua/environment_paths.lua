@@ -83,10 +83,11 @@ local function files_of(path)
   return found
 end
 
--- Every path into one environment made one into the other. The name after it must end there.
+-- Every path into one environment made one into the other. It must begin there (a '/' before it is
+-- that of a URL), and the name after it must end there.
 local function with_paths(data, old, new)
-  local pattern = old:gsub("%p", "%%%0") .. "%f[^%w._-]"
-  return (data:gsub(pattern, (new:gsub("%%", "%%%%"))))
+  local pattern = "([%w._~-]?)" .. old:gsub("%p", "%%%0") .. "%f[^%w._-]"
+  return (data:gsub(pattern, function(before) return before == "" and new or nil end))
 end
 
 -- A script whose interpreter has too long a path for the kernel is begun by sh, as pip does that.

@@ -39,10 +39,11 @@ describe("environment_paths", function()
     assert.equal(tonumber("751", 8), core.file.stat(place .. "/bin/tool").mode)
   end)
 
-  it("leaves alone other paths that begin alike, what is no text, and what is behind links",
+  it("leaves alone other paths that begin or end alike, what is no text, and what is behind links",
     function()
       helper.write(place .. "-other/tool", "#!" .. OLD .. "/bin/python\n")
       local files = { ["bin/other"] = "#!" .. OLD .. "-2/bin/python\n",
+        ["bin/deeper"] = "#!/backup" .. OLD .. "/bin/python\n",
         ["bin/program"] = "\127ELF\0" .. OLD .. "/lib\0" }
       for path, data in pairs(files) do write(path, data) end
       sh("ln -s ../../venv-other/tool bin/theirs")
