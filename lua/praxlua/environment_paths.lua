@@ -92,15 +92,22 @@ end
 
 -- A script whose interpreter has too long a path for the kernel is begun by sh, as pip does that.
 local LONG = "#!/bin/sh\n'''exec' %s%s \"$0\" \"$@\"\n' '''\n"
-local IS_LONG = "^#!/bin/sh\n'''exec' [\"']?(/[^\n\"' ]*)[\"']?([^\n]-) \"%$0\" \"%$@\"\n' '''\n()"
+local IS_LONG =
+  "^#!/bin/sh\n'''exec' ([\"']?)(/[^\n\"' ]*)%1([^\n\"']-) \"%$0\" \"%$@\"\n' '''\n()"
+
+-- A path as a word of sh; nil for one that would end the string that the line is in Python.
+local function word(path)
+  if path:find("['\\]") then return nil end
+  return path:find("[^%w/._+-]") and "'" .. path .. "'" or path
+end
 
 local function with_header(data)
   local header, rest = data:match("^(#!/[^\n]*\n)()")
   if header and #header - 1 > LONGEST_HEADER then
     local interpreter, options = header:match("^#!(%S+)([^\n]*)\n$")
-    return LONG:format(interpreter, options) .. data:sub(rest)
+    return word(interpreter) and LONG:format(word(interpreter), options) .. data:sub(rest) or data
   end
-  local interpreter, options, from = data:match(IS_LONG)
+  local _, interpreter, options, from = data:match(IS_LONG)
   if interpreter and #interpreter + #options + 2 <= LONGEST_HEADER then
     return "#!" .. interpreter .. options .. "\n" .. data:sub(from)
   end
