@@ -5,6 +5,7 @@ local dependencies = require("praxlua.dependencies")
 local environment = require("praxlua.environment")
 local helper = require("spec.support.helper")
 local kit = require("spec.support.server_kit")
+local tiny = require("spec.support.tiny")
 
 local PACKAGES = "lib/python3.11/site-packages/"
 
@@ -129,6 +130,24 @@ describe("The environment cloned beside", function()
       .. "pack/code.py"))
     assert.same(before, everything())
   end)
+
+  local MOUNTS = {
+    ["of another file system"] = "mount -t tmpfs none \"$0\" && cp -a \"$1/.\" \"$0\"",
+    ["of the same one"] = "mount --bind \"$1\" \"$0\"",
+  }
+  for what, mount in pairs(MOUNTS) do
+    it("says that an environment cannot be exchanged that is a mount " .. what, function()
+      local s = tiny.new({ second = { ["mcp_server/requirements.txt"] = "one==1\n" } })
+      local inside = "set -e; cp -a \"$0\" \"$1\"; " .. mount .. "; shift; exec \"$@\""
+      local wrap = { "unshare", "-m", "sh", "-c", inside, s.target .. "/venv", s.root .. "/other" }
+      if core.system.euid() ~= 0 then table.insert(wrap, 3, "-Ur") end
+      local before = tiny.snapshot(s)
+      local result = tiny.upgrade(s, {}, { wrap = wrap })
+      assert.equal(1, result.code)
+      assert.matches("venv is mounted, so it cannot be exchanged", result.stdout, 1, true)
+      assert.same(before, tiny.snapshot(s))
+    end)
+  end
 
   it("leaves an environment of 20,000 files as it was when it is rolled back #uncounted", function()
     install([[cd "$venv/]] .. PACKAGES .. [[" && rm -r package1 package2 && for i in 3 4 5 6; do

@@ -98,8 +98,17 @@ local function make(ctx, path, variables)
   return nil, failures.of(result, "making the environment", VENV_SECONDS)
 end
 
+-- What is mounted cannot be exchanged: a volume of a container, say.
+local function mounted(live, code)
+  return ("%s is mounted, so it cannot be exchanged for the new one in one step; have it be a folder "
+    .. "of the installation's own"):format(live), code
+end
+
 local function fill(ctx, path, live, copy)
   local stat = file.stat(live)
+  if stat and stat.device ~= file.stat(ctx.target).device then
+    return nil, nil, mounted(live, "EXDEV")
+  end
   if stat and stat.type ~= "directory" then
     return nil, nil, ("%s is a %s; make it a folder of the installation's own, or move it away")
       :format(live, stat.type), "ENOTDIR"
@@ -147,8 +156,9 @@ function clone.switch(ctx, made)
   local ok, message, code = environment_paths.correct(made.path, made.path, ctx.target .. "/venv",
     NOT_YET)
   if ok then ok, message, code = ctx.change.switch(ctx.target_name .. "/venv", made.number) end
-  if not ok then return nil, message, code end
-  return true
+  if ok then return true end
+  if code == "EBUSY" then return nil, mounted(ctx.target .. "/venv", code) end
+  return nil, message, code
 end
 
 return clone
