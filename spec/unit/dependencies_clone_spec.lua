@@ -131,6 +131,19 @@ describe("The environment cloned beside", function()
     assert.same(before, everything())
   end)
 
+  for _, part in ipairs({ "bin", "lib", "lib/python3.11", "lib/python3.11/site-packages" }) do
+    it("does not install where a link leads out of the environment: " .. part, function()
+      install("touch \"$venv/" .. part .. "/new\"")
+      kit.run({ "ln", "-s", "lib", venv .. "/lib64" })
+      local elsewhere = helper.tempdir() .. "/elsewhere"
+      kit.run({ "mv", venv .. "/" .. part, elsewhere })
+      kit.run({ "ln", "-s", elsewhere, venv .. "/" .. part })
+      local message = helper.fails("EXDEV", beside())
+      assert.matches(venv .. "/" .. part .. " is a link out of the environment", message, 1, true)
+      assert.is_nil(core.file.stat(elsewhere .. "/new"))
+    end)
+  end
+
   local MOUNTS = {
     ["of another file system"] = "mount -t tmpfs none \"$0\" && cp -a \"$1/.\" \"$0\"",
     ["of the same one"] = "mount --bind \"$1\" \"$0\"",

@@ -12,6 +12,7 @@
 local core = require("praxlua.core")
 local environment_paths = require("praxlua.environment_paths")
 local failures = require("praxlua.pip_failures")
+local folder = require("praxlua.folder")
 local process = require("praxlua.process")
 local tool = require("praxlua.dependencies.tool")
 
@@ -104,10 +105,37 @@ local function mounted(live, code)
     .. "of the installation's own"):format(live), code
 end
 
+-- The first of the folders that are installed into which is a link out of the environment: what is
+-- written there would not be written into the clone.
+local function part_elsewhere(live)
+  local real = file.realpath(live)
+  local function look(path)
+    local stat = file.stat(path)
+    if not stat or stat.type ~= "link" then return nil end
+    local to = file.realpath(path)
+    return to and to:sub(1, #real + 1) ~= real .. "/" and path or nil
+  end
+  local found = look(live .. "/bin")
+  for _, lib in ipairs(folder.names(live) or {}) do
+    local inside = live .. "/" .. lib
+    found = found or lib:find("^lib") and look(inside)
+    for _, python in ipairs(not found and lib:find("^lib") and folder.names(inside) or {}) do
+      found = found or look(inside .. "/" .. python)
+        or look(inside .. "/" .. python .. "/site-packages")
+    end
+  end
+  return found
+end
+
 local function fill(ctx, path, live, copy)
   local stat = file.stat(live)
   if stat and stat.device ~= file.stat(ctx.target).device then
     return nil, nil, mounted(live, "EXDEV")
+  end
+  local elsewhere = stat and stat.type == "directory" and part_elsewhere(live)
+  if elsewhere then
+    return nil, nil, ("%s is a link out of the environment; what is installed there is not this "
+      .. "installation's alone. Move venv away, a new one is made"):format(elsewhere), "EXDEV"
   end
   if stat and stat.type ~= "directory" then
     return nil, nil, ("%s is a %s; make it a folder of the installation's own, or move it away")
