@@ -180,7 +180,8 @@ esac
     it("does not go by what the project says to uv of its own packages", function()
       install("tiny==1.0\n")
       local places = "target = 'elsewhere'\n"
-      helper.write(ctx.project .. "/uv.toml", "override-dependencies = ['tiny==7']\n[pip]\n" .. places)
+      helper.write(ctx.project .. "/uv.toml",
+        "override-dependencies = ['tiny==7']\n[pip]\n" .. places)
       assert.is_true(assert(dependencies.install_dependencies(ctx)).success)
       os.remove(ctx.project .. "/uv.toml")
       helper.write(ctx.project .. "/pyproject.toml", "[tool.uv.pip]\n" .. places)

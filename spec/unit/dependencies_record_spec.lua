@@ -118,7 +118,8 @@ describe("The record of an installation", function()
     ["-e ."] = true, ["--find-links wheels"] = true, ["./local"] = true, ["../x.whl"] = true,
     ["# C:\\wheels\\\n-r more.txt"] = true, ["tiny # -r \\\n -r more.txt"] = false,
     ["tiny==${PIP_TINY}"] = true, ["tiny-1.0-py3-none-any.whl"] = true, ["tiny-1.tar.gz"] = true,
-    ["\xef\xbb\xbftiny"] = false, ["tiny\r-r more.txt"] = true, ["tiny @ file:///x"] = true, ["git+https://example.invalid/x#egg=tiny"] = true,
+    ["\xef\xbb\xbftiny"] = false, ["tiny\r-r more.txt"] = true, ["tiny @ file:///x"] = true,
+    ["git+https://example.invalid/x#egg=tiny"] = true,
   }) do
     it((refers and "knows that other files count for " or "takes by its words ") .. line,
       function() assert.equal(refers, requirements_file.refers(line .. "\nother\n")) end)

@@ -101,8 +101,8 @@ end
 
 -- What is mounted cannot be exchanged: a volume of a container, say.
 local function mounted(live, code)
-  return ("%s is mounted, so it cannot be exchanged for the new one in one step; have it be a folder "
-    .. "of the installation's own"):format(live), code
+  return ("%s is mounted, so it cannot be exchanged for the new one in one step; have it be a "
+    .. "folder of the installation's own"):format(live), code
 end
 
 -- The first of the folders that are installed into which is a link out of the environment: what is
