@@ -903,6 +903,15 @@ print("ready"); time.sleep(60)]] },
       assert.equal(0, assert(server.run_smoke(ctx)).info.capabilities.browser_sessions)
     end)
 
+    it("does not hold against the server that no browser is installed", function()
+      local results = assert(server.run_smoke(install({
+        faults = { browser = "pos_browser", browser_fails = "missing" },
+      })))
+      assert.equal("not_run", results.browser_smoke_test)
+      assert.matches("Executable doesn't exist", results.calls[4].reason, 1, true)
+      assert.equal("pos_browser", results.calls[4].tool)
+    end)
+
     it("fails a browser that opens nothing or does not close", function()
       for action, step in pairs({ navigate = 1, close = 3 }) do
         local results = assert(server.run_smoke(install({

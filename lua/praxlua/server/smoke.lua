@@ -2,7 +2,8 @@
 --
 -- A step passes when the tool answers, the answer is no error, there is something in it, and it is
 -- what the step expects. A call whose tools are not registered was not made: that is `not_run`,
--- neither passed nor failed; but those that the project file names have to be there.
+-- neither passed nor failed; but those that the project file names have to be there. One that tells
+-- that what it works with is not installed is `not_run`, too.
 local core = require("praxlua.core")
 local json = require("praxlua.json")
 local mcp = require("praxlua.mcp")
@@ -139,6 +140,14 @@ local function choose(call, registered)
   return nil
 end
 
+-- Whether a failure tells that something is not there which need not be.
+local function is_lacking(call, wrong)
+  for _, words in ipairs(wrong and call.lacking or {}) do
+    if wrong:find(words, 1, true) then return true end
+  end
+  return false
+end
+
 -- Makes one; returns its entry of the results and the value the tool answered with.
 local function run_call(client, call, registered, deadline)
   local way = choose(call, registered)
@@ -152,7 +161,7 @@ local function run_call(client, call, registered, deadline)
   local seconds = math.min(call.seconds or CALL_SECONDS, math.max(deadline - started, 0))
   local wrong, value = run_steps(client, way, seconds)
   entry.tool = way[1].tool
-  entry.status = wrong and "failed" or "passed"
+  entry.status = is_lacking(call, wrong) and "not_run" or wrong and "failed" or "passed"
   entry.reason = wrong
   entry.seconds = core.system.monotonic() - started
   return entry, value
