@@ -109,6 +109,9 @@ function phase.run(host)
       name = call.title, status = SMOKE_STATUS[call.status], seconds = call.seconds or 0,
       detail = call.reason,
     }
+    if call.tool and call.status == "not_run" then
+      host.warn(("%s was not tried: %s"):format(call.title, call.reason))
+    end
   end
   need(host.server.watch())
   evidence.validation_report = need(host.report.generate_validation_report({

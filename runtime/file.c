@@ -361,7 +361,7 @@ static int file_write_new(lua_State *L) {
     const char *step = "create";
     size_t size;
     const char *data = luaL_checklstring(L, 2, &size);
-    int fd = durable_create(AT_FDCWD, path, lua_isnoneornil(L, 3) ? 0600 : check_mode(L, 3));
+    int fd = durable_create(AT_FDCWD, path, 0600);
     if (fd >= 0) {
         step = "write";
         bool written = durable_write(fd, data, size) == 0;

@@ -49,6 +49,8 @@ function dependencies.prepared(ctx)
   return ctx.memory.environment and ctx.memory.environment.path
 end
 
+local function environment_of(ctx) return dependencies.prepared(ctx) or ctx.target .. "/venv" end
+
 --- Removes the clone that waits, if one does.
 ---@param ctx table
 function dependencies.drop(ctx)
@@ -64,9 +66,8 @@ local function is_unchanged(ctx, requirements)
   if ctx.memory.environment then return false end
   local done = record.current(ctx, requirements)
   if not done then return false end
-  for _, step in ipairs(post_install.detect(ctx, file.read(requirements) or "")) do
-    if not done[step.command] then return false end
-  end
+  local steps = post_install.detect(ctx, file.read(requirements) or "")
+  if not post_install.are_done(ctx, environment_of(ctx), steps, done) then return false end
   ctx.memory.steps_done = done
   return true
 end
@@ -81,7 +82,7 @@ local function prepare(ctx, requirements)
     if waiting.requirements ~= hash then waiting.requirements = nil end
     return waiting
   end
-  local made, errors, problem, code = clone.open(ctx)
+  local made, errors, problem, code = clone.open(ctx, not post_install.are_declared(ctx))
   if not made then return nil, errors, problem, code end
   made.requirements, made.steps = hash, {}
   ctx.memory.environment, ctx.memory.steps_done = made, nil
@@ -179,8 +180,7 @@ end
 ---@return table[] results of post_install.run
 function dependencies.run_post_install_steps(ctx, steps)
   local made = ctx.memory.environment
-  local path = made and made.path or ctx.target .. "/venv"
-  local results = post_install.run(ctx, path, steps, ctx.memory.steps_done)
+  local results = post_install.run(ctx, environment_of(ctx), steps, ctx.memory.steps_done)
   for _, result in ipairs(made and results or {}) do
     if result.status ~= "failed" then made.steps[#made.steps + 1] = result.command end
   end

@@ -83,23 +83,31 @@ local function files_of(path)
   return found
 end
 
--- Every path into one environment made one into the other. The name after it must end there.
+-- Every path into one environment made one into the other. It must begin there (a '/' before it is
+-- that of a URL), and the name after it must end there.
 local function with_paths(data, old, new)
-  local pattern = old:gsub("%p", "%%%0") .. "%f[^%w._-]"
-  return (data:gsub(pattern, (new:gsub("%%", "%%%%"))))
+  local pattern = "([%w._~-]?)" .. old:gsub("%p", "%%%0") .. "%f[^%w._-]"
+  return (data:gsub(pattern, function(before) return before == "" and new or nil end))
 end
 
 -- A script whose interpreter has too long a path for the kernel is begun by sh, as pip does that.
 local LONG = "#!/bin/sh\n'''exec' %s%s \"$0\" \"$@\"\n' '''\n"
-local IS_LONG = "^#!/bin/sh\n'''exec' [\"']?(/[^\n\"' ]*)[\"']?([^\n]-) \"%$0\" \"%$@\"\n' '''\n()"
+local IS_LONG =
+  "^#!/bin/sh\n'''exec' ([\"']?)(/[^\n\"' ]*)%1([^\n\"']-) \"%$0\" \"%$@\"\n' '''\n()"
+
+-- A path as a word of sh; nil for one that would end the string that the line is in Python.
+local function word(path)
+  if path:find("['\\]") then return nil end
+  return path:find("[^%w/._+-]") and "'" .. path .. "'" or path
+end
 
 local function with_header(data)
   local header, rest = data:match("^(#!/[^\n]*\n)()")
   if header and #header - 1 > LONGEST_HEADER then
     local interpreter, options = header:match("^#!(%S+)([^\n]*)\n$")
-    return LONG:format(interpreter, options) .. data:sub(rest)
+    return word(interpreter) and LONG:format(word(interpreter), options) .. data:sub(rest) or data
   end
-  local interpreter, options, from = data:match(IS_LONG)
+  local _, interpreter, options, from = data:match(IS_LONG)
   if interpreter and #interpreter + #options + 2 <= LONGEST_HEADER then
     return "#!" .. interpreter .. options .. "\n" .. data:sub(from)
   end

@@ -30,8 +30,6 @@ mcp.limits = limits
 local CLIENT = { name = "praxlua", version = "1" }
 local METHOD_NOT_FOUND = -32601
 
-mcp.last_words = words.last
-
 local function remaining(deadline) return deadline - core.system.monotonic() end
 
 local function timed_out(client, method, seconds)

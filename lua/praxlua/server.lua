@@ -167,17 +167,18 @@ end
 ---@return string? message
 ---@return string? code
 function server.run_smoke(ctx)
+  local declared = ctx.options.project and ctx.options.project.smoke
+  local seconds = smoke.seconds(declared)
   local found = to_be_judged(ctx)
   local function use(client, deadline)
     local answer, problem, code = ask.examine(client, deadline)
     if not answer then return nil, problem, code end
-    local project = ctx.options.project
-    local results = smoke.run(client, answer.tools, deadline, project and project.smoke)
+    local results = smoke.run(client, answer.tools, deadline, declared)
     results.via = found and "http" or "probe"
     return results
   end
-  if found then return ask.over_http(found, smoke.timeout, use) end
-  return ask.privately(ctx, ctx.target, smoke.timeout, use)
+  if found then return ask.over_http(found, seconds, use) end
+  return ask.privately(ctx, ctx.target, seconds, use)
 end
 
 -- ---- stopping and starting ---------------------------------------------------------------------

@@ -5,6 +5,7 @@ local dependencies = require("praxlua.dependencies")
 local environment = require("praxlua.environment")
 local helper = require("spec.support.helper")
 local kit = require("spec.support.server_kit")
+local tiny = require("spec.support.tiny")
 
 local PACKAGES = "lib/python3.11/site-packages/"
 
@@ -113,6 +114,53 @@ describe("The environment cloned beside", function()
     assert.same({}, ctx.transaction:rollback())
     assert.same(before, everything())
   end)
+
+  it("keeps from the old one what a project's own step writes into the packages' code", function()
+    install()
+    ctx.options.project = { post_install = { { package = "pack", command = { "regenerate" } } } }
+    helper.write(ctx.target .. "/mcp_server/requirements.txt", "pack\n")
+    helper.write(venv .. "/bin/regenerate", "#!/bin/sh\necho generated > ${0%/bin/*}/" .. PACKAGES
+      .. "pack/code.py\n")
+    kit.run({ "chmod", "755", venv .. "/bin/regenerate" })
+    local before = everything()
+    assert(beside())
+    local steps = dependencies.detect_post_install_steps(ctx)
+    assert.equal("success", dependencies.run_post_install_steps(ctx, steps)[1].status)
+    assert.equal("generated\n", helper.read(dependencies.prepared(ctx) .. "/" .. PACKAGES
+      .. "pack/code.py"))
+    assert.same(before, everything())
+  end)
+
+  for _, part in ipairs({ "bin", "lib", "lib/python3.11", "lib/python3.11/site-packages" }) do
+    it("does not install where a link leads out of the environment: " .. part, function()
+      install("touch \"$venv/" .. part .. "/new\"")
+      kit.run({ "ln", "-s", "lib", venv .. "/lib64" })
+      local elsewhere = helper.tempdir() .. "/elsewhere"
+      kit.run({ "mv", venv .. "/" .. part, elsewhere })
+      kit.run({ "ln", "-s", elsewhere, venv .. "/" .. part })
+      local message = helper.fails("EXDEV", beside())
+      assert.matches(venv .. "/" .. part .. " is a link out of the environment", message, 1, true)
+      assert.is_nil(core.file.stat(elsewhere .. "/new"))
+    end)
+  end
+
+  local MOUNTS = {
+    ["of another file system"] = "mount -t tmpfs none \"$0\" && cp -a \"$1/.\" \"$0\"",
+    ["of the same one"] = "mount --bind \"$1\" \"$0\"",
+  }
+  for what, mount in pairs(MOUNTS) do
+    it("says that an environment cannot be exchanged that is a mount " .. what, function()
+      local s = tiny.new({ second = { ["mcp_server/requirements.txt"] = "one==1\n" } })
+      local inside = "set -e; cp -a \"$0\" \"$1\"; " .. mount .. "; shift; exec \"$@\""
+      local wrap = { "unshare", "-m", "sh", "-c", inside, s.target .. "/venv", s.root .. "/other" }
+      if core.system.euid() ~= 0 then table.insert(wrap, 3, "-Ur") end
+      local before = tiny.snapshot(s)
+      local result = tiny.upgrade(s, {}, { wrap = wrap })
+      assert.equal(1, result.code)
+      assert.matches("venv is mounted, so it cannot be exchanged", result.stdout, 1, true)
+      assert.same(before, tiny.snapshot(s))
+    end)
+  end
 
   it("leaves an environment of 20,000 files as it was when it is rolled back #uncounted", function()
     install([[cd "$venv/]] .. PACKAGES .. [[" && rm -r package1 package2 && for i in 3 4 5 6; do

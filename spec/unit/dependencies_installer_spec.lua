@@ -137,6 +137,7 @@ describe("The installer", function()
 
     -- Whoever has no uv gets what it says and does, as far as these tests look.
     local STAND_IN = [[#!/bin/sh
+[ -n "$UV_NO_CONFIG$UV_CONFIG_FILE" ] || exit 65
 [ "$1 $2 $3 $4 $6" = "pip install --no-progress --python -r" ] || exit 64
 read -r name < "$7"
 echo "Using Python 3.11.7 environment at: x" >&2
@@ -174,6 +175,35 @@ esac
       assert.matches("Installed 1 package in", table.concat(ctx.said, "\n"), 1, true)
       assert.equal("1.0\n", kit.run({ ctx.target .. "/venv/bin/python", "-I", "-c",
         "import tiny; print(tiny.VERSION)" }))
+    end)
+
+    it("does not go by what the project says to uv of its own packages", function()
+      install("tiny==1.0\n")
+      local places = "target = 'elsewhere'\n"
+      helper.write(ctx.project .. "/uv.toml",
+        "override-dependencies = ['tiny==7']\n[pip]\n" .. places)
+      assert.is_true(assert(dependencies.install_dependencies(ctx)).success)
+      os.remove(ctx.project .. "/uv.toml")
+      helper.write(ctx.project .. "/pyproject.toml", "[tool.uv.pip]\n" .. places)
+      assert(core.tree.remove(ctx.target .. "/.cache"))
+      local result = assert(dependencies.install_dependencies(ctx))
+      assert.is_true(result.success, result.errors[1] and result.errors[1].message)
+      assert.is_false(core.file.exists(ctx.project .. "/elsewhere"))
+    end)
+
+    it("goes by the settings of uv's user", function()
+      install("tiny==1.0\n")
+      local home = helper.tempdir()
+      helper.write(home .. "/.config/uv/uv.toml", "nonsense = 1\n")
+      local variables = core.system.environment()
+      variables.HOME = home
+      local bin = helper.tempdir()
+      helper.write(bin .. "/uv", "#!/bin/sh\necho \"error: $UV_CONFIG_FILE\" >&2; exit 2\n")
+      kit.run({ "chmod", "755", bin .. "/uv" })
+      variables.PATH = bin .. ":" .. variables.PATH
+      set_environment(variables)
+      local first = assert(dependencies.install_dependencies(ctx)).errors[1]
+      assert.matches("error: " .. home .. "/.config/uv/uv.toml", first.message, 1, true)
     end)
 
     it("names what is wrong", function()

@@ -116,7 +116,10 @@ describe("The record of an installation", function()
     ["tiny==1.0  # comment"] = false, ["tiny==1.0 \\\n  --hash=sha256:00"] = false, [""] = false,
     ["tiny[extra]>=1; python_version > '3'"] = false, ["-r more.txt"] = true, ["-c x.txt"] = true,
     ["-e ."] = true, ["--find-links wheels"] = true, ["./local"] = true, ["../x.whl"] = true,
-    ["tiny @ file:///x"] = true, ["git+https://example.invalid/x#egg=tiny"] = true,
+    ["# C:\\wheels\\\n-r more.txt"] = true, ["tiny # -r \\\n -r more.txt"] = false,
+    ["tiny==${PIP_TINY}"] = true, ["tiny-1.0-py3-none-any.whl"] = true, ["tiny-1.tar.gz"] = true,
+    ["\xef\xbb\xbftiny"] = false, ["tiny\r-r more.txt"] = true, ["tiny @ file:///x"] = true,
+    ["git+https://example.invalid/x#egg=tiny"] = true,
   }) do
     it((refers and "knows that other files count for " or "takes by its words ") .. line,
       function() assert.equal(refers, requirements_file.refers(line .. "\nother\n")) end)
@@ -138,6 +141,29 @@ describe("The record of an installation", function()
       assert.equal("unchanged", install({ beside = true }))
       local again = run_steps()[1]
       assert.same({ "not_run", "unchanged" }, { again.status, again.reason })
+    end)
+
+    it("is none when the browser it fetched is gone, or is another user's", function()
+      local home, real_environment = helper.tempdir(), tool.environment
+      finally(function() tool.environment = real_environment end)
+      tool.environment = function()
+        local variables = real_environment()
+        variables.HOME = home
+        return variables
+      end
+      ctx.options.project = nil
+      write("mcp_server/requirements.txt", "playwright\n")
+      write("venv/bin/playwright", '#!/bin/sh\nmkdir -p "$HOME/.cache/ms-playwright"\n')
+      kit.run({ "chmod", "755", venv .. "/bin/playwright" })
+      kit.run({ "mkdir", home .. "/.cache" })
+      install({ beside = true })
+      assert.equal("success", run_steps()[1].status)
+      assert(dependencies.switch_environment(ctx))
+      assert.equal("unchanged", install({ beside = true }))
+      assert.equal("unchanged", run_steps()[1].reason)
+      kit.run({ "rm", "-r", home .. "/.cache/ms-playwright" })
+      assert.is_nil(install({ beside = true }))
+      assert.equal("success", run_steps()[1].status)
     end)
 
     it("is none when one was not run, or failed", function()

@@ -351,6 +351,7 @@ cp -a %s/%s/pip* "${0%%/bin/*}"/%s
       "playwright ; python_version >= '3.8'", "playwright @ https://example.invalid/p.whl",
       "git+https://example.invalid/p.git#egg=playwright", "-e ./local#egg=playwright",
       "playwright==1.0 \\\n    --hash=sha256:00", "playwright\r\nother\r\n", "play\\\nwright",
+      "# C:\\browsers\\\nplaywright",
     }) do
       it("sees " .. ("%q"):format(line), function()
         assert.same({ "playwright install chromium" }, detected("first\n" .. line .. "\nlast\n"))

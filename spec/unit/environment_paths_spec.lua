@@ -39,10 +39,11 @@ describe("environment_paths", function()
     assert.equal(tonumber("751", 8), core.file.stat(place .. "/bin/tool").mode)
   end)
 
-  it("leaves alone other paths that begin alike, what is no text, and what is behind links",
+  it("leaves alone other paths that begin or end alike, what is no text, and what is behind links",
     function()
       helper.write(place .. "-other/tool", "#!" .. OLD .. "/bin/python\n")
       local files = { ["bin/other"] = "#!" .. OLD .. "-2/bin/python\n",
+        ["bin/deeper"] = "#!/backup" .. OLD .. "/bin/python\n",
         ["bin/program"] = "\127ELF\0" .. OLD .. "/lib\0" }
       for path, data in pairs(files) do write(path, data) end
       sh("ln -s ../../venv-other/tool bin/theirs")
@@ -73,6 +74,26 @@ describe("environment_paths", function()
     pipe:close()
     assert.is_true(correct(deep, deep, place))
     assert.equal(script, helper.read(deep .. "/bin/tool"))
+  end)
+
+  it("gives sh no path to be read as anything else", function()
+    local strange = helper.tempdir() .. ("/" .. ("d"):rep(100)):rep(2) .. "/$(exit)`x`;&/venv"
+    write("bin/tool", "#!" .. place .. "/bin/python\nimport sys; print(sys.argv[1])\n")
+    sh("ln -s /usr/bin/python3 bin/python && chmod 755 bin/tool")
+    assert.is_true(correct(place, place, strange))
+    assert(core.file.mkdir(strange:match("^(.*)/")))
+    assert(core.file.rename(place, strange))
+    local pipe = assert(io.popen("'" .. strange .. "/bin/tool' argument 2>&1"))
+    assert.equal("argument\n", pipe:read("a"))
+    pipe:close()
+  end)
+
+  it("keeps the quotes of pip around a path that holds one", function()
+    local script = "#!/bin/sh\n'''exec' \"%s/bin/python\" \"$0\" \"$@\"\n' '''\nimport tool\n"
+    local mine = "/home/it's mine/venv"
+    write("bin/tool", script:format(OLD .. "/it's mine"))
+    assert.is_true(correct(place, OLD .. "/it's mine", mine))
+    assert.equal(script:format(mine), read("bin/tool"))
   end)
 
   it("may be repeated, and after a kill in the middle", function()

@@ -334,6 +334,50 @@ server.serve_forever()
     assert.equal(("initialize: %s answered with HTTP status 503: overloaded"):format(url), message)
   end)
 
+  -- A server that is found at /mcp/ alone, and sends whoever asks elsewhere to a place.
+  local function redirecting(place)
+    local child = peer(([[
+import json
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        ask = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        here = self.path == "/mcp/"
+        self.send_response(307 if not here else 200 if "id" in ask else 202)
+        port = self.server.server_port
+        if not here: self.send_header("Location", %s)
+        result = {"protocolVersion": "2025-06-18", "tools": [{"name": "a"}]}
+        body = {"jsonrpc": "2.0", "id": ask.get("id"), "result": result}
+        self.end_headers()
+        if here and "id" in ask: self.wfile.write(json.dumps(body).encode())
+    def log_message(self, *args): pass
+server = HTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_port)
+server.serve_forever()
+]]):format(place))
+    local _, port = assert(child:read(10))
+    return ("http://127.0.0.1:%d/mcp"):format(tonumber(port))
+  end
+
+  for what, place in pairs({ path = '"/mcp/"', URL = '"http://127.0.0.1:%d/mcp/" % port' }) do
+    it("asks at another path of the server when it is sent there by a " .. what, function()
+      local client = assert(mcp.connect({ url = redirecting(place), timeout = 5 }))
+      assert.equal("a", assert(mcp.list_tools(client, 5))[1].name)
+    end)
+  end
+
+  for what, place in pairs({
+    ["another server"] = '"http://127.0.0.1:1/mcp/"', ["another host"] = '"//localhost:1/mcp/"',
+    ["a name that begins alike"] = '"http://127.0.0.1:%d0/mcp/" % port',
+    ["itself, for ever"] = '"/mcp"', ["nowhere"] = '""',
+  }) do
+    it("is not sent to " .. what, function()
+      local _, message, code = mcp.connect({ url = redirecting(place), timeout = 5 })
+      assert.equal("EPROTOCOL", code)
+      assert.matches("answered with HTTP status 307", message, 1, true)
+    end)
+  end
+
   it("is not satisfied by a page that is no MCP", function()
     local url = http_peer(200, "text/html", [[b"<html>Welcome!</html>"]])
     local _, message, code = mcp.connect({ url = url, timeout = 5 })

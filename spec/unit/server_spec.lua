@@ -931,6 +931,61 @@ print("ready"); time.sleep(60)]] },
       assert.equal("its answer has nothing in 'workflows'", results.calls[3].reason)
     end)
 
+    describe("judges an answer", function()
+      local smoke = require("praxlua.server.smoke")
+      local mcp = require("praxlua.mcp")
+      local call_tool = mcp.call_tool
+      after_each(function() mcp.call_tool = call_tool end)
+
+      local function judged(result, expected)
+        mcp.call_tool = function() return json.decode(result) end
+        expected = expected or {}
+        expected.tool = "own"
+        local calls = smoke.run({ server = {} }, { "own" }, core.system.monotonic() + 60,
+          { expected }).calls
+        return calls[#calls].status
+      end
+
+      for what, case in pairs({
+        ["an image"] = { "passed", '{"content": [{"type": "image", "data": "aGk="}]}' },
+        ["data alone"] = { "passed", '{"structuredContent": {"a": 1}}' },
+        ["nothing"] = { "failed", '{}' },
+        ["empty words and no data"] = { "failed",
+          '{"content": [{"type": "text", "text": " "}], "structuredContent": {}}' },
+        ["words in data, as an answer of str is"] = { "passed",
+          [[{"content": [{"type": "text", "text": "{\"list\": [1]}"}],
+             "structuredContent": {"result": "{\"list\": [1]}"}}]], { not_empty = "list" } },
+        ["an error in the words of data"] = { "failed",
+          [[{"content": [{"type": "text", "text": "{\"error\": \"no\"}"}],
+             "structuredContent": {"result": "{\"error\": \"no\"}"}}]] },
+      }) do
+        it("that is " .. what, function() assert.equal(case[1], judged(case[2], case[3])) end)
+      end
+
+      it("and makes no tables without end of its words", function()
+        local words = "[" .. ("[],"):rep(1000000) .. "[]]"
+        collectgarbage()
+        local before = collectgarbage("count")
+        local largest = 0
+        mcp.call_tool = function() return { content = { { type = "text", text = words } } } end
+        local decode = json.decode
+        finally(function() json.decode = decode end)
+        json.decode = function(...)
+          local results = table.pack(decode(...))
+          largest = math.max(largest, collectgarbage("count") - before)
+          return table.unpack(results, 1, results.n)
+        end
+        smoke.run({ server = {} }, { "own" }, core.system.monotonic() + 60, { { tool = "own" } })
+        assert.is_true(largest < 40 * 1024, largest .. " KiB")
+      end)
+    end)
+
+    it("gives the project's own calls the time that they are said to take", function()
+      local smoke = require("praxlua.server.smoke")
+      assert.equal(smoke.seconds() + 3600 + 20,
+        smoke.seconds({ { tool = "a", seconds = 3600 }, { tool = "b" } }))
+    end)
+
     for _, name in ipairs({ "pos_browser", "aos_browser" }) do
       it("opens a page, reads it and closes it again with " .. name, function()
         local results = assert(server.run_smoke(install({ faults = { browser = name } })))
@@ -947,6 +1002,15 @@ print("ready"); time.sleep(60)]] },
       assert.equal("step 2, pos_browser: its answer does not hold 'read by praxlua'",
         results.calls[4].reason)
       assert.equal(0, assert(server.run_smoke(ctx)).info.capabilities.browser_sessions)
+    end)
+
+    it("does not hold against the server that no browser is installed", function()
+      local results = assert(server.run_smoke(install({
+        faults = { browser = "pos_browser", browser_fails = "missing" },
+      })))
+      assert.equal("not_run", results.browser_smoke_test)
+      assert.matches("Executable doesn't exist", results.calls[4].reason, 1, true)
+      assert.equal("pos_browser", results.calls[4].tool)
     end)
 
     it("fails a browser that opens nothing or does not close", function()

@@ -7,9 +7,12 @@
 -- ZipBackedFile.save), uv links packages from its cache itself (its setting link-mode), and Python
 -- writes bytecode beside and renames it (importlib._bootstrap_external._write_atomic). What people
 -- and tools do write into is copied: settings, scripts, .pth files, the records of packages, data.
+-- Of commands that a project runs after the installation nothing is known (protoc writes into the
+-- modules it made before): where there are some, everything is copied.
 local core = require("praxlua.core")
 local environment_paths = require("praxlua.environment_paths")
 local failures = require("praxlua.pip_failures")
+local folder = require("praxlua.folder")
 local process = require("praxlua.process")
 local tool = require("praxlua.dependencies.tool")
 
@@ -61,14 +64,15 @@ function clone.share(from, to)
   return core.tree.copy(from, to, { link = shared })
 end
 
---- The same, and the copy is an environment of its own: its scripts lead into it.
+--- Copies an environment, and the copy is one of its own: its scripts lead into it.
 ---@param from string path of an environment
 ---@param to string where nothing is yet
+---@param copy function? of core.tree, to share nothing; clone.share when nil
 ---@return table|nil counts of core.tree.copy
 ---@return string? message
 ---@return string? code
-function clone.copy(from, to)
-  local counts, message, code = clone.share(from, to)
+function clone.copy(from, to, copy)
+  local counts, message, code = (copy or clone.share)(from, to)
   if not counts then return nil, message, code end
   local ok
   ok, message, code = environment_paths.correct(to, from, to, NOT_YET)
@@ -95,14 +99,50 @@ local function make(ctx, path, variables)
   return nil, failures.of(result, "making the environment", VENV_SECONDS)
 end
 
-local function fill(ctx, path, live)
+-- What is mounted cannot be exchanged: a volume of a container, say.
+local function mounted(live, code)
+  return ("%s is mounted, so it cannot be exchanged for the new one in one step; have it be a "
+    .. "folder of the installation's own"):format(live), code
+end
+
+-- The first of the folders that are installed into which is a link out of the environment: what is
+-- written there would not be written into the clone.
+local function part_elsewhere(live)
+  local real = file.realpath(live)
+  local function look(path)
+    local stat = file.stat(path)
+    if not stat or stat.type ~= "link" then return nil end
+    local to = file.realpath(path)
+    return to and to:sub(1, #real + 1) ~= real .. "/" and path or nil
+  end
+  local found = look(live .. "/bin")
+  for _, lib in ipairs(folder.names(live) or {}) do
+    local inside = live .. "/" .. lib
+    found = found or lib:find("^lib") and look(inside)
+    for _, python in ipairs(not found and lib:find("^lib") and folder.names(inside) or {}) do
+      found = found or look(inside .. "/" .. python)
+        or look(inside .. "/" .. python .. "/site-packages")
+    end
+  end
+  return found
+end
+
+local function fill(ctx, path, live, copy)
   local stat = file.stat(live)
+  if stat and stat.device ~= file.stat(ctx.target).device then
+    return nil, nil, mounted(live, "EXDEV")
+  end
+  local elsewhere = stat and stat.type == "directory" and part_elsewhere(live)
+  if elsewhere then
+    return nil, nil, ("%s is a link out of the environment; what is installed there is not this "
+      .. "installation's alone. Move venv away, a new one is made"):format(elsewhere), "EXDEV"
+  end
   if stat and stat.type ~= "directory" then
     return nil, nil, ("%s is a %s; make it a folder of the installation's own, or move it away")
       :format(live, stat.type), "ENOTDIR"
   end
   if stat and system.access(live .. "/bin/python", "x") then
-    local ok, message, code = clone.copy(live, path)
+    local ok, message, code = clone.copy(live, path, copy)
     if not ok then return nil, nil, message, code end
     return true
   end
@@ -115,15 +155,16 @@ end
 --- Clones the environment of an installation; makes a new one when there is none, or when its
 --- interpreter is gone (a link to a Python that was removed from the system).
 ---@param ctx table with ctx.change
+---@param share boolean whether the packages' code is shared
 ---@return { path: string, number: integer, created: boolean }|nil
 ---@return table[]|nil failures
 ---@return string? message when there are no failures
 ---@return string? code
-function clone.open(ctx)
+function clone.open(ctx, share)
   local live = ctx.target .. "/venv"
   local number, path = ctx.change.stage()
   local created = not system.access(live .. "/bin/python", "x")
-  local ok, errors, message, code = fill(ctx, path, live)
+  local ok, errors, message, code = fill(ctx, path, live, not share and core.tree.copy or nil)
   if ok then return { path = path, number = number, created = created } end
   core.tree.remove(path)
   return nil, errors, message, code
@@ -143,8 +184,9 @@ function clone.switch(ctx, made)
   local ok, message, code = environment_paths.correct(made.path, made.path, ctx.target .. "/venv",
     NOT_YET)
   if ok then ok, message, code = ctx.change.switch(ctx.target_name .. "/venv", made.number) end
-  if not ok then return nil, message, code end
-  return true
+  if ok then return true end
+  if code == "EBUSY" then return nil, mounted(ctx.target .. "/venv", code) end
+  return nil, message, code
 end
 
 return clone

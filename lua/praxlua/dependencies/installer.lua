@@ -86,9 +86,24 @@ function INSTALLERS.pip(ctx, path, before)
   }
 end
 
+-- uv goes by what the pyproject.toml and uv.toml of the folder that it works in say: of packages of
+-- the project's own, and where they are installed. Here it goes by its user's settings alone.
+local function own_settings(variables)
+  if variables.UV_CONFIG_FILE or variables.UV_NO_CONFIG then return end
+  for _, folder in ipairs({ (variables.HOME or "") .. "/.config", "/etc" }) do
+    local path = folder .. "/uv/uv.toml"
+    if system.access(path, "r") then
+      variables.UV_CONFIG_FILE = path
+      return
+    end
+  end
+  variables.UV_NO_CONFIG = "1"
+end
+
 function INSTALLERS.uv(_, path)
   local variables = tool.environment()
   variables.UV_HTTP_RETRIES = variables.UV_HTTP_RETRIES or OWN_RETRIES
+  own_settings(variables)
   local uv = process.find("uv", variables)
   if not uv and core.spawn.executable(path .. "/bin/uv") then uv = path .. "/bin/uv" end
   if not uv then

@@ -22,10 +22,19 @@ local BUILT_IN = {
   },
 }
 
+local function declared_by(ctx)
+  return ctx.options.project and ctx.options.project.post_install or {}
+end
+
+--- Whether the project has steps of its own, of which nobody knows what they write into.
+---@param ctx table
+---@return boolean
+function post_install.are_declared(ctx) return #declared_by(ctx) > 0 end
+
 -- All steps there are. What a project declares for a package takes the place of what is built in.
 local function known(ctx)
   local all, declared = {}, {}
-  for _, step in ipairs(ctx.options.project and ctx.options.project.post_install or {}) do
+  for _, step in ipairs(declared_by(ctx)) do
     local package = requirements_file.normalised(step.package)
     declared[package] = true
     all[#all + 1] = { package = package, command = step.command,
@@ -69,16 +78,43 @@ local function tail(output)
   return output
 end
 
+local function cache_of(step)
+  local home = tool.environment().HOME
+  return step.cache and home and home .. "/.cache/" .. step.cache
+end
+
 -- Bytes of the files in the environment, and in the cache that the step is known to fill.
 local function bytes_in(path, step)
-  local size = core.tree.size(path)
-  local home = tool.environment().HOME
-  local cache = step.cache and home and core.tree.size(home .. "/.cache/" .. step.cache)
+  local size, place = core.tree.size(path), cache_of(step)
+  local cache = place and core.tree.size(place)
   return size and size.bytes + (cache and cache.bytes or 0)
 end
 
+local function program_of(path, step) return path .. "/bin/" .. step.command[1] end
+
+local function is_done(path, step, done)
+  if not done[words(step)] then return false end
+  local cache = cache_of(step)
+  return not cache or core.file.exists(cache)
+    or not core.system.access(program_of(path, step), "x")
+end
+
+--- Whether steps need not be run again: an earlier run did, and what they put into a cache, which
+--- is another one for another user, is there.
+---@param ctx table
+---@param path string of the environment
+---@param steps table[] of detect
+---@param done table<string, boolean> commands that were run
+---@return boolean
+function post_install.are_done(ctx, path, steps, done)
+  for _, step in ipairs(steps) do
+    if not is_done(path, find(ctx, step), done) then return false end
+  end
+  return true
+end
+
 local function run_step(ctx, path, step)
-  local program = path .. "/bin/" .. step.command[1]
+  local program = program_of(path, step)
   if not core.system.access(program, "x") then
     return { status = step.optional and "not_run" or "failed", output = "", seconds = 0,
       reason = step.command[1] .. " is not installed in the environment" }
@@ -113,7 +149,7 @@ function post_install.run(ctx, path, steps, done)
   for i, wanted in ipairs(steps) do
     local step = find(ctx, wanted)
     local entry
-    if done and done[words(step)] then
+    if done and is_done(path, step, done) then
       entry = { status = "not_run", output = "", seconds = 0, reason = "unchanged" }
     else
       tool.progress(ctx, words(step))

@@ -10,13 +10,22 @@ function requirements_file.normalised(name) return (name:lower():gsub("[-_.]+", 
 
 local normalised = requirements_file.normalised
 
--- Continued lines joined, comments gone (a # in the middle of a word, as in #egg=name, is none).
+local BYTE_ORDER_MARK = "^\xef\xbb\xbf"
+
+-- Continued lines joined, comments gone (a # in the middle of a word, as in #egg=name, is none). A
+-- line that is nothing but a comment ends there, whatever it ends in (pip's req_file.join_lines).
 local function lines_of(source)
-  local joined = source:gsub("\r\n", "\n"):gsub("\\\n", "")
-  local lines = {}
-  for line in joined:gmatch("[^\n]+") do
-    line = text.trim(((" " .. line):gsub("%s#.*$", "")))
-    if line ~= "" then lines[#lines + 1] = line end
+  local lines, begun = {}, ""
+  source = source:gsub(BYTE_ORDER_MARK, ""):gsub("\r\n?", "\n")
+  for line in (source .. "\n"):gmatch("(.-)\n") do
+    local comment = line:find("^%s*#")
+    local continued = not comment and line:match("^(.*)\\$")
+    begun = begun .. (comment and " " or "") .. (continued or line)
+    if not continued then
+      local whole = text.trim(((" " .. begun):gsub("%s#.*$", "")))
+      if whole ~= "" then lines[#lines + 1] = whole end
+      begun = ""
+    end
   end
   return lines
 end
@@ -45,14 +54,22 @@ function requirements_file.packages(source)
   return names
 end
 
+-- A name that pip takes for a file, where there is one.
+local function is_archive(line)
+  for _, ending in ipairs({ "whl", "zip", "tar", "tgz", "tbz", "txz", "tlz", "tar%.%w+" }) do
+    if line:lower():find("^%S+%." .. ending .. "%f[^%w]") then return true end
+  end
+  return false
+end
+
 --- Whether what is installed depends on more than the words of the file: on other files (-r, -c,
---- -e, a path), or on a place whose content may change without them.
+--- -e, a path), on a variable, or on a place whose content may change without them.
 ---@param source string its content
 ---@return boolean
 function requirements_file.refers(source)
   for _, line in ipairs(lines_of(source)) do
     if line:find("^%-") or line:find("@", 1, true) or line:find("://", 1, true)
-      or not package_of(line) then
+      or line:find("${", 1, true) or is_archive(line) or not package_of(line) then
       return true
     end
   end

@@ -15,6 +15,7 @@ local http = {}
 local HEAD = 300 -- bytes of an answer that an error quotes
 local RETRY = 0.1 -- seconds before a stream is taken up again, where the server names none
 local CLOSE_SECONDS = 2
+local REDIRECTS = 3 -- how often a message is sent to another path
 
 -- Codes of core.http that mean something of their own; every other one is "not reachable".
 local HTTP_CODES = {
@@ -152,8 +153,28 @@ local function is_resumable(reader, response, code)
   return reader.came == true and code == "ECLOSED"
 end
 
+-- Where a server says that it wants to be asked: another path of its own (frameworks do that to add
+-- or to take the slash at the end). Another server than the one that is meant is never asked.
+local function moved_to(client, response)
+  if response.status ~= 307 and response.status ~= 308 then return nil end
+  local server, place = client.url:match("^%a+://[^/?#]*"), response.headers.location or ""
+  if place:find("^/[^/]") then return server .. place end
+  return place:sub(1, #server + 1) == server .. "/" and place or nil
+end
+
+-- Sends a request, where the server wants to have it. Returns the reader, too.
+local function post_request(client, message, deadline, take)
+  for left = REDIRECTS, 0, -1 do
+    local reader = body_reader(take, deadline)
+    local response, problem, code = post(client, message, deadline, reader.on_data)
+    local place = response and not reader.answered and moved_to(client, response)
+    if not place or left == 0 then return reader, response, problem, code end
+    client.url = place
+  end
+end
+
 --- Sends a request and reads until take(message, bytes) has said that it is answered.
----@param client table
+---@param client table url: becomes what the server redirects to
 ---@param message string JSON
 ---@param deadline number of system.monotonic
 ---@param take fun(message: table, bytes: integer): boolean
@@ -161,8 +182,7 @@ end
 ---@return string? message
 ---@return string? code
 function http.exchange(client, message, deadline, take)
-  local reader = body_reader(take, deadline)
-  local response, problem, code = post(client, message, deadline, reader.on_data)
+  local reader, response, problem, code = post_request(client, message, deadline, take)
   for _ = 1, limits.resumes do
     if response then client.session = client.session or response.headers["mcp-session-id"] end
     if not is_resumable(reader, response, code) then break end

@@ -35,7 +35,7 @@ local function look(options)
     if options.smoke then
       local names = {}
       for i, tool in ipairs(answer.tools) do names[i] = tool.name end
-      local until_then = core.system.monotonic() + smoke.timeout
+      local until_then = core.system.monotonic() + smoke.seconds(options.declared)
       answer.calls = json.array(smoke.run(client, names, until_then, options.declared).calls)
     end
     return answer

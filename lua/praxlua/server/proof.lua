@@ -66,9 +66,9 @@ local function examine(ctx)
     local answer, problem, code = ask.examine(client, deadline)
     if not answer then return nil, problem, code end
     ctx.progress("calling the new server's tools")
-    local project = ctx.options.project
-    local results = smoke.run(client, answer.tools, core.system.monotonic() + smoke.timeout,
-      project and project.smoke)
+    local declared = ctx.options.project and ctx.options.project.smoke
+    local results = smoke.run(client, answer.tools,
+      core.system.monotonic() + smoke.seconds(declared), declared)
     answer.calls = results.calls
     return answer
   end

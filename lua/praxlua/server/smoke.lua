@@ -2,7 +2,8 @@
 --
 -- A step passes when the tool answers, the answer is no error, there is something in it, and it is
 -- what the step expects. A call whose tools are not registered was not made: that is `not_run`,
--- neither passed nor failed; but those that the project file names have to be there.
+-- neither passed nor failed; but those that the project file names have to be there. One that tells
+-- that what it works with is not installed is `not_run`, too.
 local core = require("praxlua.core")
 local json = require("praxlua.json")
 local mcp = require("praxlua.mcp")
@@ -12,33 +13,60 @@ local text = require("praxlua.text")
 
 local smoke = {}
 
---- Seconds for all calls together; a browser has to be started.
-smoke.timeout = 120
+-- Seconds for all that are built in together; a browser has to be started.
+local BUILT_IN_SECONDS = 120
 
 local CALL_SECONDS = 20
 local CLOSE_SECONDS = 5 -- for a step that has to be made although the time is over
 local BROWSERS = { "pos_browser", "aos_browser", "browser_navigate" }
 
+--- Seconds for all calls together.
+---@param declared table[]|nil `smoke` of the project file
+---@return number
+function smoke.seconds(declared)
+  local seconds = BUILT_IN_SECONDS
+  for _, call in ipairs(declared or {}) do seconds = seconds + (call.seconds or CALL_SECONDS) end
+  return seconds
+end
+
 local function is_text(value) return type(value) == "string" and value ~= "" end
 
--- What is wrong with a tool's result, or nil, and the value it carries when that is an object.
+-- Whether there is anything in an answer: words, data, or a part of another kind (an image).
+local function says_something(result)
+  if mcp.result_text(result):find("%S") then return true end
+  local data = result.structuredContent
+  if type(data) == "table" and next(data) ~= nil then return true end
+  for _, part in ipairs(type(result.content) == "table" and result.content or {}) do
+    if type(part) == "table" and is_text(part.type) and part.type ~= "text" then return true end
+  end
+  return false
+end
+
+-- The objects that a tool's result carries: its data, and its words where they are JSON. A tool
+-- whose answer is a text has that in its data again, as `result`.
+local function values_of(result)
+  local values = {}
+  local words = json.decode(mcp.result_text(result), { max_values = mcp.limits.values })
+  for _, value in ipairs({ result.structuredContent or false, words or false }) do
+    if type(value) == "table" then values[#values + 1] = value end
+  end
+  return values
+end
+
+-- What is wrong with a tool's result, or nil, and the values it carries.
 local function judge(result)
-  local said = mcp.result_text(result)
   if result.isError == true then
-    return "it answered with an error: " .. text.visible(said:sub(1, 300))
+    return "it answered with an error: " .. text.visible(mcp.result_text(result):sub(1, 300))
   end
-  if type(result.content) ~= "table" or #result.content == 0 then return "its answer is empty" end
-  if not said:find("%S") and type(result.structuredContent) ~= "table" then
-    return "its answer is empty"
-  end
+  if not says_something(result) then return "its answer is empty" end
   -- praxis-os' tools report their own failures as ordinary results.
-  local value = type(result.structuredContent) == "table" and result.structuredContent
-    or json.decode(said)
-  if type(value) ~= "table" then return nil end
-  if value.status == "error" or is_text(value.error) then
-    return "it reports: " .. text.visible(tostring(value.error or value.status):sub(1, 300))
+  local values = values_of(result)
+  for _, value in ipairs(values) do
+    if value.status == "error" or is_text(value.error) then
+      return "it reports: " .. text.visible(tostring(value.error or value.status):sub(1, 300))
+    end
   end
-  return nil, value
+  return nil, values
 end
 
 -- Whether an answer holds a text, in its words or in its data.
@@ -62,10 +90,17 @@ local function field(value, path)
   return value
 end
 
+local function has_field(values, path)
+  for _, value in ipairs(values) do
+    if not is_empty(field(value, path)) then return true end
+  end
+  return false
+end
+
 -- What a step expected and did not get, or nil.
-local function disappointment(step, result, value)
+local function disappointment(step, result, values)
   local shown = function(s) return text.shorten(text.visible(s), 80) end
-  if step.not_empty and is_empty(field(value, step.not_empty)) then
+  if step.not_empty and not has_field(values, step.not_empty) then
     return ("its answer has nothing in '%s'"):format(shown(step.not_empty))
   end
   if step.expect and not holds(result, step.expect) then
@@ -76,8 +111,8 @@ end
 local function run_step(client, step, seconds)
   local result, problem = mcp.call_tool(client, step.tool, step.arguments, seconds)
   if not result then return problem end
-  local wrong, value = judge(result)
-  return wrong or disappointment(step, result, value), value
+  local wrong, values = judge(result)
+  return wrong or disappointment(step, result, values), values and values[1]
 end
 
 -- Makes the steps of a way until one fails. Returns what is wrong, and the value of the first.
@@ -105,6 +140,14 @@ local function choose(call, registered)
   return nil
 end
 
+-- Whether a failure tells that something is not there which need not be.
+local function is_lacking(call, wrong)
+  for _, words in ipairs(wrong and call.lacking or {}) do
+    if wrong:find(words, 1, true) then return true end
+  end
+  return false
+end
+
 -- Makes one; returns its entry of the results and the value the tool answered with.
 local function run_call(client, call, registered, deadline)
   local way = choose(call, registered)
@@ -118,7 +161,7 @@ local function run_call(client, call, registered, deadline)
   local seconds = math.min(call.seconds or CALL_SECONDS, math.max(deadline - started, 0))
   local wrong, value = run_steps(client, way, seconds)
   entry.tool = way[1].tool
-  entry.status = wrong and "failed" or "passed"
+  entry.status = is_lacking(call, wrong) and "not_run" or wrong and "failed" or "passed"
   entry.reason = wrong
   entry.seconds = core.system.monotonic() - started
   return entry, value

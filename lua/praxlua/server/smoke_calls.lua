@@ -8,6 +8,10 @@
 --   expect      a text that the answer holds, in its words or its data
 --   not_empty   a field of the answer's data ("results", "data.items") that holds something
 --   always      true: made even after a step that failed, so that nothing is left open
+--
+-- What a call needs beside the server need not be there: `lacking` are words of a failure that tell
+-- so, and the call is then one that was not run. A browser is such a thing: its installation is
+-- optional, and many a machine has none.
 local smoke_calls = {}
 
 -- A page that needs no network. Its text is not in its address (&#32; is a blank), which tools
@@ -61,6 +65,7 @@ smoke_calls.built_in = {
     id = "browser_smoke_test",
     title = "browser",
     seconds = 60,
+    lacking = { "Executable doesn't exist", "missing dependencies to run browsers" },
     ways = {
       one_tool("pos_browser"),
       one_tool("aos_browser"),
