@@ -2,7 +2,8 @@
 --
 -- A step passes when the tool answers, the answer is no error, there is something in it, and it is
 -- what the step expects. A call whose tools are not registered was not made: that is `not_run`,
--- neither passed nor failed; but those that the project file names have to be there.
+-- neither passed nor failed; but those that the project file names have to be there. Nor was one
+-- made whose tool says that what it works with was never installed.
 local core = require("praxlua.core")
 local json = require("praxlua.json")
 local mcp = require("praxlua.mcp")
@@ -118,7 +119,8 @@ local function run_call(client, call, registered, deadline)
   local seconds = math.min(call.seconds or CALL_SECONDS, math.max(deadline - started, 0))
   local wrong, value = run_steps(client, way, seconds)
   entry.tool = way[1].tool
-  entry.status = wrong and "failed" or "passed"
+  local absent = wrong and call.absent and wrong:find(call.absent, 1, true)
+  entry.status = absent and "not_run" or wrong and "failed" or "passed"
   entry.reason = wrong
   entry.seconds = core.system.monotonic() - started
   return entry, value

@@ -8,6 +8,9 @@
 --   expect      a text that the answer holds, in its words or its data
 --   not_empty   a field of the answer's data ("results", "data.items") that holds something
 --   always      true: made even after a step that failed, so that nothing is left open
+--
+-- `absent` of a call is what the answer of a failed step says where that which the tool works with
+-- was never installed: the call could not be made then, which says nothing about the server.
 local smoke_calls = {}
 
 -- A page that needs no network. Its text is not in its address (&#32; is a blank), which tools
@@ -61,6 +64,7 @@ smoke_calls.built_in = {
     id = "browser_smoke_test",
     title = "browser",
     seconds = 60,
+    absent = "Executable doesn't exist at", -- Playwright, before "playwright install"
     ways = {
       one_tool("pos_browser"),
       one_tool("aos_browser"),
