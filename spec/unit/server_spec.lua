@@ -318,6 +318,26 @@ describe("server", function()
       assert.equal("600", ("%o"):format(core.file.stat(kit.state_path(ctx)).mode))
     end)
 
+    it("tells the server where its libraries keep their data, and what is passed on", function()
+      local ctx = install()
+      ctx.options.project = { server = { variables = { "OPENAI_*" } } }
+      local original = core.system.environment
+      finally(function() core.system.environment = original end)
+      core.system.environment = function()
+        local all = original()
+        all.HF_HUB_OFFLINE, all.XDG_CACHE_HOME, all.OPENAI_API_KEY = "1", "/caches", "key"
+        all.SOME_SECRET = "s"
+        return all
+      end
+      local run = assert(server.start(ctx, { transport = "http" }))
+      local given = {}
+      local environ = helper.read(("/proc/%d/environ"):format(run.pid))
+      for name, value in environ:gmatch("([^=%z]+)=(%Z*)") do given[name] = value end
+      assert.same({ "1", "/caches", "key", ctx.target }, { given.HF_HUB_OFFLINE,
+        given.XDG_CACHE_HOME, given.OPENAI_API_KEY, given.PYTHONPATH })
+      assert.is_nil(given.SOME_SECRET)
+    end)
+
     it("appends to the log and remembers where this run begins", function()
       local ctx = install()
       helper.write(ctx.target .. "/.cache/mcp_server.log", "2025 [ERROR] of an earlier run\n")
@@ -652,6 +672,20 @@ print("ready"); time.sleep(60)]] },
       assert.same(TOOLS, result.previous_tools)
     end)
 
+    it("says when the server listens somewhere else than before", function()
+      local ctx = install()
+      start(ctx, "http")
+      local before = kit.state(ctx)
+      assert(server.restart_server(ctx))
+      local moved = kit.state(ctx).port ~= before.port -- its port may not be free again yet
+      assert.equal(moved and 1 or 0, #ctx.warnings)
+      kit.set_faults(ctx, { port = kit.free_port() })
+      before, ctx.warnings = kit.state(ctx), {}
+      assert(server.restart_server(ctx))
+      local wanted = "listens at %s now, and no longer at %s"
+      assert.matches(wanted:format(kit.state(ctx).url, before.url), ctx.warnings[1], 1, true)
+    end)
+
     it("does not run compiled code of the old version", function()
       local ctx = install()
       start(ctx, "http")
@@ -857,6 +891,15 @@ print("ready"); time.sleep(60)]] },
         local wanted = "step %d, pos_browser: it reports: %s failed: no browser"
         assert.equal(wanted:format(step, action), results.calls[4].reason)
       end
+    end)
+
+    it("passes over a browser that was never installed, and says so", function()
+      local results = assert(server.run_smoke(install({
+        faults = { browser = "pos_browser", browser_fails = "absent" },
+      })))
+      assert.equal("not_run", results.browser_smoke_test)
+      assert.equal("not_run", results.calls[4].status)
+      assert.matches("Executable doesn't exist at /b/chrome", results.calls[4].reason, 1, true)
     end)
 
     it("tells what the server reports of its watchers and its index", function()
