@@ -263,12 +263,13 @@ sandbox:
 	  SHARE=$(SHARE) SEED=$(SEED) $(LUA) spec/sandbox/main.lua
 
 # Hostile dialogues with the MCP client, and $(B)/dialogues.json. CASE is the number of one, COUNT how
-# many there are, SHARE full or sample.
+# many there are, SHARE full or sample. glibc gives large blocks back at once, so that memory which is
+# still there is memory that is held.
 .PHONY: dialogues
 dialogues:
 	$(MAKE) -j$(JOBS) all fault-tools
 	$(with_build) CASE='$(CASE)' COUNT='$(COUNT)' SHARE=$(SHARE) SEED=$(SEED) \
-	  $(LUA) spec/dialogues/main.lua
+	  MALLOC_MMAP_THRESHOLD_=131072 MALLOC_TRIM_THRESHOLD_=131072 $(LUA) spec/dialogues/main.lua
 
 # The merge corpus of spec/corpus, and $(B)/corpus.json. CASE is one pair of releases, "older-newer".
 corpus:

@@ -5,7 +5,7 @@
 local phase = {
   id = "mcp-server-upgrade",
   title = "MCP server upgrade",
-  grants = { services = { "content", "dependencies", "server" }, target = "read" },
+  grants = { services = { "content", "dependencies", "server" } },
   limits = { wall = 8 * 3600 },
 }
 
@@ -35,8 +35,8 @@ local function size_of(bytes)
   return bytes and bytes > 0 and string.format("%.1f MiB", bytes / MiB) or nil
 end
 
--- What packages want to be done after their installation (browsers, say). A step that fails ends the
--- phase; an optional one is a warning: the same command does it later.
+-- What packages want to be done after their installation (browsers, say). A step that fails ends
+-- the phase; an optional one is a warning: the same command does it later.
 local function post_install(host)
   local steps = {}
   local wanted = need(host.dependencies.detect_post_install_steps())

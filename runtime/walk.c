@@ -308,9 +308,15 @@ static int open_directory(struct walk *w, size_t index) {
     return 1;
 }
 
-/* Adds all entries of the directory that is node `index`. */
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const struct walk_node *)a)->name, ((const struct walk_node *)b)->name);
+}
+
+/* Adds all entries of the directory that is node `index`, by name: the same tree is walked in the
+** same order, wherever it lies. */
 static int gather_directory(struct walk *w, size_t index) {
     struct dirent *entry;
+    size_t first = w->count;
     int rc = open_directory(w, index);
     if (rc <= 0)
         return rc;
@@ -325,6 +331,9 @@ static int gather_directory(struct walk *w, size_t index) {
     if (rc == 0 && errno != 0)
         rc = walk_failed(w, "list", index);
     close_directory(w);
+    qsort(w->nodes + first, w->count - first, sizeof *w->nodes, by_name);
+    for (size_t i = first; i < w->count; i++)
+        w->nodes[i].twin = i; /* walk_find_twins comes later */
     return rc;
 }
 

@@ -107,7 +107,8 @@ end
 
 --- A stopwatch for the steps of something: each step's seconds, by its name.
 ---@return table<string, number> seconds of the steps so far
----@return fun(name: string, action: function, ...): any run calls the action and returns what it does
+---@return fun(name: string, action: function, ...): any run calls the action and returns what that
+---  does
 function clock.stopwatch()
   local steps, monotonic = {}, require("praxlua.core").system.monotonic
   return steps, function(name, action, ...)

@@ -323,8 +323,8 @@ function content.upgrade(ctx, options)
   return upgrade(ctx, set_of(options and options.components or of_scope(ctx, "content")), true)
 end
 
---- Stages the server's code beside the installation, as it will be after upgrade_server_code: what a
---- new server is proven with before anything of the old one changes.
+--- Stages the server's code beside the installation, as it will be after upgrade_server_code: with
+--- it a new server is proven before anything of the old one changes.
 ---@param ctx table with an open ctx.change
 ---@return { path: string, requirements: string }|nil staged requirements: of the server, in the
 ---  target or in `path`

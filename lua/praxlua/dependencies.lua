@@ -49,7 +49,9 @@ function dependencies.prepared(ctx)
   return ctx.memory.environment and ctx.memory.environment.path
 end
 
-local function drop(ctx)
+--- Removes the clone that waits, if one does.
+---@param ctx table
+function dependencies.drop(ctx)
   if ctx.memory.environment then clone.drop(ctx.memory.environment) end
   ctx.memory.environment = nil
 end
@@ -92,7 +94,7 @@ local function install(ctx, requirements)
   local installed
   installed, errors, problem, code = installer.install(ctx, made.path, requirements)
   if not installed then
-    drop(ctx)
+    dependencies.drop(ctx)
     return nil, errors, problem, code, made.created
   end
   installed.created = made.created
@@ -147,7 +149,7 @@ function dependencies.switch_environment(ctx)
   if not made then return true end
   local ok, message, code = clone.switch(ctx, made)
   if not ok then
-    drop(ctx)
+    dependencies.drop(ctx)
     return nil, message, code
   end
   ctx.memory.environment = nil

@@ -5,6 +5,7 @@ local backup = require("praxlua.backup")
 local clock = require("praxlua.clock")
 local commit = require("praxlua.report.commit")
 local core = require("praxlua.core")
+local dependencies = require("praxlua.dependencies")
 local lock_text = require("praxlua.lock_text")
 local lost = require("praxlua.lost")
 local originals = require("praxlua.originals")
@@ -154,6 +155,7 @@ function rollback.open_session(r, reason)
     result.next = rollback.after_failed_command(r.session.session_id)
     return result
   end
+  dependencies.drop(r.ctx) -- before the undo, which may need the room
   local undo_commit = r.options.git_commit and r.transaction and commit.undo(r.ctx)
   local code, missing
   if r.transaction then

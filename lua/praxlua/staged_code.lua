@@ -1,4 +1,4 @@
---- The server's code as it will be, beside the installation: what a new server is proven with before
+--- The server's code as it will be, beside the installation: with it a new server is proven before
 -- anything of the old one changes.
 --
 -- The folder looks like the installation, so that whatever the server's command names in it is
@@ -7,7 +7,6 @@
 local core = require("praxlua.core")
 local entries = require("praxlua.entries")
 local environment = require("praxlua.environment")
-local lfs = require("lfs")
 
 local file = core.file
 
@@ -31,12 +30,6 @@ local function copied_tops(ctx)
   return tops
 end
 
-local function link(target, path)
-  local ok, message = lfs.link(target, path, true)
-  if ok then return true end
-  return nil, ("%s: %s"):format(path, message), "EIO"
-end
-
 local function copy_or_link(ctx, folder, tops)
   local root, message, code = core.root.open(ctx.target)
   if not root then return nil, message, code end
@@ -50,7 +43,7 @@ local function copy_or_link(ctx, folder, tops)
     if tops[entry.name] and entry.type == "directory" then
       ok, message, code = core.tree.copy(from, to, { skip_names = { ["__pycache__"] = true } })
     elseif not tops[entry.name] and not HIDDEN[entry.name] and entry.name ~= environment.NAME then
-      ok, message, code = link(from, to)
+      ok, message, code = file.symlink(from, to)
     end
     if not ok then return nil, message, code end
   end
@@ -62,7 +55,7 @@ local function write(ctx, path, entry)
   local ok, message, code = file.mkdir(path:match("^(.*)/"))
   if not ok then return nil, message, code end
   local target = wanted:match("^link:(.*)$")
-  if target then return link(target, path) end
+  if target then return file.symlink(target, path) end
   local data = entry.content
   if not data then
     data, message, code = file.read(ctx.source .. "/" .. entry.source, LARGEST)
@@ -117,7 +110,7 @@ function staged_code.use_environment(ctx, path)
   local place = ctx.memory.staged_code .. "/" .. environment.NAME
   local ok, message, code = core.tree.remove(place) -- a link: only itself goes
   if not ok then return nil, message, code end
-  return link(path, place)
+  return file.symlink(path, place)
 end
 
 return staged_code

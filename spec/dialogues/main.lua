@@ -3,15 +3,15 @@
 --
 -- Environment: B (the build directory), SEED, SHARE (full: 10,000; sample: 500), COUNT (another
 -- number), CASE (the number of one dialogue, which is told in full).
-local cjson = require("cjson")
 local core = require("praxlua.core")
 local generate = require("spec.dialogues.generate")
 local helper = require("spec.support.helper")
+local json = require("praxlua.json")
 local play = require("spec.dialogues.play")
 
 local BUILD = os.getenv("B") or "build"
 local SETTLED = 1000 -- dialogues after which memory should have found its size
-local GROWTH = 64 * 1024 * 1024 -- bytes that it may differ by later: a large message that came then
+local GROWTH = 8 * 1024 * 1024 -- bytes that it may differ by later
 local LUA_GROWTH = 1024 * 1024 -- bytes that Lua itself may hold more: what this program notes
 local COUNTS = { full = 10000, sample = 500 }
 
@@ -78,8 +78,8 @@ end
 
 local function write(summary, share)
   local name = share == "full" and "/dialogues.json" or "/dialogues-sample.json"
-  if #summary.bad == 0 then summary.bad = cjson.empty_array end
-  helper.write(BUILD .. name, cjson.encode(summary) .. "\n")
+  json.array(summary.bad)
+  helper.write(BUILD .. name, json.encode(summary, { pretty = true }) .. "\n")
 end
 
 local function main()

@@ -22,16 +22,20 @@ end
 
 describe("A server from npm", function()
   local ctx
+  -- Where the server may write. A browser makes a socket in it, whose path may have 107 bytes.
+  local home = (os.getenv("TMPDIR") or "/tmp") .. "/h"
 
   -- An installation whose server it is.
   local function install(name, ...)
     assert(core.file.exists(NODE .. "/installed"),
       "the servers from npm are not installed; make node-servers tells why")
     ctx = kit.install({ venv = false })
+    assert(core.file.mkdir(home))
     local port = kit.free_port()
     ctx.options.health_timeout = 60
     ctx.options.project = { server = {
-      command = { "node", NODE .. "/serve.mjs", name, "{transport}", tostring(port), ... },
+      command = { "node", NODE .. "/serve.mjs", name, "{transport}", tostring(port),
+        home, ... },
       -- Playwright's answers to this name only.
       url = ("http://%s:%d/mcp"):format(name == "playwright" and "localhost" or "127.0.0.1", port),
     } }
@@ -40,6 +44,7 @@ describe("A server from npm", function()
   after_each(function()
     if ctx then assert(server.stop(ctx)) end
     ctx = nil
+    if core.file.exists(home) then assert(core.tree.remove(home)) end
     helper.clean()
   end)
 
@@ -130,7 +135,7 @@ describe("A server from npm", function()
   local function install_browser()
     assert(CHROMIUM, "there is no chromium (Debian: chromium)")
     install("playwright", "--headless", "--no-sandbox", "--isolated",
-      "--executable-path", CHROMIUM, "--output-dir", helper.tempdir())
+      "--executable-path", CHROMIUM)
   end
 
   for _, transport in ipairs(WITH_BROWSER and { "stdio", "http" } or {}) do

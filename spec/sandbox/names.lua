@@ -81,14 +81,15 @@ local VERBS = [[
   target.exists target.hash target.list target.read target.remove target.rename target.write
   project.exists project.hash project.list project.read project.remove project.rename project.write
   backup.archive_old_backups backup.create_backup backup.list_backups backup.verify_backup_integrity
-  content.gitignore content.preview content.upgrade content.upgrade_server_code
+  content.gitignore content.preview content.stage_server_code content.upgrade
+  content.upgrade_server_code
   dependencies.detect_post_install_steps dependencies.install_dependencies
   dependencies.run_post_install_steps dependencies.switch_environment
   lock.acquire lock.held lock.release
   report.append_to_update_log report.commit_changes report.generate_upgrade_summary
   report.generate_validation_report report.update_installation_summary
-  server.expected_tools server.health server.log_errors_since server.restart_server server.run_smoke
-  server.run_tests
+  server.expected_tools server.health server.log_errors_since server.prove
+  server.restart_server server.run_smoke server.run_tests server.watch
   validation.check_backups validation.check_disk_space validation.check_permissions
   validation.check_server_health validation.validate_source_repo
   validation.validate_target_structure validation.verify_checksums

@@ -49,7 +49,7 @@ describe("An upgrade", function()
       prepare({ second = { ["mcp_server/fault"] = "forgets\n" } })
       local result = tiny.upgrade(s)
       assert.equal(1, result.code)
-      assert.equal("post-upgrade-validation", tiny.event(result, "phase_failed").phase)
+      assert.equal("mcp-server-upgrade", tiny.event(result, "phase_failed").phase)
       is_as_before()
     end)
 

@@ -150,7 +150,7 @@ describe("praxlua migrate", function()
     local lock = assert(core.lock.acquire(target))
     local result = migrate()
     lock:release()
-    refused(result, "another upgrade", 6)
+    refused(result, "another command works on this installation", 6)
   end)
 
   it("refuses where the project cannot be written", function()

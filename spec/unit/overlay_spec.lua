@@ -119,7 +119,8 @@ describe("A dry run", function()
       end
     end
     assert.same({ "spawn", "dependencies.install_dependencies", "server.prove",
-      "server.restart_server", "server.run_smoke", "server.run_tests", "report.commit_changes" }, verbs)
+      "server.restart_server", "server.run_smoke", "server.run_tests", "report.commit_changes" },
+      verbs)
     assert.equal("running touch 'made by tool'", told.spawn)
     local own = tiny.event(result, "phase_completed", "writer").evidence
     assert.same({ tools = 0, answer = "bdry_run" }, own)

@@ -582,3 +582,29 @@ describe("The rollback of an upgrade that made the environment", function()
     assert.same(before, tiny.snapshot(s))
   end)
 end)
+
+describe("The rollback of an upgrade that had no packages to install", function()
+  after_each(helper.clean)
+
+  it("leaves the environment alone, as that upgrade did", function()
+    local s = tiny.new({ first = { ["mcp_server/requirements.txt"] = "one==1\n" },
+      second = { ["mcp_server/requirements.txt"] = "one==2\n" } })
+    tiny.write(s, "venv/pyvenv.cfg", "home = /usr/bin\n")
+    assert.equal(0, tiny.upgrade(s).code)
+    tiny.commit(s, { ["universal/" .. tiny.GUIDE:gsub("universal/", "")] = "guide 3\n" })
+    local inode = core.file.stat(s.target .. "/venv").inode
+    local before = tiny.snapshot(s)
+    local result = tiny.upgrade(s)
+    assert.equal(0, result.code, result.stderr)
+    assert.is_true(tiny.sessions(s)[result.last.session_id].phase_artifacts["3"]
+      .dependencies_installed)
+    assert.equal(inode, core.file.stat(s.target .. "/venv").inode)
+    assert.is_false(core.file.exists(s.target .. "/.cache/environment-" .. result.last.session_id))
+    assert.not_same(before, tiny.snapshot(s))
+    assert(os.remove(s.target .. "/.cache/environment.json")) -- it must not be what saves it
+    local back = tiny.json(s, { "rollback" })
+    assert.equal(0, back.code, back.stderr)
+    assert.equal(inode, core.file.stat(s.target .. "/venv").inode)
+    assert.same(before, tiny.snapshot(s))
+  end)
+end)

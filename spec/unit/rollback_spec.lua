@@ -156,6 +156,7 @@ describe("A rollback", function()
     assert(core.tree.remove(s.target .. "/venv"))
     assert(core.tree.copy(kit.environment(), s.target .. "/venv"))
     local own = kit.context(s.project)
+    tiny.write(s, "standards/development/tests.md", "Our testing standards.\n") -- to be found
     tiny.commit(s, { ["mcp_server/new.py"] = "# new\n" })
     assert(os.execute(("cd %s && env PYTHONPATH=%s PROJECT_ROOT=%s setsid %s/venv/bin/python -m "
       .. "mcp_server --transport http >/dev/null 2>&1 </dev/null &"):format(

@@ -621,7 +621,8 @@ print("ready"); time.sleep(60)]] },
       assert.same(TOOLS, result.previous_tools)
       assert.same({ "get_server_info", "search_standards" }, result.health.tools)
       assert.is_number(clock.parse(result.restart_time))
-      assert.same({}, ctx.warnings)
+      -- Its port may not be free again yet.
+      for _, said in ipairs(ctx.warnings) do assert.matches("listens at", said, 1, true) end
     end)
 
     it("starts a dual server as http and says so", function()

@@ -250,7 +250,8 @@ function show.rollback_completed(view, event)
     server = event.server_healthy and "; the server answers" or "; the server does not answer"
   end
   if event.success then
-    t.line({ "green", "Rolled back" }, " in ", clock.seconds(event.seconds), steps_of(event), server)
+    t.line({ "green", "Rolled back" }, " in ", clock.seconds(event.seconds), steps_of(event),
+      server)
   else
     t.error({ what = "the rollback did not complete" .. server, where = event.message,
       next = "run praxlua rollback again; nothing it needs has been deleted" })

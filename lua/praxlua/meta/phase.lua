@@ -170,6 +170,16 @@
 ---@field driver string who decided about the content
 ---@field nothing_to_do boolean
 
+---What the new server showed before the old one was stopped.
+---@class praxlua.phase.Proven
+---@field proven boolean? true; nil in a dry run
+---@field tools string[] names, sorted
+---@field tools_registered integer? how many
+---@field server_version string? as it says
+---@field calls table[] of `id`, `title`, `tool`, `status`, `reason`, `seconds`
+---@field seconds number it took
+---@field not_run string? `dry_run` in a dry run, which does not do it
+
 ---What became of old backups.
 ---@class praxlua.phase.Pruned
 ---@field archived_count integer deleted
@@ -219,6 +229,11 @@
 ---@field required_bytes integer needed
 ---@field problem string? what is missing
 
+---The server's code as it will be.
+---@class praxlua.phase.Staged
+---@field path string the folder it lies in
+---@field requirements string? the list of the server's packages in it; nil without one
+
 ---A step a package wants after its installation.
 ---@class praxlua.phase.Step
 ---@field package string
@@ -265,6 +280,12 @@
 ---@field kept integer files of the user's, not compared
 ---@field mismatches table[] those that differ
 ---@field problem string? in words
+
+---How the new server was watched.
+---@class praxlua.phase.Watched
+---@field watched boolean false where none was restarted
+---@field seconds number waited for
+---@field not_run string? `dry_run` in a dry run, which does not do it
 
 ---Files beneath the source repository that is upgraded from.
 ---@class praxlua.phase.Host.source
@@ -560,6 +581,13 @@ function content.gitignore() end
 ---@return string? code
 function content.preview() end
 
+---Stages the server's code beside the installation, for `server.prove`.
+---Grant: `services = { "content" }`. When: after `pre-flight-checks`.
+---@return praxlua.phase.Staged|nil
+---@return string? message
+---@return string? code
+function content.stage_server_code() end
+
 ---Applies the plan to the content and reads it back.
 ---Grant: `services = { "content" }`. When: after `pre-flight-checks`.
 ---@param options? { components: string[]? } which; all but the server's code
@@ -632,6 +660,16 @@ function server.health(seconds) end
 ---@return string[]
 function server.log_errors_since(offset) end
 
+---Starts the staged code, or the installed where none is staged, in private beside the running
+---server, with the environment that was prepared for it: it has to shake hands, to offer the
+---tools of the old server, and to pass the smoke calls.
+---Grant: `services = { "server" }`. When: after `pre-flight-checks`.
+---@param options? { timeout: number? } seconds it has to answer
+---@return praxlua.phase.Proven|nil
+---@return string? message
+---@return string? code
+function server.prove(options) end
+
 ---Stops the server of this installation and starts the new one, or tries the new code in private
 ---where there is nothing to restart.
 ---Grant: `services = { "server" }`. When: after `pre-flight-checks`.
@@ -654,6 +692,13 @@ function server.run_smoke() end
 ---@return string? message
 ---@return string? code
 function server.run_tests() end
+
+---Waits until the restarted server has stayed for its time (`--watch`).
+---Grant: `services = { "server" }`. When: after `pre-flight-checks`.
+---@return praxlua.phase.Watched|nil
+---@return string? message
+---@return string? code
+function server.watch() end
 
 ---What is written down about an upgrade.
 ---@class praxlua.phase.Host.report

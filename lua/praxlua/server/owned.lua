@@ -159,8 +159,8 @@ local function as_starting(ctx, pid)
   return describe({ pid = pid, transport = "http" }, identity, info)
 end
 
---- Servers of this installation that were started by a praxlua which is gone, and have no state file
---- (yet): the command and the working directory are ours, and the output goes to our log.
+--- Servers of this installation that were started by a praxlua which is gone, and have no state
+--- file (yet): the command and the working directory are ours, and the output goes to our log.
 ---@param ctx table
 ---@return table[] found as of owned.find, without url
 function owned.starting(ctx)

@@ -112,7 +112,8 @@ function proof.prove(ctx, options)
   answer, message, why = ask.privately(ctx, code, seconds, examine(ctx))
   if answer then message, why = complaint(ctx, answer) end
   if message then
-    return nil, ("the new server does not work: %s. The old one was left alone"):format(message), why
+    message = ("the new server does not work: %s. The old one was left alone"):format(message)
+    return nil, message, why
   end
   answer.proven, answer.module_path = true, check_module(ctx, code)
   answer.seconds = core.system.monotonic() - began
