@@ -16,10 +16,12 @@
 #   make sandbox      hostile phases against the sandbox; CASE=, GROUP=, DEFENCE=, SHARE=, SEED=
 #   make node-servers servers from npm for the tests, in build/node
 #   make dialogues    10,000 hostile dialogues with the MCP client; SEED=, CASE=, COUNT=, SHARE=
-#   make dogfood      the real safe-upgrade.py drives upgrades; PRAXLUA_DOGFOOD_SOURCE=a clone
+#   make dogfood      upgrades of a real source repository, its own server in a real environment, and
+#                     a browser; PRAXLUA_DOGFOOD_SOURCE=a clone, PRAXLUA_DOGFOOD_WHEELS=a folder
 #   make doctor       what this machine offers praxlua
 #   make docs-api     writes docs/phase-api.md and the annotations of phases from the code
-#   make deps         installs what the build needs; test-deps: and what the tests need
+#   make deps         installs what the build needs; test-deps: and what the tests need;
+#                     dogfood-deps: and the browser for "make dogfood"
 #   make install      under PREFIX (/usr/local), below DESTDIR where that is set
 #   make clean        removes build/
 #
@@ -53,6 +55,7 @@ TEST_DEPS := lua-busted lua-check luarocks cppcheck clang-format zstd strace tmu
   procps python3-pip python3-watchdog e2fsprogs xfsprogs
 # Node comes from elsewhere as often as not; Debian's is taken where there is none.
 TEST_DEPS += $(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm)
+DOGFOOD_DEPS := $(if $(shell command -v chromium),,chromium)
 
 # Libraries -------------------------------------------------------------------------------------
 
@@ -231,8 +234,10 @@ spec:
 # Upgrades of a real source repository, which PRAXLUA_DOGFOOD_SOURCE names; then servers that others
 # wrote, with a real browser.
 .PHONY: dogfood
-dogfood: all node-servers
+dogfood: dogfood-deps
+	$(MAKE) -j$(JOBS) all node-servers
 	$(with_build) $(LUA) spec/dogfood/driver.lua
+	$(with_build) $(LUA) spec/dogfood/server.lua
 	$(with_build) DEMAND_SERVERS=1 $(LUA) spec/support/busted.lua spec/integration/node_servers_spec.lua
 
 # What is written from lua/praxlua/verbs/reference.lua; lint tells when it is stale.
@@ -378,10 +383,11 @@ $(NODE_SERVERS)/installed: $(NODE_FILES:%=spec/fixtures/node/%)
 
 # Dependencies ----------------------------------------------------------------------------------
 
-.PHONY: deps test-deps
+.PHONY: deps test-deps dogfood-deps
 deps: WANTED := $(DEPS)
 test-deps: WANTED := $(DEPS) $(TEST_DEPS)
-deps test-deps:
+dogfood-deps: WANTED := $(DEPS) $(TEST_DEPS) $(DOGFOOD_DEPS)
+deps test-deps dogfood-deps:
 	if ! command -v apt-get > /dev/null; then \
 	  echo "this is no Debian: see to it that these are installed: $(WANTED)"; exit 0; fi; \
 	missing=; for p in $(WANTED); do \

@@ -74,7 +74,7 @@ function phase.run(host)
   local unasked = smoke.not_run -- in a dry run: why
   local lost = unasked and {} or missing_from(expected, smoke.tools)
   local info = smoke.info or {}
-  local server = info.server or {}
+  local server = info.server or {} -- in the handshake stands the version of its library, as a rule
   local reported = smoke.reported or {}
   -- The log is that of the server which praxlua started: a private one has none.
   local has_log = smoke.via == "http"
@@ -82,7 +82,7 @@ function phase.run(host)
   for _, line in ipairs(log_errors) do host.warn("the server's log: " .. line) end
 
   local evidence = {
-    server_version = smoke.server_version or server.version or info.version,
+    server_version = server.version or info.version or smoke.server_version,
     tools_registered = smoke.tools_registered,
     tools_registered_reason = unasked,
     expected_tools = #expected,

@@ -34,6 +34,25 @@ function process.environment(extra)
   return passed
 end
 
+--- Variables of this process by their names; one that ends with * stands for all that begin so.
+---@param names string[]
+---@return table<string, string> variables
+function process.variables(names)
+  local found = {}
+  local all = core.system.environment()
+  for _, wanted in ipairs(names) do
+    local beginning = wanted:match("^(.*)%*$")
+    if not beginning then
+      found[wanted] = all[wanted]
+    else
+      for name, value in pairs(all) do
+        if name:sub(1, #beginning) == beginning then found[name] = value end
+      end
+    end
+  end
+  return found
+end
+
 --- Where a program is: the first executable file of that name on PATH. Relative and empty parts of
 -- PATH are passed over, so a file in the working directory never stands in for a tool.
 ---@param name string a name without '/'

@@ -469,6 +469,15 @@ local function prove_only(ctx, began, reason)
   }
 end
 
+-- A server takes the next free port where its own is not free yet: whoever has its address in their
+-- settings has to know.
+local function tell_address(ctx, before)
+  local now = before and before.url and server.find(ctx)
+  if not now or now.url == before.url then return end
+  warn(ctx, ("the server listens at %s now, and no longer at %s: change it where the old address "
+    .. "is written down"):format(text.visible(tostring(now.url)), text.visible(before.url)))
+end
+
 --- Stops the running server and starts the installed code in its place. Where there is nothing to
 --- restart (no server runs, an editor owns it, options.restart is false) the installed code is
 --- proven by a probe.
@@ -502,6 +511,7 @@ function server.restart_server(ctx, options)
     timeout = options and options.timeout,
   })
   if not run then return nil, problem, code end
+  tell_address(ctx, found)
   return {
     stopped = stopped.stopped,
     started = true,

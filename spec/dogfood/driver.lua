@@ -1,35 +1,20 @@
 --- The real safe-upgrade.py as driver: installations of old commits of a real source repository,
 -- with a person's edits, are upgraded to its newest commit.
 --
--- PRAXLUA_DOGFOOD_SOURCE names a clone of that repository; nothing is fetched, and it is only read.
 -- The content and the script are real. The server is the one of spec/fixtures/tiny, so that no
 -- package has to be installed.
-local command = require("spec.support.command")
 local core = require("praxlua.core")
-local helper = require("spec.support.helper")
+local stage = require("spec.dogfood.stage")
 local tiny = require("spec.support.tiny")
 
 local COMMITS = { "c445465", "b70784d", "4d4827b" }
 
 -- What an installation is made of; a commit that ships no such folder leaves it out.
 local PREPARE = [[
-cd "$0"
-mkdir -p home runs
-cat > home/.gitconfig <<'END'
-[user]
-	name = A
-	email = a@example.invalid
-[safe]
-	directory = *
-END
-git clone -q --no-checkout "$1" source
-cd source
-git sparse-checkout set --no-cone '/*' '!/.praxis-os/'
-git checkout -q
-git rm -rq --sparse --cached .praxis-os # its cache is large, and not needed
+cd "$0/source"
 git rm -rq --sparse mcp_server
 mkdir mcp_server
-cp "$2/server.lua" mcp_server/server.lua
+cp "$1/server.lua" mcp_server/server.lua
 printf '' > mcp_server/__init__.py
 printf 'none\n' > mcp_server/fault
 git add --sparse mcp_server
@@ -50,19 +35,7 @@ chmod 755 venv/bin/python
 printf 'Current Version: 0.0.1\ncommit=%s\n' "$(git -C ../../source rev-parse "$1")" > VERSION.txt
 ]]
 
-local function environment(root)
-  local all = core.system.environment()
-  all.HOME, all.GIT_CONFIG_NOSYSTEM, all.LC_ALL = root .. "/home", "1", "C.UTF-8"
-  return all
-end
-
-local function say(...) io.stdout:write(string.format(...), "\n") end
-
-local function check(holds, ...)
-  if holds then return end
-  io.stderr:write("dogfood: ", string.format(...), "\n")
-  os.exit(1)
-end
+local say, check, timed = stage.say, stage.check, stage.timed
 
 local function counts_of(result)
   local event = tiny.event(result, "plan")
@@ -71,12 +44,6 @@ local function counts_of(result)
   return ("%d new, %d updated, %d merged, %d unchanged, %d kept, %d removed, %d in conflict")
     :format(c.new_files, c.updated_files, c.merged_files, c.unchanged_files, c.local_only,
       c.removed_files, c.conflicts), event
-end
-
-local function timed(action)
-  local began = core.system.monotonic()
-  local result = action()
-  return result, core.system.monotonic() - began
 end
 
 -- Shipped files that upstream changed later, in the order of their names.
@@ -113,10 +80,7 @@ local function upgrade(s, driver)
   end)
 end
 
-local function install(s, commit)
-  command.succeed({ "sh", "-euc", INSTALL, s.root, commit, s.fixtures },
-    { scratch = s.scratch, environment = s.environment })
-end
+local function install(s, commit) stage.sh(s, INSTALL, commit, s.fixtures) end
 
 local function report(commit, what, driver, result, seconds)
   say("%s %-10s  %-16s %s (exit %d, %.1f s)", commit, what, driver .. ":", (counts_of(result)),
@@ -158,27 +122,8 @@ local function try(s, commit)
   end
 end
 
-local function main()
-  local from = os.getenv("PRAXLUA_DOGFOOD_SOURCE")
-  if not from or from == "" then
-    io.stderr:write("dogfood: SKIPPED: name a clone of the real source repository with "
-      .. "PRAXLUA_DOGFOOD_SOURCE=DIR\n")
-    return
-  end
-  local root = helper.tempdir()
-  local s = { root = root, source = root .. "/source", project = root .. "/project",
-    target = root .. "/project/" .. tiny.NAME, scratch = root .. "/runs",
-    executable = tiny.executable(), environment = environment(root),
-    fixtures = core.file.realpath("spec/fixtures/tiny") }
-  assert(core.file.mkdir(s.scratch))
-  command.succeed({ "sh", "-euc", PREPARE, root, core.file.realpath(from), s.fixtures },
-    { scratch = s.scratch, environment = s.environment })
+stage.perform(function(s)
+  s.fixtures = core.file.realpath("spec/fixtures/tiny")
+  stage.sh(s, PREPARE, s.fixtures)
   for _, commit in ipairs(COMMITS) do try(s, commit) end
-end
-
-local ok, message = xpcall(main, debug.traceback)
-helper.clean()
-if not ok then
-  io.stderr:write("dogfood: ", message, "\n")
-  os.exit(1)
-end
+end)

@@ -14,15 +14,6 @@ local CHROMIUM = process.find("chromium")
 local WITH_BROWSER = CHROMIUM ~= nil or os.getenv("DEMAND_SERVERS") == "1"
 if not WITH_BROWSER then io.stderr:write("no chromium: the tests with a browser are left out\n") end
 
--- A port that was free just now.
-local function free_port()
-  return tonumber(helper.output_of([[python3 -c "
-import socket
-s = socket.socket()
-s.bind(('127.0.0.1', 0))
-print(s.getsockname()[1])"]]))
-end
-
 local function named(results, title)
   for _, call in ipairs(results.calls) do
     if call.title == title then return call end
@@ -40,7 +31,7 @@ describe("A server from npm", function()
       "the servers from npm are not installed; make node-servers tells why")
     ctx = kit.install({ venv = false })
     assert(core.file.mkdir(home))
-    local port = free_port()
+    local port = kit.free_port()
     ctx.options.health_timeout = 60
     ctx.options.project = { server = {
       command = { "node", NODE .. "/serve.mjs", name, "{transport}", tostring(port),
@@ -165,7 +156,7 @@ describe("A server from npm", function()
     install_browser()
     local folder = helper.tempdir()
     helper.write(folder .. "/index.html", "<h1>a page</h1><script>document.title='made'</script>")
-    local port = free_port()
+    local port = kit.free_port()
     local pages <close> = assert(process.start({
       argv = { "/usr/bin/python3", "-m", "http.server", "--bind", "127.0.0.1", tostring(port) },
       directory = folder, stdin = "null", stdout = "null", stderr = "null",

@@ -183,6 +183,13 @@ function kit.start(ctx, transport, options)
   return child
 end
 
+--- A port that was free just now.
+---@return integer
+function kit.free_port()
+  return math.tointeger(tonumber(kit.run({ PYTHON, "-c",
+    "import socket; s = socket.socket(); s.bind(('127.0.0.1', 0)); print(s.getsockname()[1])" })))
+end
+
 --- Starts a Python program that only waits.
 ---@param directory string
 ---@param words string[]? further arguments

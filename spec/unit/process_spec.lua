@@ -267,6 +267,11 @@ describe("process.environment", function()
     assert.same(KEPT, process.environment())
   end)
 
+  it("finds variables by name and by their beginning, for those who may have more", function()
+    assert.same({ SECRET_TOKEN = "s", LD_PRELOAD = "/evil.so", PATH = "/p", PATHS = "x" },
+      process.variables({ "SECRET_TOKEN", "LD_*", "PATH*", "NONE", "NO_SUCH_*" }))
+  end)
+
   it("adds, replaces and takes away", function()
     local made = process.environment({ NEW = "1", LANG = "de", HOME = false })
     assert.same({ "1", "de" }, { made.NEW, made.LANG })

@@ -57,7 +57,8 @@ describe("The project file", function()
         ownership = { usage = "system", ["standards/universal/mine.md"] = "user" },
         excludes = names,
         server = { command = { "{target}/venv/bin/python", "-m", "mcp_server", "--transport",
-          "{transport}" }, installer = "uv" },
+          "{transport}" }, installer = "uv",
+          variables = { "OPENAI_API_KEY", "HONEYHIVE_*" } },
         post_install = { { package = "nltk", command = { "python", "-m", "nltk.downloader" },
           optional = true, seconds = 300 } },
         smoke = { { tool = "search_standards", arguments = { query = "x" }, expect = "results" } },
@@ -127,6 +128,8 @@ describe("The project file", function()
         "return { post_install = { { package = 'a', command = { 'a' }, seconds = 0 } } }",
       ["server.comand: there is no setting 'comand'; did you mean 'command'?"] =
         "return { server = { comand = { 'x' } } }",
+      ["server.variables[2]: that is no name of a variable"] =
+        "return { server = { variables = { 'A*', 'B*C' } } }",
       ["server.command: it is empty"] = "return { server = { command = {} } }",
       ["server.command: no word holds {transport}"] = "return { server = { command = { 'x' } } }",
       ["server.command[2]: nothing stands for '{trasport}'; did you mean 'transport'?"] =

@@ -366,6 +366,26 @@ describe("server", function()
       assert.is_nil(kit.state(ctx))
     end)
 
+    it("tells the server where its libraries keep their data, and what is passed on", function()
+      local ctx = install()
+      ctx.options.project = { server = { variables = { "OPENAI_*" } } }
+      local original = core.system.environment
+      finally(function() core.system.environment = original end)
+      core.system.environment = function()
+        local all = original()
+        all.HF_HUB_OFFLINE, all.XDG_CACHE_HOME, all.OPENAI_API_KEY = "1", "/caches", "key"
+        all.SOME_SECRET = "s"
+        return all
+      end
+      local run = assert(server.start(ctx, { transport = "http" }))
+      local given = {}
+      local environ = helper.read(("/proc/%d/environ"):format(run.pid))
+      for name, value in environ:gmatch("([^=%z]+)=(%Z*)") do given[name] = value end
+      assert.same({ "1", "/caches", "key", ctx.target }, { given.HF_HUB_OFFLINE,
+        given.XDG_CACHE_HOME, given.OPENAI_API_KEY, given.PYTHONPATH })
+      assert.is_nil(given.SOME_SECRET)
+    end)
+
     it("appends to the log and remembers where this run begins", function()
       local ctx = install()
       helper.write(ctx.target .. "/.cache/mcp_server.log", "2025 [ERROR] of an earlier run\n")
@@ -672,7 +692,8 @@ print("ready"); time.sleep(60)]] },
       assert.equal("2.0.0", result.health.server_version)
       assert.same({ "get_server_info", "search_standards" }, result.health.tools)
       assert.is_number(clock.parse(result.restart_time))
-      assert.same({}, ctx.warnings)
+      -- Its port may not be free again yet.
+      for _, said in ipairs(ctx.warnings) do assert.matches("listens at", said, 1, true) end
     end)
 
     it("starts a dual server as http and says so", function()
@@ -719,6 +740,20 @@ print("ready"); time.sleep(60)]] },
       assert.is_false(result.stopped)
       assert.equal(kit.state(ctx).pid, result.pid)
       assert.equal("2.0.0", result.health.server_version)
+    end)
+
+    it("says when the server listens somewhere else than before", function()
+      local ctx = install()
+      start(ctx, "http")
+      local before = kit.state(ctx)
+      assert(server.restart_server(ctx))
+      local moved = kit.state(ctx).port ~= before.port -- its port may not be free again yet
+      assert.equal(moved and 1 or 0, #ctx.warnings)
+      kit.set_faults(ctx, { port = kit.free_port() })
+      before, ctx.warnings = kit.state(ctx), {}
+      assert(server.restart_server(ctx))
+      local wanted = "listens at %s now, and no longer at %s"
+      assert.matches(wanted:format(kit.state(ctx).url, before.url), ctx.warnings[1], 1, true)
     end)
 
     it("does not run compiled code of the old version", function()

@@ -56,6 +56,7 @@ settings.SCHEMA = schema.object({
     url = optional(WORD),
     watch = optional(schema.number({ min = 0, max = 600 })),
     gone_tools = optional(schema.array(WORD, 1000)),
+    variables = optional(schema.array(schema.string({ min_length = 1, max_length = 128 }), 100)),
     installer = optional(schema.string({ one_of = { "pip", "uv" } })),
   })),
   post_install = optional(schema.array(schema.object({
@@ -223,8 +224,19 @@ local function is_local_url(url)
   return false
 end
 
+local function check_variables(names)
+  for i, name in ipairs(names or {}) do
+    if not name:find("^[%a_][%w_]*%*?$") then
+      return ("server.variables[%d]"):format(i), "that is no name of a variable (nor the beginning "
+        .. "of some, with a * behind it)"
+    end
+  end
+end
+
 local function check_server(found)
   local server = found.server or {}
+  local at, wrong = check_variables(server.variables)
+  if wrong then return at, wrong end
   if server.url and not is_local_url(server.url) then
     return "server.url", "write it as http://127.0.0.1:PORT/PATH: an address of this machine, with "
       .. "its port"

@@ -21,6 +21,23 @@ ask.check_program = command.check
 
 local function module_of(ctx) return layout.server_of(ctx).module end
 
+-- Where the server's libraries find what they have downloaded: models, browsers. Without these it
+-- would look elsewhere, and download it again.
+local VARIABLES = { "XDG_CACHE_HOME", "HF_*", "TRANSFORMERS_*", "SENTENCE_TRANSFORMERS_HOME",
+  "TORCH_HOME", "PLAYWRIGHT_*" }
+
+-- What a server is told: what every tool is, where its libraries find their data, what the project
+-- file says is to be passed on, and where it is.
+local function environment_of(ctx, code)
+  local project = ctx.options and ctx.options.project
+  local variables = process.variables(VARIABLES)
+  local declared = project and project.server and project.server.variables or {}
+  for name, value in pairs(process.variables(declared)) do variables[name] = value end
+  variables.PYTHONPATH, variables.PROJECT_ROOT = code, ctx.project
+  variables.PYTHONUNBUFFERED = "1"
+  return process.environment(variables)
+end
+
 --- What core.spawn needs to start the server, without its streams.
 ---@param ctx table
 ---@param transport string "stdio"|"http"|"dual"
@@ -30,11 +47,7 @@ function ask.command(ctx, transport, code)
   return {
     argv = command.argv(ctx, transport, code),
     directory = ctx.project,
-    environment = process.environment({
-      PYTHONPATH = code,
-      PROJECT_ROOT = ctx.project,
-      PYTHONUNBUFFERED = "1",
-    }),
+    environment = environment_of(ctx, code),
   }
 end
 
