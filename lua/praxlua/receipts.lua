@@ -2,7 +2,7 @@
 --
 -- A claim is a field of evidence that says something was done. It passes only when the broker noted
 -- that very verb as done in the same phase, so a script cannot claim a backup it did not verify;
--- and only when the verb's answer says so too, where it could say otherwise.
+-- where the verb's answer could say otherwise, it has to say so, too.
 local json = require("praxlua.json")
 
 local receipts = {}

@@ -205,6 +205,7 @@
 ---@field calls table[] of `id`, `title`, `tool`, `status`, `reason`, `seconds`
 ---@field browser_tools_enabled boolean?
 ---@field protocol_version string? of MCP
+---@field via string? "http": the running server was asked, "probe": a private one
 ---@field reported table? `file_watchers_active` and `rag_index_current`, booleans, where the
 ---  server reports them
 ---@field not_run string? `dry_run` in a dry run, which does not do it

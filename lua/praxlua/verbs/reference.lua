@@ -208,6 +208,7 @@ type_of("Smoke", "What calling the server's tools showed.", {
   { "calls", "table[]", "of `id`, `title`, `tool`, `status`, `reason`, `seconds`" },
   { "browser_tools_enabled", "boolean?", "" },
   { "protocol_version", "string?", "of MCP" },
+  { "via", "string?", "\"http\": the running server was asked, \"probe\": a private one" },
   { "reported", "table?", "`file_watchers_active` and `rag_index_current`, booleans, where the "
     .. "server reports them" }, NOT_RUN,
 })
