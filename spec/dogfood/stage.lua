@@ -11,7 +11,7 @@ local stage = {}
 -- Its own .praxis-os is left out: the cache in it is large, and not needed.
 local CLONE = [[
 cd "$0"
-mkdir -p home runs tmp
+mkdir -p home runs
 cat > home/.gitconfig <<'END'
 [user]
 	name = A
@@ -26,11 +26,11 @@ git checkout -q
 git rm -rq --sparse --cached .praxis-os
 ]]
 
-local function environment(root)
+local function environment(root, temporary)
   local all = core.system.environment()
   all.HOME, all.GIT_CONFIG_NOSYSTEM, all.LC_ALL = root .. "/home", "1", "C.UTF-8"
   all.XDG_CACHE_HOME = nil -- in the home folder
-  all.TMPDIR = root .. "/tmp"
+  all.TMPDIR = temporary
   return all
 end
 
@@ -59,14 +59,17 @@ function stage.sh(s, script, ...)
     { scratch = s.scratch, environment = s.environment, seconds = 3600 })
 end
 
--- The root with a clone of the repository in it, and a project to come.
-local function open(from)
+-- Where a run works. What the servers leave in the temporary folder goes with it; its name is
+-- short, as Chromium makes a socket there.
+local function make()
   local root = helper.tempdir()
   local s = { root = root, source = root .. "/source", project = root .. "/project",
     target = root .. "/project/" .. tiny.NAME, scratch = root .. "/runs",
-    executable = tiny.executable(), environment = environment(root) }
+    executable = tiny.executable() }
+  s.temporary = ("%s/praxlua-%s"):format(root:match("^(.*)/"), core.system.uuid():sub(1, 8))
+  s.environment = environment(root, s.temporary)
   assert(core.file.mkdir(s.scratch))
-  stage.sh(s, CLONE, core.file.realpath(from))
+  assert(core.file.mkdir(s.temporary))
   return s
 end
 
@@ -81,17 +84,18 @@ function stage.perform(run, leave)
       .. "PRAXLUA_DOGFOOD_SOURCE=DIR\n")
     return
   end
-  local s
+  local s = make()
   local ok, message = xpcall(function()
-    s = open(from)
+    stage.sh(s, CLONE, stage.check(core.file.realpath(from), "%s: there is no such folder", from))
     run(s)
   end, function(problem)
     return os.getenv("V") and debug.traceback(problem) or problem
   end)
-  if s and leave then
+  if leave then
     local left, why = pcall(leave, s)
     if not left then ok, message = false, (message or "") .. "\n" .. tostring(why) end
   end
+  assert(core.tree.remove(s.temporary))
   helper.clean()
   if ok then return end
   io.stderr:write("dogfood: ", tostring(message), "\n")
