@@ -128,7 +128,7 @@ local rows = {
   { "run/run.while_locked/core.lock.acquire", "spec:rehearse",
     "spec:integration/project_file:waits for", "spec:cli_server:waits for nobody" },
   { "seal/seal.open/seal.check", "spec:seal" },
-  { "server/owned/end_leftovers/process.same", "spec:second_look:had started" },
+  { "server/owned/owned.end_leftovers/process.same", "spec:second_look:had started" },
   { "server/owned/find_by/process.same", "spec:second_look:only waits for" },
   { "server/owned/send/process.same", "spec:second_look:before a signal" },
   { "server/owned/wait_gone/process.same", "spec:second_look:before a signal" },
