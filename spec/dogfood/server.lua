@@ -26,8 +26,8 @@ local NO_NETWORK = {
   PIP_NO_INDEX = "1", HTTP_PROXY = "http://127.0.0.1:9", HTTPS_PROXY = "http://127.0.0.1:9",
   http_proxy = "http://127.0.0.1:9", https_proxy = "http://127.0.0.1:9",
 }
--- A server that has to load torch from a cold disk takes its time.
-local START_SECONDS = 300
+-- A server that has to load torch from a cold disk, and to make its index, takes its time.
+local START_SECONDS = 1800
 
 local PREPARE = [[
 cd "$0/source"
@@ -179,6 +179,12 @@ local function make_environment(s)
   row("stand-ins", "model with random weights, Debian's Chromium: %.0f s", taken)
 end
 
+-- What the old server said last, without its progress bars.
+local function last_words(s)
+  local said = (helper.read(s.old.at.err) or ""):gsub("[^\n]*it/s%][^\n]*\n?", "")
+  return said:sub(-3000)
+end
+
 -- The command of .cursor/mcp.json, over http: an editor would hold the stdin of dual.
 local function start_old(s)
   local said = assert(json.decode(helper.read(s.project .. "/.cursor/mcp.json")))
@@ -194,13 +200,12 @@ local function start_old(s)
       directory = s.project })
     check(command.until_true(function()
       check(not helper.read(s.old.at.code), "the old server has ended:\n%s",
-        (helper.read(s.old.at.err) or ""):sub(-3000))
+        last_words(s))
       local state = kit.state(s.ctx)
       local client = state and mcp.connect({ url = state.url, timeout = 5 })
       if client then mcp.close(client) end
       return client
-    end, START_SECONDS), "the old server does not answer:\n%s",
-      (helper.read(s.old.at.err) or ""):sub(-3000))
+    end, START_SECONDS), "the old server does not answer:\n%s", last_words(s))
   end)
   row("old server", "%s, answers after %.1f s (it makes its index first)",
     table.concat(argv, " "):gsub("^.*/venv", "venv"), seconds)
