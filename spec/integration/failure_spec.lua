@@ -1,5 +1,6 @@
 --- Upgrades that fail, each for a real cause. Before phase 2 nothing has changed (exit 3); from
--- phase 2 on everything is put back (exit 1), and the old server answers again.
+-- phase 2 on everything is put back (exit 1), and the old server answers again. What is wrong with a
+-- new server or its packages is in server_switch_spec.lua.
 local checks = require("spec.support.checks")
 local command = require("spec.support.command")
 local helper = require("spec.support.helper")
@@ -136,28 +137,6 @@ return {
     checks.exits(1, result)
     checks.undone(s, before)
     assert.truthy(checks.text(result):find("nothing works", 1, true), result.stderr)
-  end)
-
-  it("is undone when pip finds no such package", function()
-    local s = sample.new({ requirements = "praxsample==9.9.9\n", pip = true })
-    local before = sample.list(s)
-    local said = rolled_back(s, before, sample.upgrade(s), 3)
-    assert.truthy(said:find("praxsample", 1, true), said)
-  end)
-
-  it("is undone when the new server ends at once", function()
-    local s = sample.new({ faults = { exit_at_start = 7 } })
-    local before = sample.list(s)
-    rolled_back(s, before, sample.upgrade(s), 3)
-  end)
-
-  it("is undone when the new server lacks a tool of the old one, and names it", function()
-    local s = sample.new({ faults = { lose_tool = "list_workflows" } })
-    local before = sample.list(s)
-    local result = sample.upgrade(s)
-    checks.exits(1, result)
-    checks.undone(s, before)
-    assert.truthy(checks.text(result):find("list_workflows", 1, true), result.stderr)
   end)
 
   it("is undone when phase 5 fails (INSTALLATION_SUMMARY.md is a directory)", function()
