@@ -1,6 +1,6 @@
 --- Upgrades that fail, each for a real cause. Before phase 2 nothing has changed (exit 3); from
--- phase 2 on everything is put back (exit 1), and the old server answers again. What is wrong with a
--- new server or its packages is in server_switch_spec.lua.
+-- phase 2 on everything is put back (exit 1), and the old server answers again. What is wrong with
+-- a new server or its packages is in server_switch_spec.lua.
 local checks = require("spec.support.checks")
 local command = require("spec.support.command")
 local helper = require("spec.support.helper")
