@@ -399,7 +399,7 @@ describe("server", function()
     it("waits for a slow server, no longer than it takes", function()
       local ctx = install({ faults = { slow_start = 0.6 } })
       local run = assert(server.start(ctx))
-      assert.is_true(run.seconds >= 0.6 and run.seconds < 4, tostring(run.seconds))
+      assert.is_true(run.seconds >= 0.6 and run.seconds < 10, tostring(run.seconds))
     end)
 
     it("does not mind a foreign process on the usual port", function()
@@ -459,10 +459,10 @@ print("ready"); time.sleep(60)]] },
     end)
 
     it("gives up a server that hangs in the handshake", function()
-      local message, code, seconds = fails({ hang_on_initialize = true }, 1)
+      local message, code, seconds = fails({ hang_on_initialize = true }, 3)
       assert.equal("ETIMEDOUT", code)
       assert.matches("initialize: no answer", message)
-      assert.is_true(seconds < 5)
+      assert.is_true(seconds < 8)
     end)
 
     it("ends what a server that never answered had started in a session of its own", function()
