@@ -21,15 +21,10 @@ local system = core.system
 
 local server = {}
 
-local READY_TIMEOUT = 30
 local POLL_FIRST, POLL_LONGEST = 0.02, 0.05
 local PATIENCE = 1 -- seconds before it is told what is waited for
 
 server.find = owned.find
-
-local function timeout_of(ctx, seconds)
-  return seconds or ctx.options.health_timeout or READY_TIMEOUT
-end
 
 local function warn(ctx, message)
   if ctx.warn then ctx.warn(message) end
@@ -74,7 +69,7 @@ end
 function server.probe(ctx, options)
   local began = system.monotonic()
   local code = options and options.code or ctx.target
-  local seconds = timeout_of(ctx, options and options.timeout)
+  local seconds = ask.seconds(ctx, options and options.timeout)
   local answer, problem, kind = ask.privately(ctx, code, seconds, ask.examine)
   if not answer then
     local message = "the server does not answer when it is started privately: %s. "
@@ -93,7 +88,7 @@ end
 ---  protocol_version?, seconds, via = "http"|"probe", error?, code? }
 function server.health(ctx, seconds)
   local began = system.monotonic()
-  seconds = timeout_of(ctx, seconds)
+  seconds = ask.seconds(ctx, seconds)
   local found = server.find(ctx)
   local via = found and found.url and "http" or "probe"
   local answer, problem, code
@@ -272,7 +267,7 @@ function server.wait_for_server_ready(ctx, timeout)
   local began = system.monotonic()
   local run, missing, kind = awaited(ctx)
   if not run then return nil, missing, kind end
-  timeout = timeout_of(ctx, timeout)
+  timeout = ask.seconds(ctx, timeout)
   local deadline = began + timeout
   local pause, seen = POLL_FIRST, nil
   local tell = teller(ctx, began)
@@ -531,8 +526,7 @@ end
 ---@return string? message
 ---@return string? code
 function server.revive(ctx)
-  local upgraded = ctx.session.phase_artifacts["3"]
-  if not upgraded or upgraded.server_restarted ~= true then return true end
+  if not was_restarted(ctx) then return true end
   state_file.put_back(ctx)
   local found, reason = server.find(ctx)
   if found or reason ~= owned.NOT_RUNNING then return true end

@@ -12,12 +12,21 @@ local file, system = core.file, core.system
 
 local ask = {}
 
+local READY_TIMEOUT = 30
 local STDIO_GRACE = 2
 local MODULE_SECONDS = 15
 local FIND_MODULE = "import importlib.util as u; s = u.find_spec('%s'); "
   .. "print(s.origin if s else '')"
 
 ask.check_program = command.check
+
+--- How long a server may take to start and answer.
+---@param ctx table options.health_timeout: seconds
+---@param seconds number? what the caller says; goes before the option
+---@return number seconds 30 where nobody says
+function ask.seconds(ctx, seconds)
+  return seconds or ctx.options.health_timeout or READY_TIMEOUT
+end
 
 local function module_of(ctx) return layout.server_of(ctx).module end
 

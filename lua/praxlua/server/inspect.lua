@@ -9,8 +9,6 @@ local text = require("praxlua.text")
 
 local inspect = {}
 
-local TIMEOUT = 30
-
 local function described(listed)
   local tools = json.array()
   for i, tool in ipairs(listed) do
@@ -47,7 +45,7 @@ end
 ---@param ctx table
 ---@param options { smoke: boolean?, declared: table[]?, timeout: number? }? smoke: make the smoke
 ---  calls, too, which have a time of their own · declared: the project file's · timeout: seconds
----  for start, handshake and list, 30
+---  for start, handshake and list; options.health_timeout, 30
 ---@return table|nil answer { tools = { {name, description} } by name, tools_registered,
 ---  server_name?, server_version?, protocol_version, noise_lines, calls?, seconds, module_path?,
 ---  shadowed = true where another copy of the module than the installed one was started }
@@ -57,7 +55,7 @@ end
 function inspect.installed(ctx, options)
   options = options or {}
   local began = core.system.monotonic()
-  local answer, problem, code = ask.privately(ctx, ctx.target, options.timeout or TIMEOUT,
+  local answer, problem, code = ask.privately(ctx, ctx.target, ask.seconds(ctx, options.timeout),
     look(options))
   if not answer then
     local words = {}

@@ -12,8 +12,6 @@ local text = require("praxlua.text")
 
 local proof = {}
 
-local READY_TIMEOUT = 30
-
 local function project_server(ctx)
   local project = ctx.options.project
   return project and project.server or {}
@@ -105,7 +103,7 @@ end
 ---@return string? code "ELOSTTOOL" · "ESMOKE" · one of praxlua.mcp, or errno
 function proof.prove(ctx, options)
   local began = core.system.monotonic()
-  local seconds = options and options.timeout or ctx.options.health_timeout or READY_TIMEOUT
+  local seconds = ask.seconds(ctx, options and options.timeout)
   local code, message, why = code_of(ctx)
   if not code then return nil, message, why end
   local answer

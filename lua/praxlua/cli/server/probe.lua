@@ -34,8 +34,7 @@ end
 function probe.look(ctx, args, v)
   ctx.progress("starting the installed code privately")
   local data, message, _, command = inspect.installed(ctx, { smoke = args.smoke,
-    declared = ctx.options.project and ctx.options.project.smoke,
-    timeout = ctx.options.health_timeout })
+    declared = ctx.options.project and ctx.options.project.smoke })
   if not data then
     return ends.failed("the installed code does not answer when it is started: " .. message,
       command and "try it by hand: " .. command)
