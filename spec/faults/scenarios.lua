@@ -261,7 +261,7 @@ case "$*" in
 esac
 ]]
 
--- A release with that server.
+-- A release with that server, and with something for its search to find.
 local function with_server(release, version)
   local files = {}
   for path, data in pairs(release) do files[path] = data end
@@ -269,6 +269,8 @@ local function with_server(release, version)
     if name:find("%.py$") then files["mcp_server/" .. name] = read(FIXTURE .. name) end
   end
   files["mcp_server/__init__.py"] = files["mcp_server/__init__.py"]:gsub("1%.0%.0", version)
+  local guide = "universal/standards/ai-assistant/guide.md"
+  files[guide] = files[guide] .. "to the standards\n"
   return files
 end
 
