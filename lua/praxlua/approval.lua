@@ -5,9 +5,9 @@
 -- cannot be kept or read, nothing fails: a refusal then says less.
 local clock = require("praxlua.clock")
 local core = require("praxlua.core")
+local entries = require("praxlua.entries")
 local folder = require("praxlua.folder")
 local json = require("praxlua.json")
-local plan = require("praxlua.plan")
 local policy = require("praxlua.policy")
 local seal = require("praxlua.seal")
 local text = require("praxlua.text")
@@ -59,7 +59,7 @@ end
 local function rows_of(planned)
   local rows = json.array()
   for _, entry in ipairs(planned.entries) do
-    if plan.covers(entry) then
+    if entries.concern(entry) then
       rows[#rows + 1] = { path = entry.path, source = entry.source, new = entry.new,
         ["local"] = entry["local"], base = entry.base, action = entry.action,
         result = entry.result, resolved = entry.resolved, moved_from = entry.moved_from,

@@ -15,6 +15,13 @@ function entries.writes(entry)
   return entry.action == "add" or entry.action == "update" or entry.action == "merge"
 end
 
+--- Whether an entry concerns the plan: files that are the user's own are in it, too.
+---@param entry table
+---@return boolean
+function entries.concern(entry)
+  return entry.action ~= "keep" or (entry.new or entry.base or entry.moved_from) ~= nil
+end
+
 --- What stands at a written path afterwards.
 ---@param entry table
 ---@return string id a SHA-256, or "link:TARGET"

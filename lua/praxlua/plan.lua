@@ -281,15 +281,8 @@ end
 
 -- ---- the whole ------------------------------------------------------------------------------
 
---- Whether the hash of a plan covers an entry. Files of the user's that the plan does not concern
---- are left out, so that writing one does not make a reviewed plan stale.
----@param entry table
----@return boolean
-function plan.covers(entry)
-  return entry.action ~= "keep" or (entry.new or entry.base or entry.moved_from) ~= nil
-end
-
---- The hash that names a plan: equal plans do equal things.
+--- The hash that names a plan: equal plans do equal things. Files of the user's that it does not
+--- concern are left out, so that writing one does not make a reviewed plan stale.
 ---@param self table the plan
 ---@return string hex
 function plan.hash(self)
@@ -303,7 +296,7 @@ function plan.hash(self)
   add(self.format_version, self.layout, self.source_commit, self.source_version)
   add(self.policy and policy.text(self.policy))
   for _, e in ipairs(self.entries) do
-    if plan.covers(e) then
+    if entries.concern(e) then
       add(e.path, e.source, e.component, e.action, e.base, e["local"], e.new, e.mode, e.resolved,
         e.result, e.moved_from, e.edited_at)
     end

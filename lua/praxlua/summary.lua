@@ -1,27 +1,9 @@
 --- The UpgradeReport of a session: what the session and its plan know, in the report's form.
 local evidence = require("praxlua.evidence")
 local json = require("praxlua.json")
-local model = require("praxlua.report.model")
 local report = require("praxlua.report")
 
 local summary = {}
-
-local KIND = {
-  add = "added", update = "updated", merge = "merged", remove = "removed", keep = "kept",
-  conflict = "conflicts",
-}
-
-local function changes_of(planned)
-  local changes = {}
-  for _, entry in ipairs(planned and planned.entries or {}) do
-    local kind = entry.resolved and "conflicts" or KIND[entry.action]
-    if kind then
-      changes[kind] = changes[kind] or json.array()
-      table.insert(changes[kind], model.change_of(entry))
-    end
-  end
-  return changes
-end
 
 local function phases_of(session)
   local list, summaries = json.array(), {}
@@ -67,7 +49,7 @@ function summary.of(r, facts)
     issues_encountered = metadata.warnings, warnings = metadata.warnings,
     rollback_performed = facts.rollback_performed or false, success = facts.success,
     source = metadata.source_path, commit = pre_flight.source_commit, target = r.target,
-    changes = facts.success and changes_of(r.ctx.memory.plan) or nil,
+    plan = facts.success and r.ctx.memory.plan or nil,
     base_from = facts.success and r.ctx.memory.plan and r.ctx.memory.plan.base_from or nil,
     backup_path = backup.backup_path, server = server_of(session), failure = facts.failure,
   })

@@ -23,8 +23,9 @@ local function full()
   }
   local entries = {
     { path = "a", action = "add", reason = "new" }, { path = "b", action = "update" },
-    { path = "c", action = "remove" }, { path = "d", action = "keep" },
+    { path = "c", action = "remove" }, { path = "d", action = "keep", base = "1" },
     { path = "e", action = "unchanged" }, { path = "f", action = "add" },
+    { path = "g", action = "keep", reason = "yours" },
   }
   return {
     session = session, target = "/project/.praxis-os",
@@ -50,7 +51,7 @@ describe("summary", function()
     assert.equal("a", made.changes.added[1].path)
     assert.equal("b", made.changes.updated[1].path)
     assert.equal("c", made.changes.removed[1].path)
-    assert.equal("d", made.changes.kept[1].path)
+    assert.same({ { path = "d" } }, made.changes.kept)
     assert.equal("mind the gap", made.warnings[1])
     assert.equal("2.0.0", made.server.version)
     assert.equal("http", made.server.transport)

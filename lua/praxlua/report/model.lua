@@ -1,5 +1,6 @@
 --- The UpgradeReport (specs.md 3.4): what a run was and did, as checked data.
 local clock = require("praxlua.clock")
+local entries = require("praxlua.entries")
 local evidence = require("praxlua.evidence")
 local json = require("praxlua.json")
 local schema = require("praxlua.schema")
@@ -100,23 +101,20 @@ local ACTIONS = {
   conflict = "conflicts",
 }
 
---- What the report says of one file of a plan: of a conflict also how it was decided.
----@param entry table of the plan
----@return { path: string, reason: string?, resolution: string?, decided_by: string? }
-function model.change_of(entry)
+-- What the report says of one file: of a conflict also how it was decided.
+local function change_of(entry)
   return { path = entry.path, reason = entry.reason, resolution = entry.resolved,
     decided_by = entry.decided_by }
 end
 
--- What a plan did to the files. The user's own files, which no plan touches, are not listed.
-local function changes_of(plan)
+-- What a plan did to the files. The user's own files, which it does not concern, are not listed.
+local function changes_of(planned)
   local changes = {}
-  for _, entry in ipairs(plan.entries) do
+  for _, entry in ipairs(planned.entries) do
     local kind = entry.resolved and "conflicts" or ACTIONS[entry.action]
-    if entry.action == "keep" and not (entry.base or entry.new) then kind = nil end
-    if kind then
+    if kind and entries.concern(entry) then
       changes[kind] = changes[kind] or {}
-      table.insert(changes[kind], model.change_of(entry))
+      table.insert(changes[kind], change_of(entry))
     end
   end
   return changes
