@@ -2,21 +2,18 @@
 --- installed code by a private server over stdio, which is started, asked and ended again.
 local command = require("praxlua.server.command")
 local core = require("praxlua.core")
-local layout = require("praxlua.layout")
 local listener = require("praxlua.server.listener")
 local mcp = require("praxlua.mcp")
 local process = require("praxlua.process")
 local state_file = require("praxlua.server.state_file")
+local text = require("praxlua.text")
 
-local file, system = core.file, core.system
+local system = core.system
 
 local ask = {}
 
 local READY_TIMEOUT = 30
 local STDIO_GRACE = 2
-local MODULE_SECONDS = 15
-local FIND_MODULE = "import importlib.util as u; s = u.find_spec('%s'); "
-  .. "print(s.origin if s else '')"
 
 ask.check_program = command.check
 
@@ -27,8 +24,6 @@ ask.check_program = command.check
 function ask.seconds(ctx, seconds)
   return seconds or ctx.options.health_timeout or READY_TIMEOUT
 end
-
-local function module_of(ctx) return layout.server_of(ctx).module end
 
 -- Where the server's libraries find what they have downloaded: models, browsers. Without these it
 -- would look elsewhere, and download it again.
@@ -58,6 +53,17 @@ function ask.command(ctx, transport, code)
     directory = ctx.project,
     environment = environment_of(ctx, code),
   }
+end
+
+--- What a person types to try it.
+---@param ctx table
+---@param code string directory that holds the server's module
+---@return string command for a shell
+function ask.by_hand(ctx, code)
+  local words = {}
+  for i, word in ipairs(ask.command(ctx, "stdio", code).argv) do words[i] = text.quoted(word) end
+  return ("cd %s && PYTHONPATH=%s %s"):format(text.quoted(ctx.project), text.quoted(code),
+    table.concat(words, " "))
 end
 
 -- Closes the client after use(client, deadline), whatever that returned.
@@ -124,24 +130,6 @@ function ask.privately(ctx, code, seconds, use)
   return table.unpack(results, 2, results.n)
 end
 
---- The file that `-m MODULE` runs. It is another than the installed one where the working
---- directory holds the module too, as in praxis-os' own work tree: that comes before PYTHONPATH.
----@param ctx table
----@param code string directory that holds the server's module
----@return string|nil path of its __init__.py
----@return boolean|nil ours whether it lies beneath `code`
-function ask.module_path(ctx, code)
-  local options = ask.command(ctx, "stdio", code)
-  options.environment.PYTHONDONTWRITEBYTECODE = "1"
-  options.argv = { command.interpreter(ctx, code), "-c", FIND_MODULE:format(module_of(ctx)) }
-  options.timeout = MODULE_SECONDS
-  local result = process.run(options)
-  local path = result and result.code == 0 and result.stdout:match("^([^\n]+)\n")
-  if not path then return nil end
-  local real, wanted = file.realpath(path), file.realpath(code .. "/" .. module_of(ctx))
-  return path, real ~= nil and wanted ~= nil and real:sub(1, #wanted + 1) == wanted .. "/"
-end
-
 --- What a connected server tells of itself.
 ---@param client table of mcp.connect
 ---@param deadline number of system.monotonic
@@ -163,6 +151,17 @@ function ask.examine(client, deadline)
     protocol_version = client.protocol_version,
     noise_lines = client.noise_lines,
   }
+end
+
+--- An answer of ask.examine as the health of a server.
+---@param answer table
+---@param via "http"|"probe"
+---@param began number of system.monotonic
+---@return table health of server.health
+function ask.as_health(answer, via, began)
+  answer.responding, answer.via = true, via
+  answer.seconds = system.monotonic() - began
+  return answer
 end
 
 return ask

@@ -4,8 +4,8 @@ local ask = require("praxlua.server.ask")
 local core = require("praxlua.core")
 local json = require("praxlua.json")
 local mcp = require("praxlua.mcp")
+local module = require("praxlua.server.module")
 local smoke = require("praxlua.server.smoke")
-local text = require("praxlua.text")
 
 local inspect = {}
 
@@ -58,15 +58,10 @@ function inspect.installed(ctx, options)
   local answer, problem, code = ask.privately(ctx, ctx.target, ask.seconds(ctx, options.timeout),
     look(options))
   if not answer then
-    local words = {}
-    for i, word in ipairs(ask.command(ctx, "stdio", ctx.target).argv) do
-      words[i] = text.quoted(word)
-    end
-    return nil, problem, code, ("cd %s && PYTHONPATH=%s %s"):format(text.quoted(ctx.project),
-      text.quoted(ctx.target), table.concat(words, " "))
+    return nil, problem, code, ask.by_hand(ctx, ctx.target)
   end
   answer.seconds = core.system.monotonic() - began
-  local path, ours = ask.module_path(ctx, ctx.target)
+  local path, ours = module.checked(ctx, ctx.target)
   answer.module_path, answer.shadowed = path, path ~= nil and not ours or nil
   return answer
 end

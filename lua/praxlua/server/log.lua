@@ -101,9 +101,12 @@ end
 
 --- The lines that tell of errors.
 ---@param ctx table
----@param offset integer bytes
+---@param offset integer? bytes, `log_offset` of restart_server; where the last run that we started
+---  begins when nil
 ---@return string[] lines printable, the first hundred
 function log.errors_since(ctx, offset)
+  assert(offset == nil or math.type(offset) == "integer" and offset >= 0, "offset: bytes")
+  offset = offset or log.marked(ctx) or log.offset(ctx)
   local found = {}
   for _, line in ipairs(lines_since(ctx, offset)) do
     if #found < ERROR_LINES and tells_error(line) then found[#found + 1] = text.visible(line) end

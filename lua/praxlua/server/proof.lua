@@ -5,7 +5,7 @@ local ask = require("praxlua.server.ask")
 local core = require("praxlua.core")
 local dependencies = require("praxlua.dependencies")
 local environment = require("praxlua.environment")
-local layout = require("praxlua.layout")
+local module = require("praxlua.server.module")
 local smoke = require("praxlua.server.smoke")
 local staged_code = require("praxlua.staged_code")
 local text = require("praxlua.text")
@@ -82,17 +82,6 @@ local function code_of(ctx)
   return code
 end
 
--- praxis-os' own work tree holds the module as well, and the working directory comes first.
-local function check_module(ctx, code)
-  local path, ours = ask.module_path(ctx, code)
-  if path and not ours then
-    ctx.warn(("%s is run instead of the new %s: the working directory comes first. What is proven "
-      .. "is that copy; rename or move it to have the new one proven"):format(text.visible(path),
-      layout.server_of(ctx).module))
-  end
-  return path
-end
-
 --- Proves the new server. The running one is left alone, and the live state file is the same
 --- afterwards, to the byte and the nanosecond.
 ---@param ctx table with memory.staged_code (of staged_code.make), else the installed code is proven
@@ -113,7 +102,7 @@ function proof.prove(ctx, options)
     message = ("the new server does not work: %s. The old one was left alone"):format(message)
     return nil, message, why
   end
-  answer.proven, answer.module_path = true, check_module(ctx, code)
+  answer.proven, answer.module_path = true, (module.checked(ctx, code))
   answer.seconds = core.system.monotonic() - began
   return answer
 end

@@ -39,10 +39,6 @@ function probe.look(ctx, args, v)
     return ends.failed("the installed code does not answer when it is started: " .. message,
       command and "try it by hand: " .. command)
   end
-  if data.shadowed then
-    ctx.warn(("%s is what runs, and not the installed copy: the working directory comes first. "
-      .. "Rename or move it"):format(text.visible(data.module_path)))
-  end
   v.result("server probe", data, view.probe(data))
   return verdict(data)
 end
