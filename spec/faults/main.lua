@@ -250,6 +250,9 @@ local function run_family(name, options)
   for _, bad in ipairs(result.bad) do
     bad.command = bad.command or reproduction(name, bad.case, options)
   end
+  if options.only and not result.skipped and result.cases + #result.bad == 0 then
+    result.too_little = "no case is called " .. options.only
+  end
   if not result.skipped and not options.only then
     result.too_little = below_floor(family, result, options.share)
     result.floor = floor_of(family, options.share)
