@@ -3,6 +3,7 @@
 --
 -- A result is a table { exit_code, status, message?, next?, session_id? }; the exit codes are those
 -- of the command line.
+local ask = require("praxlua.server.ask")
 local checkpoint = require("praxlua.checkpoint")
 local core = require("praxlua.core")
 local decisions = require("praxlua.decisions")
@@ -92,12 +93,13 @@ local KEPT_OPTIONS = {
 }
 
 -- What the user's options are where nothing was said.
-local DEFAULTS = { on_conflict = "stop", keep_backups = 3, health_timeout = 30 }
+local DEFAULTS = { on_conflict = "stop", keep_backups = 3 }
 
 local function with_defaults(options)
   local all = {}
   for name, value in pairs(DEFAULTS) do all[name] = value end
   for name, value in pairs(options) do all[name] = value end
+  all.health_timeout = ask.seconds({ options = options })
   return all
 end
 

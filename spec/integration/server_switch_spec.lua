@@ -95,8 +95,10 @@ describe("A new server that does not work", function()
 
   it("does not answer over HTTP in time is replaced by the old one", function()
     local s = only_over_http({ hang_on_initialize = true })
-    local said = comes_to_nothing(s, 3, { "--health-timeout", "2" })
+    helper.write(s.target .. "/upgrade.lua", "return { server = { health_timeout = 2 } }\n")
+    local said = comes_to_nothing(s, 3)
     assert.truthy(said:find("is not ready", 1, true), said)
+    assert.truthy(said:find("within [012]%.%d s;"), said) -- what is left of the two
   end)
 
   it("finds its port taken by a stranger is replaced by the old one, the stranger left alone",

@@ -1,4 +1,5 @@
 --- The options of a run: what was typed, what the project file says, and the defaults.
+local ask = require("praxlua.server.ask")
 local helper = require("spec.support.helper")
 local project_options = require("praxlua.project_options")
 
@@ -35,6 +36,14 @@ describe("The options of a run", function()
     end
     assert.is_nil(merged({}, { content = { driver = "built-in" } }).driver)
     assert.is_false(merged({}, { skip_tests = true }).run_tests)
+  end)
+
+  it("say how long the server may take, 30 s where nobody does", function()
+    local settings = { server = { health_timeout = 90 } }
+    assert.equal(30, ask.seconds({ options = merged({}, false) }))
+    assert.equal(90, ask.seconds({ options = merged({}, settings) }))
+    assert.equal(5, ask.seconds({ options = merged({ health_timeout = 5 }, settings) }))
+    assert.equal(2, ask.seconds({ options = merged({ health_timeout = 5 }, settings) }, 2))
   end)
 
   it("say whom to ask about conflicts", function()

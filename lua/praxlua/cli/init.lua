@@ -58,6 +58,11 @@ local function add_driver(command)
     .. "on a private copy (default: built-in)."):choices({ "built-in", "safe-upgrade.py" })
 end
 
+local function add_health_timeout(command)
+  command:option("--health-timeout", "Seconds the server has to answer "
+    .. "(default: 30, or as upgrade.lua says)."):argname("SECONDS"):convert(seconds)
+end
+
 -- What upgrade.lua may have said already can be said here either way.
 local function add_switch(c, name, on, off)
   c:mutex(
@@ -94,8 +99,7 @@ local function add_upgrade(parser)
     "Do not (the default).")
   c:option("--phases", "A folder with further phase scripts; may be given more than once.")
     :argname("DIR"):count("*"):convert(path)
-  c:option("--health-timeout", "Seconds the server has to answer.", "30"):argname("SECONDS")
-    :convert(seconds)
+  add_health_timeout(c)
   c:option("--watch", "Seconds the restarted server is watched before the upgrade counts as done "
     .. "(default: 3, or as upgrade.lua says)."):argname("SECONDS"):convert(seconds_or_none)
   add_isolation(c)
@@ -112,8 +116,7 @@ local function add_rehearse(parser)
   c:flag("--allow-downgrade", "Accept a source that is older than the installation.")
   c:option("--phases", "A folder with further phase scripts; may be given more than once.")
     :argname("DIR"):count("*"):convert(path)
-  c:option("--health-timeout", "Seconds the server has to answer.", "30"):argname("SECONDS")
-    :convert(seconds)
+  add_health_timeout(c)
   add_isolation(c)
 end
 
@@ -230,10 +233,7 @@ local function add_server(parser)
   local probe = add_common(group:command("probe", "Start the installed code privately, and list "
     .. "its tools."))
   probe:flag("--smoke", "Call some of the tools, too.")
-  for _, c in ipairs({ start, restart, probe }) do
-    c:option("--health-timeout", "Seconds the server has to answer.", "30"):argname("SECONDS")
-      :convert(seconds)
-  end
+  for _, c in ipairs({ start, restart, probe }) do add_health_timeout(c) end
   for _, c in ipairs({ stop, restart }) do
     c:option("--grace", "Seconds the server has to end by itself before it is killed.", "10")
       :argname("SECONDS"):convert(seconds)

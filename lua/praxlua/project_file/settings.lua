@@ -54,6 +54,7 @@ settings.SCHEMA = schema.object({
   server = optional(schema.object({
     command = optional(schema.array(WORD, 64)),
     url = optional(WORD),
+    health_timeout = optional(schema.number({ min = 1, max = 3600 })),
     watch = optional(schema.number({ min = 0, max = 600 })),
     gone_tools = optional(schema.array(WORD, 1000)),
     variables = optional(schema.array(schema.string({ min_length = 1, max_length = 128 }), 100)),

@@ -18,11 +18,13 @@ local STDIO_GRACE = 2
 ask.check_program = command.check
 
 --- How long a server may take to start and answer.
----@param ctx table options.health_timeout: seconds
----@param seconds number? what the caller says; goes before the option
+---@param ctx table options.health_timeout, else the project file's server.health_timeout: seconds
+---@param seconds number? what the caller says; goes before both
 ---@return number seconds 30 where nobody says
 function ask.seconds(ctx, seconds)
-  return seconds or ctx.options.health_timeout or READY_TIMEOUT
+  local project = ctx.options.project
+  return seconds or ctx.options.health_timeout
+    or project and project.server and project.server.health_timeout or READY_TIMEOUT
 end
 
 -- Where the server's libraries find what they have downloaded: models, browsers. Without these it
