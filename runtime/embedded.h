@@ -18,6 +18,8 @@ extern const struct embedded {
     const char *name;
     const char *source; /* `size` bytes of Lua text, then a NUL */
     size_t size;
+    const char *code; /* a module compiled, `code_size` bytes; NULL for what is no module */
+    size_t code_size;
 } embedded_files[];
 
 #endif

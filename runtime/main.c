@@ -80,26 +80,33 @@ static int open_embedded(lua_State *L) {
     return 1;
 }
 
+/* Pushes a module of ours as a function; 0 when there is none. What was compiled at build time is
+** taken, but for a work tree, and where the Lua that compiled it was not quite the one linked. */
+static int load_module(lua_State *L, const char *name) {
+    const struct embedded *e = find_embedded(name);
+    const char *chunk = lua_pushfstring(L, "@%s", name);
+    int from_tree = read_from_tree(L, name);
+    if (!from_tree && !e)
+        return 0;
+    if (!from_tree && luaL_loadbufferx(L, e->code, e->code_size, chunk, "b") == LUA_OK)
+        return 1;
+    size_t size = e ? e->size : 0;
+    const char *text = from_tree ? lua_tolstring(L, -1, &size) : e->source;
+    if (luaL_loadbufferx(L, text, size, chunk, "t") != LUA_OK)
+        lua_error(L);
+    return 1;
+}
+
 /* The only searcher beside preload: module "a.b" is lua/a/b.lua or lua/a/b/init.lua. */
 static int search(lua_State *L) {
     static const char *const forms[] = {"lua/%s.lua", "lua/%s/init.lua"};
     const char *module = luaL_gsub(L, luaL_checkstring(L, 1), ".", "/");
     for (int i = 0; i < 2; i++) {
         const char *name = lua_pushfstring(L, forms[i], module);
-        lua_pushcfunction(L, l_source);
-        lua_pushstring(L, name);
-        lua_call(L, 1, 1);
-        size_t size;
-        const char *text = lua_tolstring(L, -1, &size);
-        if (!text) {
-            lua_pop(L, 2);
-            continue;
+        if (load_module(L, name)) {
+            lua_pushstring(L, name);
+            return 2;
         }
-        const char *chunk = lua_pushfstring(L, "@%s", name);
-        if (luaL_loadbufferx(L, text, size, chunk, "t") != LUA_OK)
-            return lua_error(L);
-        lua_pushstring(L, name);
-        return 2;
     }
     lua_pushfstring(L, "no file of that name in praxlua");
     return 1;

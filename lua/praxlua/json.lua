@@ -86,6 +86,7 @@ local function escape_wide(s)
 end
 
 local function encode_string(s)
+  if not s:find('[%c"\\\x80-\xff]') then return '"' .. s .. '"' end
   s = s:gsub('[%c"\\]', escape_ascii)
   if s:find("[\x80-\xff]") then s = escape_wide(s) end
   return '"' .. s .. '"'
