@@ -14,10 +14,10 @@ local PROGRAM = lfs.currentdir() .. "/spec/support/oracle.py"
 -- the process ends.
 local KEY = "praxlua.oracle"
 
--- One line into a fifo. No end of one stays open here, where every program that a test starts would
--- inherit it.
+-- One line into the fifo of questions, which waits for nobody. No end of one stays open here, where
+-- every program that a test starts would inherit it.
 local function announce(place, line)
-  local ask = assert(io.open(place .. "/ask", "w"))
+  local ask = assert(io.open(place .. "/ask", "r+"))
   ask:write(line, "\n")
   ask:close()
 end
@@ -35,11 +35,11 @@ local function start(python)
   assert(os.execute(("%s -E -S %s answer %s %d </dev/null >%s/log 2>&1 &"):format(
     command.quote(python), command.quote(PROGRAM), command.quote(place), core.system.pid(),
     command.quote(place))))
-  local ready = command.until_true(function() return lfs.attributes(place .. "/done") end, 60)
-  assert(ready, "the oracle did not start: " .. (helper.read(place .. "/log") or ""))
-  local guard = setmetatable({}, { __gc = function() finish(place) end })
-  debug.getregistry()[KEY] = { place = place, guard = guard }
-  return place
+  local pid = command.until_true(function() return helper.read(place .. "/pid") end, 60)
+  assert(pid, "the oracle did not start: " .. (helper.read(place .. "/log") or ""))
+  local known = { place = place, process = "/proc/" .. pid }
+  debug.getregistry()[KEY] = setmetatable(known, { __gc = function() finish(place) end })
+  return known
 end
 
 --- What oracle.py answers to a command line.
@@ -48,8 +48,9 @@ end
 ---@param environment table<string, string> the exact one that it has meanwhile
 ---@return { code: integer, stdout: string, stderr: string }
 function oracle.run(python, argv, environment)
-  local known = debug.getregistry()[KEY]
-  local place = known and known.place or start(python)
+  local known = debug.getregistry()[KEY] or start(python)
+  local place = known.place
+  assert(lfs.attributes(known.process), "the oracle has ended")
   helper.write(place .. "/question", cjson.encode({ argv = argv, environment = environment }))
   announce(place, "asked")
   local done = assert(io.open(place .. "/done", "r"))

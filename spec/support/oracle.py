@@ -796,9 +796,15 @@ def answer(directory, pid):
         os.mkfifo(path)
     # Opened for both ways, so that neither blocks nor ends when the other side comes and goes.
     ask, done = (os.open(path, os.O_RDWR) for path in fifos)
+    with open(os.path.join(directory, "pid.new"), "w", encoding="ascii") as file:
+        file.write(str(os.getpid()))
+    os.rename(file.name, os.path.join(directory, "pid"))
     while True:
         ready = select.select([ask, asker], [], [])[0]
-        if ask not in ready or os.read(ask, 4096).startswith(b"end"):
+        if ask not in ready:  # it was killed, and has not cleared up
+            shutil.rmtree(directory, ignore_errors=True)
+            return 0
+        if os.read(ask, 4096).startswith(b"end"):
             return 0
         with open(os.path.join(directory, "question"), "rb") as data:
             question = json.loads(data.read().decode("utf-8", "surrogateescape"))
