@@ -41,8 +41,8 @@ local SAVES = {
 }
 
 -- Calls `visit` with each path beneath a folder that is no folder itself, and `leave` with each
--- folder once that is done. There are hundreds of trees to look at and to remove: a program for each
--- would take longer than what is tried.
+-- folder once that is done. There are hundreds of trees to look at and to remove: a program for
+-- each would take longer than what is tried.
 local function walk(folder, visit, leave)
   for name in lfs.dir(folder) do
     local path = folder .. "/" .. name

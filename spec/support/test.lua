@@ -85,7 +85,8 @@ local sample_base = trimmed("mktemp -d " .. quote(quick) .. "/praxlua-base-XXXXX
 local search_path = trimmed([[
   found=$(command -v python3) &&
     real=$(python3 -c 'import os, sys; print(os.path.realpath(sys.executable))') &&
-    [ "$(realpath "$found")" != "$real" ] && [ -x "${real%/*}/python3" ] && printf '%s:' "${real%/*}"
+    [ "$(realpath "$found")" != "$real" ] && [ -x "${real%/*}/python3" ] &&
+    printf '%s:' "${real%/*}"
 ]]) .. os.getenv("PATH")
 
 -- The environment of a spec: the work tree's Lua, one build's module and executable.

@@ -113,15 +113,17 @@ local function remove_at_exit(directory)
 end
 
 -- What was asked for before is copied from the second one made, that without anything further from
--- the first. Kept in the registry: busted loads modules anew for each file, and the finalizers there
--- run when the process ends.
+-- the first. Kept in the registry: busted loads modules anew for each file, and the finalizers
+-- there run when the process ends.
 local KEY = "praxlua.tiny.made"
 
 -- The same text for the same further files.
 local function key_of(options)
   local lines = {}
   for release, files in pairs(options) do
-    for path, data in pairs(files) do lines[#lines + 1] = ("%s %q %q"):format(release, path, data) end
+    for path, data in pairs(files) do
+      lines[#lines + 1] = ("%s %q %q"):format(release, path, data)
+    end
   end
   table.sort(lines)
   return table.concat(lines, "\n")

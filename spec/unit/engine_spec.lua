@@ -172,8 +172,8 @@ describe("After a kill", function()
 
   teardown(helper.clean)
 
-  -- An upgrade killed where the patched code calls die(): made once, and each who asks for it gets it
-  -- as it was, at the same place.
+  -- An upgrade killed where the patched code calls die(): made once, and each who asks for it gets
+  -- it as it was, at the same place.
   local function killed(patch)
     local wreck = wrecks[patch]
     if wreck then
