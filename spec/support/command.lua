@@ -3,6 +3,7 @@
 local cjson = require("cjson")
 local core = require("praxlua.core")
 local helper = require("spec.support.helper")
+local lfs = require("lfs")
 
 local command = {}
 
@@ -75,14 +76,18 @@ end
 --- Polls a condition every few milliseconds.
 ---@param condition fun(): any
 ---@param seconds number
+---@param longest number? seconds between two looks at something that takes long already; each look
+--- costs the tests time of a processor
 ---@return any value what the condition returned, or nil when the time was over
-function command.until_true(condition, seconds)
-  local deadline = core.system.monotonic() + seconds
+function command.until_true(condition, seconds, longest)
+  local began = core.system.monotonic()
+  local now = began
   repeat
     local value = condition()
     if value then return value end
-    core.system.sleep(0.004)
-  until core.system.monotonic() > deadline
+    core.system.sleep(math.max(0.004, math.min((now - began) / 20, longest or 0)))
+    now = core.system.monotonic()
+  until now > began + seconds
   return nil
 end
 
@@ -98,7 +103,7 @@ end
 ---@param run table
 ---@return { code: integer, stdout: string, stderr: string }
 function command.wait(run)
-  local code = command.until_true(function() return helper.read(run.at.code) end, run.seconds)
+  local code = command.until_true(function() return helper.read(run.at.code) end, run.seconds, 0.03)
   if not code then
     command.kill(run, "KILL")
     error(("%s took longer than %d s\n%s"):format(table.concat(run.argv, " "), run.seconds,
@@ -150,10 +155,15 @@ end
 ---@param wanted fun(event: table): boolean
 ---@return table|nil event nil when the program ended or the time was over first
 function command.await(run, wanted)
+  local size
   local found = command.until_true(function()
-    local ended = helper.read(run.at.code)
-    for _, event in ipairs(command.events(helper.read(run.at.out) or "")) do
-      if wanted(event) then return event end
+    local ended = lfs.attributes(run.at.code, "mode")
+    local now = lfs.attributes(run.at.out, "size")
+    if now ~= size then
+      size = now
+      for _, event in ipairs(command.events(helper.read(run.at.out) or "")) do
+        if wanted(event) then return event end
+      end
     end
     return ended and "ended"
   end, run.seconds)

@@ -23,21 +23,30 @@
     oracle.py serve             answers one JSON request a line until its input ends, for the fault
         campaigns (spec/faults/judge.lua): {"verb": "list", ...} gives {"answer": ...} or
         {"error": "..."}. The verbs are the functions of the class Service below
+    oracle.py answer DIRECTORY PID
+        The command lines above, one after another, for the process PID and until that ends: each is
+        the text of DIRECTORY/question, announced by a line in the fifo DIRECTORY/ask; what is
+        answered lies in DIRECTORY/said and is announced by a line in the fifo DIRECTORY/done. A
+        question is {"argv": [...], "environment": {...}}, an answer {"code", "stdout", "stderr"}
 """
 
 import argparse
+import contextlib
 import ctypes
 import functools
 import hashlib
+import io
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import stat
 import subprocess
 import sys
 import time
+import traceback
 
 TRANSIENT = {b".cache", b".backups", b".upgrade", b".upgrade-lock", b".mcp_server_state.json"}
 # What a package manager writes with the place of the environment, or a hash of it, inside.
@@ -291,14 +300,13 @@ def stop(target):
     if not own:
         return "not ours, left alone: %s" % pid
     handle = os.pidfd_open(pid)
-    for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
-        signal.pidfd_send_signal(handle, number)
-        until = time.monotonic() + patience
-        while time.monotonic() < until:
-            if not any(p["pid"] == pid for p in processes(project)):
-                os.close(handle)
+    try:
+        for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+            signal.pidfd_send_signal(handle, number)
+            if select.select([handle], [], [], patience)[0]:
                 return "stopped"
-            time.sleep(0.01)
+    finally:
+        os.close(handle)
     raise SystemExit("server %d does not end" % pid)
 
 
@@ -759,6 +767,52 @@ def serve():
     return 0
 
 
+# -- answering command lines -----------------------------------------------------------------------
+
+
+def answer_one(argv, environment):
+    """What the program would say and exit with, had it been started with these words."""
+    os.environ.clear()
+    os.environ.update(environment)
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main(argv)
+        except SystemExit as end:
+            code = end.code
+        except Exception:
+            traceback.print_exc()
+            code = 1
+    if isinstance(code, str):
+        print(code, file=err)
+        code = 1
+    return {"code": code or 0, "stdout": out.getvalue(), "stderr": err.getvalue()}
+
+
+def answer(directory, pid):
+    asker = os.pidfd_open(pid)
+    fifos = [os.path.join(directory, name) for name in ("ask", "done")]
+    for path in fifos:
+        os.mkfifo(path)
+    # Opened for both ways, so that neither blocks nor ends when the other side comes and goes.
+    ask, done = (os.open(path, os.O_RDWR) for path in fifos)
+    with open(os.path.join(directory, "pid.new"), "w", encoding="ascii") as file:
+        file.write(str(os.getpid()))
+    os.rename(file.name, os.path.join(directory, "pid"))
+    while True:
+        ready = select.select([ask, asker], [], [])[0]
+        if ask not in ready:  # it was killed, and has not cleared up
+            shutil.rmtree(directory, ignore_errors=True)
+            return 0
+        if os.read(ask, 4096).startswith(b"end"):
+            return 0
+        with open(os.path.join(directory, "question"), "rb") as data:
+            question = json.loads(data.read().decode("utf-8", "surrogateescape"))
+        with open(os.path.join(directory, "said"), "w", encoding="utf-8") as said:
+            json.dump(answer_one(**question), said)
+        os.write(done, b"said\n")
+
+
 # -- command line ----------------------------------------------------------------------------------
 
 
@@ -767,7 +821,8 @@ def pair(argument):
     return os.fsencode(source), os.fsencode(target)
 
 
-def arguments():
+@functools.cache
+def command_line():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     verbs = parser.add_subparsers(dest="verb", required=True)
     verb = verbs.add_parser("list")
@@ -797,7 +852,10 @@ def arguments():
     for name in ("ask", "stop", "processes"):
         verbs.add_parser(name).add_argument("path")
     verbs.add_parser("serve")
-    return parser.parse_args()
+    verb = verbs.add_parser("answer")
+    verb.add_argument("directory")
+    verb.add_argument("pid", type=int)
+    return parser
 
 
 def report(found):
@@ -806,24 +864,26 @@ def report(found):
     return 1 if found else 0
 
 
-def main():
-    given = arguments()
+def main(argv=None):
+    given = command_line().parse_args(argv)
     if given.verb == "serve":
         return serve()
+    if given.verb == "answer":
+        return answer(given.directory, given.pid)
     if given.verb == "compare":
         one, other = load(given.a), load(given.b)
         return report(differences(one, other, given.part, given.ignore, given.relocatable))
     if given.verb == "manifest":
         return report(manifest(given.path, given.repository, given.old, given.new, given.map))
     if given.verb == "list":
-        answer = listing(given.root, given.target, given.times, given.all)
+        found = listing(given.root, given.target, given.times, given.all)
     elif given.verb == "expect":
-        answer = expect(
+        found = expect(
             load(given.before), given.repository, given.old, given.new, given.map, given.keep
         )
     else:
-        answer = {"ask": ask, "stop": stop, "processes": processes}[given.verb](given.path)
-    print(json.dumps(answer, sort_keys=True))
+        found = {"ask": ask, "stop": stop, "processes": processes}[given.verb](given.path)
+    print(json.dumps(found, sort_keys=True))
     return 0
 
 

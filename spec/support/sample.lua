@@ -5,12 +5,12 @@ local cjson = require("cjson")
 local lfs = require("lfs")
 local command = require("spec.support.command")
 local helper = require("spec.support.helper")
+local oracle = require("spec.support.oracle")
 local sample_base = require("spec.support.sample_base")
 
 local sample = {}
 
 local ROOT = lfs.currentdir()
-local ORACLE = ROOT .. "/spec/support/oracle.py"
 local TARGET = ".praxis-os"
 
 --- A shipped file that is the same in both releases; the samples edit it.
@@ -216,14 +216,12 @@ end
 
 -- -- the server ---------------------------------------------------------------------------------
 
-local function oracle(s, ...)
-  -- Without what is installed beside Python, which it does not use.
-  return command.run({ s.base.python, "-E", "-S", ORACLE, ... },
-    { scratch = s.scratch, environment = s.environment })
+local function ask_oracle(s, ...)
+  return oracle.run(s.base.python, { ... }, s.environment)
 end
 
 local function oracle_says(s, ...)
-  local result = oracle(s, ...)
+  local result = ask_oracle(s, ...)
   if result.code ~= 0 then return nil, result.stderr end
   return cjson.decode(result.stdout)
 end
@@ -335,7 +333,7 @@ function sample.list(s, mode, directory)
     argv[#argv + 1] = "--times"
     argv[#argv + 1] = "--all"
   end
-  local result = oracle(s, table.unpack(argv))
+  local result = ask_oracle(s, table.unpack(argv))
   assert(result.code == 0, result.stderr)
   helper.write(path, result.stdout)
   return path
@@ -352,7 +350,7 @@ function sample.differences(s, a, b, options)
     argv[#argv + 1] = path
   end
   if options.relocatable then argv[#argv + 1] = "--relocatable" end
-  local result = oracle(s, table.unpack(argv))
+  local result = ask_oracle(s, table.unpack(argv))
   assert(result.code < 2 and result.stderr == "", result.stderr)
   return result.stdout
 end
@@ -370,7 +368,7 @@ end
 function sample.manifest_differences(s)
   local argv = with_mapping({ "manifest", s.target .. "/.installed-manifest.json",
     "--repository", s.source, "--old", "v1.0.0", "--new", "HEAD" })
-  local result = oracle(s, table.unpack(argv))
+  local result = ask_oracle(s, table.unpack(argv))
   return result.stdout .. result.stderr
 end
 
@@ -384,7 +382,7 @@ function sample.expected(s, before, keep)
     argv[#argv + 1] = "--keep"
     argv[#argv + 1] = directory
   end
-  local result = oracle(s, table.unpack(argv))
+  local result = ask_oracle(s, table.unpack(argv))
   assert(result.code == 0, result.stderr)
   local path = before .. ".expected"
   helper.write(path, result.stdout)

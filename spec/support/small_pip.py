@@ -2,27 +2,35 @@
 
 It lies there as pip/__main__.py and knows what praxlua calls: "freeze --all", and "install …
 -r FILE" of pinned pure Python wheels from $PIP_FIND_LINKS. What is installed, and where, is as pip
-leaves it; pip itself takes a second of a processor for that, this a tenth.
+leaves it; pip itself takes a second of a processor for that, this a twentieth: it loads nothing
+that can be done without.
 """
 
-import importlib.metadata
 import os
 import re
 import sys
-import sysconfig
-import zipfile
 
 SCRIPT = "#!%s\nimport sys\nfrom %s import %s\nsys.exit(%s())\n"
-SITE = sysconfig.get_path("purelib")
+SITE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SCRIPTS = os.path.join(sys.prefix, "bin")
 
 
 def installed():
-    return {d.metadata["Name"].lower(): d for d in importlib.metadata.distributions()}
+    """name: (version, folder of what is known about it)."""
+    found = {}
+    for folder in os.listdir(SITE):
+        if folder.endswith(".dist-info"):
+            with open(os.path.join(SITE, folder, "METADATA"), encoding="utf-8") as metadata:
+                text = metadata.read()
+            name, version = (re.search("^%s: (.+)$" % field, text, re.MULTILINE)[1]
+                             for field in ("Name", "Version"))
+            found[name.lower()] = version, folder
+    return found
 
 
 def freeze():
-    for name, one in sorted(installed().items()):
-        print("%s==%s" % (name, one.version))
+    for name, (version, _) in sorted(installed().items()):
+        print("%s==%s" % (name, version))
 
 
 def required(path):
@@ -44,18 +52,19 @@ def wheel_of(name, version):
     return path
 
 
-def remove(distribution):
+def remove(folder):
     """Everything that its RECORD names, and the folder with that."""
-    files = [str(distribution.locate_file(path)) for path in distribution.files]
-    folders = {os.path.dirname(path) for path in files if ".dist-info/" in path}
+    with open(os.path.join(SITE, folder, "RECORD"), encoding="utf-8") as record:
+        files = [os.path.join(SITE, line.split(",")[0]) for line in record.read().splitlines()]
     for path in files:
         if os.path.exists(path):
             os.remove(path)
-    for folder in folders:
-        os.rmdir(folder)
+    os.rmdir(os.path.join(SITE, folder))
 
 
 def add(wheel, name, version):
+    import zipfile
+
     info = "%s-%s.dist-info/" % (name, version)
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(SITE)
@@ -64,7 +73,7 @@ def add(wheel, name, version):
     with open(os.path.join(SITE, info, "INSTALLER"), "w", encoding="utf-8") as out:
         out.write("pip\n")
     for command, module, function in re.findall(r"^(\S+) = (\S+):(\S+)$", entries, re.MULTILINE):
-        path = os.path.join(sysconfig.get_path("scripts"), command)
+        path = os.path.join(SCRIPTS, command)
         with open(path, "w", encoding="utf-8") as out:
             out.write(SCRIPT % (sys.executable, module, function, function))
         os.chmod(path, 0o755)
@@ -76,7 +85,7 @@ def add(wheel, name, version):
 def install(path):
     there = installed()
     wanted = [(name, version) for name, version in required(path)
-              if name not in there or there[name].version != version]
+              if name not in there or there[name][0] != version]
     wheels = [wheel_of(name, version) for name, version in wanted]
     for wheel in wheels:
         print("Processing %s (from -r %s)" % (wheel, path))
@@ -85,7 +94,7 @@ def install(path):
     print("Installing collected packages: " + ", ".join(name for name, _ in wanted))
     for wheel, (name, version) in zip(wheels, wanted):
         if name in there:
-            remove(there[name])
+            remove(there[name][1])
         add(wheel, name, version)
     print("Successfully installed " + " ".join("%s-%s" % one for one in wanted))
 

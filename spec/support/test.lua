@@ -80,9 +80,19 @@ local ON_DISK = {
 -- What the samples of the integration tests are made from is built once a run.
 local sample_base = trimmed("mktemp -d " .. quote(quick) .. "/praxlua-base-XXXXXX")
 
+-- The search path of a spec. Where "python3" is a version manager's script that looks for the
+-- interpreter anew each time, the folder of that goes first: the script takes as long as a Python.
+local search_path = trimmed([[
+  found=$(command -v python3) &&
+    real=$(python3 -c 'import os, sys; print(os.path.realpath(sys.executable))') &&
+    [ "$(realpath "$found")" != "$real" ] && [ -x "${real%/*}/python3" ] &&
+    printf '%s:' "${real%/*}"
+]]) .. os.getenv("PATH")
+
 -- The environment of a spec: the work tree's Lua, one build's module and executable.
 local function environment(directory, extra)
   local variables = {
+    PATH = search_path,
     TMPDIR = quick,
     DISK = disk,
     ON_DISK = "spec/" .. table.concat(ON_DISK, "_spec.lua spec/") .. "_spec.lua",
@@ -233,7 +243,7 @@ function stages.asan(results)
   os.execute(("rm -f %s/report.*"):format(quote(directory)))
   local extra = {
     LUA = absolute(directory) .. "/bin/lua5.4",
-    PATH = absolute(directory) .. "/bin:" .. os.getenv("PATH"),
+    PATH = absolute(directory) .. "/bin:" .. search_path,
     ON_DISK = "",
   }
   local specs = {}

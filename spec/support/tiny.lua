@@ -112,17 +112,38 @@ local function remove_at_exit(directory)
   end })
 end
 
--- Those without anything further are made once a process and copied. Kept in the registry: busted
--- loads modules anew for each file, and the finalizer there runs when the process ends.
+-- What was asked for before is copied from the second one made, that without anything further from
+-- the first. Kept in the registry: busted loads modules anew for each file, and the finalizers
+-- there run when the process ends.
 local KEY = "praxlua.tiny.made"
 
-local function copy(s)
-  local known = debug.getregistry()[KEY]
-  if known then return sh(s, 'cp -a "$1/." "$0"', known.directory) end
-  make(s, {})
+-- The same text for the same further files.
+local function key_of(options)
+  local lines = {}
+  for release, files in pairs(options) do
+    for path, data in pairs(files) do
+      lines[#lines + 1] = ("%s %q %q"):format(release, path, data)
+    end
+  end
+  table.sort(lines)
+  return table.concat(lines, "\n")
+end
+
+local function keep(s)
   local directory = (os.getenv("TMPDIR") or "/tmp") .. "/praxlua-tiny-" .. core.system.uuid()
-  debug.getregistry()[KEY] = { directory = directory, guard = remove_at_exit(directory) }
+  local kept = { directory = directory, guard = remove_at_exit(directory) }
   sh(s, 'mkdir "$1" && cd "$0" && cp -a --parents home/.gitconfig project source "$1"', directory)
+  return kept
+end
+
+local function make_or_copy(s, options)
+  local registry = debug.getregistry()
+  local known = registry[KEY] or {}
+  registry[KEY] = known
+  local key = key_of(options)
+  if type(known[key]) == "table" then return sh(s, 'cp -a "$1/." "$0"', known[key].directory) end
+  make(s, options)
+  known[key] = (key == "" or known[key]) and keep(s) or "once"
 end
 
 --- A source with a new release, and an installation of the old one.
@@ -143,7 +164,7 @@ function tiny.new(options)
   lfs.mkdir(s.scratch)
   lfs.mkdir(s.home)
   lfs.mkdir(s.cache)
-  if options then make(s, options) else copy(s) end
+  make_or_copy(s, options or {})
   return s
 end
 
