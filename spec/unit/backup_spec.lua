@@ -510,6 +510,18 @@ describe("backup", function()
       assert.is_true(backup.verify_backup_integrity(ctx, name))
     end)
 
+    it("calls none damaged that it cannot read for want of memory", function()
+      for _, of in ipairs({ core.archive, core.file }) do
+        local read = of.read
+        of.read = function() return nil, "read it: Cannot allocate memory", "ENOMEM" end
+        local message = helper.fails("ENOMEM", backup.verify_backup_integrity(ctx, name))
+        of.read = read
+        assert.equal(("backup %s could not be read: read it: Cannot allocate memory; try again")
+          :format(name), message)
+      end
+      assert.is_true(backup.verify_backup_integrity(ctx, name))
+    end)
+
     it("finds every truncation and flipped bit of the archive", function()
       local path = directory .. "/backup.tar.zst"
       local data = helper.read(path)

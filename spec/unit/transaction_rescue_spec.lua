@@ -85,14 +85,13 @@ describe("core.transaction, while somebody saves files,", function()
       ["a new file"] = { [[assert(t:put("n", { data = "new" }))]], "renameat2 1",
         "printf theirs > n", "f=old n=theirs" },
     }
+    local function is_noted() -- the batch is: the switch is next
+      return journal_size() > 32 + 4 + 4 + #"__pycache__" -- bytes of the journal's first record
+    end
     for what, case in pairs(cases) do
       it("finds " .. what .. ", and leaves it #uncounted", function()
         local queue, call, script, expected = table.unpack(case)
-        local beginning = 32 + 4 + 4 + #"__pycache__" -- bytes of the journal's first record
-        local code = meanwhile(APPLY:format(queue), call, script, function()
-          return journal_size() > beginning -- the batch is noted: the switch is next
-        end)
-        assert.equal("ECHANGED", code)
+        assert.equal("ECHANGED", meanwhile(APPLY:format(queue), call, script, is_noted))
         assert.equal(expected, listing())
         local t <close> = assert(kit.open(root))
         assert.same({}, t:rollback())
@@ -100,6 +99,17 @@ describe("core.transaction, while somebody saves files,", function()
         assert.equal(expected, listing())
       end)
     end
+
+    it("finds a file in a folder that is to go, which stays then #uncounted", function()
+      assert(core.file.mkdir(root .. "/d"))
+      local code = meanwhile(APPLY:format([[assert(t:rmdir("d"))]]), "renameat 3",
+        "printf theirs > d/g", is_noted)
+      assert.equal("1", code)
+      assert.equal("d/g=theirs d=directory f=old", listing())
+      local t <close> = assert(kit.open(root))
+      assert.same({}, t:rollback())
+      assert.equal("d/g=theirs d=directory f=old", listing())
+    end)
   end)
 
   describe("just as they are brought back,", function()

@@ -67,9 +67,11 @@ end
 ---@param directory string
 ---@return table|nil manifest
 ---@return string? problem
+---@return string? code an errno where it could not be read
 function store.read_manifest(directory)
-  local data, message = core.file.read(directory .. "/" .. store.MANIFEST, manifest.MAX_BYTES)
-  if not data then return nil, message end
+  local data, message, code = core.file.read(directory .. "/" .. store.MANIFEST,
+    manifest.MAX_BYTES)
+  if not data then return nil, message, code end
   local m
   m, message = manifest.from_json(data)
   if not m then return nil, store.MANIFEST .. ": " .. message end
@@ -110,10 +112,10 @@ local function check_scope(ctx, m, contents)
 end
 
 local function check_archive(directory, m, contents, count)
-  local read, message = core.archive.read(directory .. "/" .. store.ARCHIVE, {
+  local read, message, code = core.archive.read(directory .. "/" .. store.ARCHIVE, {
     max_bytes = m.total_size_bytes, max_entries = count,
   })
-  if not read then return nil, message end
+  if not read then return nil, message, code end
   if read.archive_sha256 ~= m.archive.sha256 or read.archive_bytes ~= m.archive.bytes then
     return nil, store.ARCHIVE .. " is not the file that was written"
   end
@@ -133,8 +135,8 @@ local function check_requirements(directory, m)
     return true
   end
   if not m.requirements_sha256 then return nil, name .. " is not in the manifest" end
-  local sha256, message = core.hash.file(path)
-  if not sha256 then return nil, message end
+  local sha256, message, code = core.hash.file(path)
+  if not sha256 then return nil, message, code end
   if sha256 ~= m.requirements_sha256 then return nil, name .. " has another content" end
   return true
 end
@@ -144,15 +146,16 @@ end
 ---@param directory string
 ---@return table|nil manifest
 ---@return string? problem
+---@return string? code where something could not be read
 function store.verify(ctx, directory)
-  local m, problem = store.read_manifest(directory)
-  if not m then return nil, problem end
+  local m, problem, code = store.read_manifest(directory)
+  if not m then return nil, problem, code end
   local contents, count = manifest.contents(m)
   local ok
-  ok, problem = check_scope(ctx, m, contents)
-  if ok then ok, problem = check_archive(directory, m, contents, count) end
-  if ok then ok, problem = check_requirements(directory, m) end
-  if not ok then return nil, problem end
+  ok, problem, code = check_scope(ctx, m, contents)
+  if ok then ok, problem, code = check_archive(directory, m, contents, count) end
+  if ok then ok, problem, code = check_requirements(directory, m) end
+  if not ok then return nil, problem, code end
   return m
 end
 
@@ -187,8 +190,14 @@ local function locate(ctx, name)
     store.path(ctx)), "ENOENT"
 end
 
+-- Codes of what keeps us from reading, and says nothing of what is there.
+local PASSING = { ENOMEM = true, EMFILE = true, ENFILE = true, EINTR = true, ECANCELED = true }
+
 -- The message and the code.
-local function damaged(name, problem, directory)
+local function refusal(name, problem, directory, code)
+  if PASSING[code] then
+    return string.format("backup %s could not be read: %s; try again", name, problem), code
+  end
   return string.format("backup %s is damaged: %s (in %s); use another backup", name, problem,
     directory), "EBADBACKUP"
 end
@@ -202,9 +211,9 @@ end
 function store.peek(ctx, name)
   local directory, message, code = locate(ctx, name)
   if not directory then return nil, message, code end
-  local m, problem = store.read_manifest(directory)
+  local m, problem, why = store.read_manifest(directory)
   if m then return m end
-  return nil, damaged(name, problem, directory)
+  return nil, refusal(name, problem, directory, why)
 end
 
 --- Verifies the backup of a name.
@@ -216,9 +225,9 @@ end
 function store.open(ctx, name)
   local directory, message, code = locate(ctx, name)
   if not directory then return nil, message, code end
-  local m, problem = store.verify(ctx, directory)
+  local m, problem, why = store.verify(ctx, directory)
   if m then m, problem = store.check_name(m, name) end
-  if not m then return nil, damaged(name, problem, directory) end
+  if not m then return nil, refusal(name, problem, directory, why) end
   return { manifest = m, directory = directory }
 end
 

@@ -79,7 +79,7 @@ function actions.list(ctx, args, v)
   end)
   for _, b in ipairs(list) do
     if b.problem then
-      return { exit_code = 1, message = "a backup is damaged: " .. b.name, next = MAKE_NEW }
+      return { exit_code = 1, message = "a backup is not whole: " .. b.name, next = MAKE_NEW }
     end
   end
   return { exit_code = 0, message = text.plural(#list, "backup") .. "." }

@@ -123,10 +123,7 @@ local function find_by(ctx, path)
     return nil, "not_ours: the state file cannot be used: " .. text.visible(reason)
   end
   local claim, identity = file.stat(path), process.identity(state.pid)
-  if not claim or not identity or not process.same(identity) then
-    return nil, owned.NOT_RUNNING
-  end
-  local info = system.process(state.pid)
+  local info = claim and identity and system.process(state.pid)
   if not info or info.start_time ~= identity.start_time or is_ending(info) then
     return nil, owned.NOT_RUNNING
   end

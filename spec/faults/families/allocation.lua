@@ -165,13 +165,14 @@ local ABORTED = { [-6] = "abort", [-9] = "kill" }
 
 -- The end that praxlua can come to where no memory is left even to end in order: as good as a kill.
 -- libarchive and lua-cjson end the process by themselves; OpenSSL 3.0 crashes when it cannot load
--- its provider.
+-- its provider, libarchive 3.6 when it has no memory for an entry or a filter.
 local function gave_up(result)
   if ABORTED[result.code] then return ABORTED[result.code] end
   local function said(text) return result.stderr:find(text, 1, true) ~= nil end
   if result.code == 1 and said("Fatal Internal Error in libarchive") then return "libarchive" end
   if result.code == 255 and said("Out of memory\n") then return "lua-cjson" end
-  if result.code == -11 and result.where:find("^libcrypto") then return "libcrypto" end
+  local library = result.where:match("^libcrypto") or result.where:match("^libarchive")
+  if result.code == -11 and library then return library end
   return result.code == 70 and said("memory") and "exit 70" or nil
 end
 
