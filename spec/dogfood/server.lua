@@ -221,7 +221,7 @@ local function start_old(s)
       local client = state and mcp.connect({ url = state.url, timeout = 5 })
       if client then mcp.close(client) end
       return client
-    end, START_SECONDS), "the old server does not answer:\n%s", last_words(s))
+    end, START_SECONDS, 0.5), "the old server does not answer:\n%s", last_words(s))
   end)
   row("old server", "%s, answers after %.1f s (it makes its index first)",
     table.concat(argv, " "):gsub("^.*/venv", "venv"), seconds)
