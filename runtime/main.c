@@ -81,7 +81,7 @@ static int open_embedded(lua_State *L) {
 }
 
 /* Pushes a module of ours as a function; 0 when there is none. What was compiled at build time is
-** taken, but for a work tree, and where the Lua that compiled it was not quite the one linked. */
+** taken, but for a work tree, and where a Lua of another version compiled it. */
 static int load_module(lua_State *L, const char *name) {
     const struct embedded *e = find_embedded(name);
     const char *chunk = lua_pushfstring(L, "@%s", name);

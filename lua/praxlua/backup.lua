@@ -24,6 +24,7 @@ local text = require("praxlua.text")
 local backup = {
   manifest = manifest, -- BackupManifest
   restore_plan = restore.restore_plan,
+  could_not_read = store.could_not_read,
   apply_plan = restore.apply_plan,
   restore_from_backup = restore.restore_from_backup,
 }
@@ -211,8 +212,12 @@ end
 local function prove(ctx, directory, m)
   local ok, message, code = compare_with_live(ctx, m)
   if not ok then return nil, message, code end
-  local verified, problem = store.verify(ctx, directory)
+  local verified, problem
+  verified, problem, code = store.verify(ctx, directory)
   if verified then return true end
+  if store.could_not_read(code) then
+    return nil, "the new backup could not be read back: " .. problem, code
+  end
   return nil, string.format("the new backup does not verify: %s (in %s); check the disk", problem,
     directory), "EBADBACKUP"
 end
@@ -327,7 +332,8 @@ end
 ---@param name string
 ---@return { bytes: integer, files: integer }|nil
 ---@return string? message
----@return string? code "EBADBACKUP"; "ENOENT" no such backup; "EINVAL" not a name
+---@return string? code "EBADBACKUP"; "ENOENT" no such backup; "EINVAL" not a name; an errno: it
+---  could not be read
 function backup.measure(ctx, name)
   local m, message, code = store.peek(ctx, name)
   if not m then return nil, message, code end
@@ -340,7 +346,8 @@ end
 ---@param name string "2025-10-08-103045"
 ---@return true|nil
 ---@return string? message
----@return string? code "EBADBACKUP"; "ENOENT" no such backup; "EINVAL" not a name
+---@return string? code "EBADBACKUP"; "ENOENT" no such backup; "EINVAL" not a name; an errno: it
+---  could not be read
 function backup.verify_backup_integrity(ctx, name)
   local opened, message, code = store.open(ctx, name)
   if not opened then return nil, message, code end

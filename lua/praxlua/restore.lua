@@ -352,8 +352,6 @@ local function may_replace(r, metadata)
   return not metadata.undoes or r.options.on_conflict == "theirs"
 end
 
-local NO_BACKUP = { EBADBACKUP = true, ENOENT = true, EINVAL = true }
-
 -- Why a restore should not even begin; nil when nothing speaks against it.
 local function obstacle(r, metadata)
   local ctx = { target = r.target, project = r.project, target_name = r.target_name }
@@ -361,8 +359,9 @@ local function obstacle(r, metadata)
   local ok, message, code = backup.verify_backup_integrity(ctx, metadata.backup)
   if ok then held, message, code = backup.measure(ctx, metadata.backup) end
   if not held then
-    return refused(message, NO_BACKUP[code] and "choose another one of: praxlua backup list"
-      or "mend the cause and run the same command again")
+    return refused(message, backup.could_not_read(code)
+      and "mend the cause and run the same command again"
+      or "choose another one of: praxlua backup list")
   end
   space, message = validation.check_restore_space(ctx, held, may_replace(r, metadata))
   if not space or not space.sufficient then return refused(space and space.problem or message) end

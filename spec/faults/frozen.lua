@@ -101,15 +101,24 @@ local function is_swept(line)
 end
 
 -- Where the kill came between the two copies of the journal, opening it makes them alike.
-local COPY = "^changed: .*/%.upgrade/[^/]+/journal%.copy: "
+local function is_made_alike(s, line)
+  local journal = line:match("^changed: (.*/%.upgrade/[^/]+/journal)%.copy: ")
+  if not journal then return false end
+  local one, other = io.open(s.project .. "/" .. journal), io.open(s.project .. "/" .. journal
+    .. ".copy")
+  local same = one and other and one:read("a") == other:read("a")
+  if one then one:close() end
+  if other then other:close() end
+  return same
+end
 
 -- What changed, but for that, and the journal being opened.
-local function changes(before, now)
+local function changes(s, before, now)
   local found, swept = judge.ask("compare", { a = before, b = now }), false
   for _, line in ipairs(found) do swept = swept or is_swept(line) end
   for i = #found, 1, -1 do
     local of_time = found[i]:find(": mtime ") and (swept or found[i]:find("/.upgrade/", 1, true))
-    if is_swept(found[i]) or of_time or found[i]:find(COPY) then table.remove(found, i) end
+    if is_swept(found[i]) or of_time or is_made_alike(s, found[i]) then table.remove(found, i) end
   end
   return found
 end
@@ -129,7 +138,7 @@ local function refused(s, id, problems)
     if not says(taker, command) then problems[#problems + 1] = "not told: " .. command end
   end
   add(problems, taker.problems)
-  local changed = changes("before", judge.exact(s))
+  local changed = changes(s, "before", judge.exact(s))
   if #changed > 0 then
     problems[#problems + 1] = "the refusal changed " .. table.concat(changed, "; ", 1,
       math.min(4, #changed))

@@ -251,7 +251,7 @@ local function run_family(name, options)
     bad.command = bad.command or reproduction(name, bad.case, options)
   end
   if options.only and not result.skipped and result.cases + #result.bad == 0 then
-    result.too_little = "no case is called " .. options.only
+    result.too_little = "there is no such case, or it was not reached: " .. options.only
   end
   if not result.skipped and not options.only then
     result.too_little = below_floor(family, result, options.share)

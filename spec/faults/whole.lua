@@ -193,7 +193,9 @@ local LOOKS = { status = true, verify = true, list = true }
 local function do_damage(s, item, random, outside)
   local _, open = judge.sessions(s)
   -- Killed before its session was there: a rollback takes back the upgrade before this one.
-  if item.command == "rollback" and item.n and not open then return false end
+  if item.command == "rollback" and item.n and not open and judge.version(s) == "old" then
+    return false
+  end
   local files, all_there = damage.files(s.target, open), true
   item.stays = item.scene == "done" or not open or files.state == nil or files.previous == nil
   for name in item.file:gmatch("[^+]+") do

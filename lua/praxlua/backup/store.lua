@@ -190,12 +190,18 @@ local function locate(ctx, name)
     store.path(ctx)), "ENOENT"
 end
 
--- Codes of what keeps us from reading, and says nothing of what is there.
-local PASSING = { ENOMEM = true, EMFILE = true, ENFILE = true, EINTR = true, ECANCELED = true }
+local PASSING = {
+  ENOMEM = true, EMFILE = true, ENFILE = true, EINTR = true, ECANCELED = true, ENOLIB = true,
+}
+
+--- Whether a code tells of what keeps us from reading, which says nothing of what is there.
+---@param code string?
+---@return boolean
+function store.could_not_read(code) return PASSING[code] == true end
 
 -- The message and the code.
 local function refusal(name, problem, directory, code)
-  if PASSING[code] then
+  if store.could_not_read(code) then
     return string.format("backup %s could not be read: %s; try again", name, problem), code
   end
   return string.format("backup %s is damaged: %s (in %s); use another backup", name, problem,

@@ -89,8 +89,8 @@ function actions.verify(ctx, args)
   local name, result = args.name, nil
   if not name then name, result = newest(ctx, true) end
   if not name then return result end
-  local ok, message = backup.verify_backup_integrity(ctx, name)
-  if not ok then return failed(message, MAKE_NEW) end
+  local ok, message, code = backup.verify_backup_integrity(ctx, name)
+  if not ok then return failed(message, not backup.could_not_read(code) and MAKE_NEW or nil) end
   return { exit_code = 0, message = "The backup " .. name .. " is whole." }
 end
 
@@ -98,7 +98,7 @@ function actions.prune(ctx, args, v)
   local pruned, message = backup.archive_old_backups(ctx, args.keep)
   if not pruned then return failed(message) end
   for _, broken in ipairs(pruned.broken or {}) do
-    ctx.warn(string.format("%s is damaged and was left alone: %s", broken.name, broken.problem))
+    ctx.warn(string.format("%s did not verify and was left alone: %s", broken.name, broken.problem))
   end
   v.result("backup prune", pruned, function() end)
   return { exit_code = 0, message = string.format("Deleted %s, kept %d.",

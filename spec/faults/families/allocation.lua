@@ -166,12 +166,14 @@ local ABORTED = { [-6] = "abort", [-9] = "kill" }
 -- The end that praxlua can come to where no memory is left even to end in order: as good as a kill.
 -- libarchive and lua-cjson end the process by themselves; OpenSSL 3.0 crashes when it cannot load
 -- its provider, libarchive 3.6 when it has no memory for an entry or a filter.
-local function gave_up(result)
+local function gave_up(result, sticky)
   if ABORTED[result.code] then return ABORTED[result.code] end
   local function said(text) return result.stderr:find(text, 1, true) ~= nil end
   if result.code == 1 and said("Fatal Internal Error in libarchive") then return "libarchive" end
   if result.code == 255 and said("Out of memory\n") then return "lua-cjson" end
-  local library = result.where:match("^libcrypto") or result.where:match("^libarchive")
+  -- Where all allocations fail, what crashes need not be what met the first of them.
+  local library = result.where:match("^libcrypto")
+    or not sticky and result.where:match("^libarchive")
   if result.code == -11 and library then return library end
   return result.code == 70 and said("memory") and "exit 70" or nil
 end
@@ -247,13 +249,14 @@ function allocation.one(c, item)
     who = leak and "main" or item.who, at = math.tointeger(item.n), sticky = item.sticky,
     sanitized = leak and absolute(BUILD) .. "/asan/faults/praxlua-allocation",
   })
-  local exit = gave_up(result) or tostring(result.code)
+  local gave = gave_up(result, item.sticky)
+  local exit = gave or tostring(result.code)
   if result.hits == 0 then return { problems = {}, exit = "not reached", where = "-" } end
   local problems = {}
   local reported = leak and report(c)
   if reported then
     problems[1] = "the sanitizers report:\n" .. reported
-  elseif not gave_up(result) then
+  elseif not gave then
     problems = item.scenario == "verify" and verified(s, result) or wrong_end(s, result)
   end
   for _, process in ipairs(result.left) do
