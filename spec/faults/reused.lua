@@ -14,7 +14,10 @@ local reused = {}
 --- What can be reused.
 reused.CASES = { "owner", "tool", "boot" }
 
-local IN_NAMESPACES = "unshare --mount --pid --fork --mount-proc %s spec/faults/reused.lua %s 2>&1"
+-- The shell is the first process there, and reaps what others left: a dead process that nobody
+-- reaps keeps the number of its group taken.
+local IN_NAMESPACES = "unshare --mount --pid --fork --mount-proc "
+  .. "sh -c '%s spec/faults/reused.lua %s; exit $?' 2>&1"
 
 --- Whether this machine lets us make the namespaces.
 ---@return boolean
@@ -37,13 +40,17 @@ end
 -- ---------------------------------------------------------------------------------------------
 -- Inside
 
--- A foreign process with a certain number: the next one that this shell forks.
+-- A foreign process with a certain number: the next one that this shell forks, unless somebody else
+-- is forked in between, or still has it.
 local function process_with(pid)
-  local pipe = assert(io.popen(("echo %d > /proc/sys/kernel/ns_last_pid; sleep 100 > /dev/null & "
-    .. "echo $!"):format(pid - 1)))
-  local got = pipe:read("n")
-  pipe:close()
-  assert(got == pid, ("process %s in place of %d"):format(tostring(got), pid))
+  assert(command.until_true(function()
+    local pipe = assert(io.popen(("echo %d > /proc/sys/kernel/ns_last_pid; "
+      .. "sleep 100 > /dev/null & echo $!"):format(pid - 1)))
+    local got = pipe:read("n")
+    pipe:close()
+    if got ~= pid then os.execute(("kill -9 %d 2> /dev/null"):format(got)) end
+    return got == pid
+  end, 10), ("no process got the number %d"):format(pid))
 end
 
 local function is_alive(pid)
