@@ -1,5 +1,6 @@
 --- The owner of an installation stands still, or is dead, at any of its calls; others come.
 local cjson = require("cjson")
+local helper = require("spec.support.helper")
 local judge = require("spec.faults.judge")
 local lfs = require("lfs")
 local tracer = require("spec.faults.tracer")
@@ -104,12 +105,8 @@ end
 local function is_made_alike(s, line)
   local journal = line:match("^changed: (.*/%.upgrade/[^/]+/journal)%.copy: ")
   if not journal then return false end
-  local one, other = io.open(s.project .. "/" .. journal), io.open(s.project .. "/" .. journal
-    .. ".copy")
-  local same = one and other and one:read("a") == other:read("a")
-  if one then one:close() end
-  if other then other:close() end
-  return same
+  local one = helper.read(s.project .. "/" .. journal)
+  return one ~= nil and one == helper.read(s.project .. "/" .. journal .. ".copy")
 end
 
 -- What changed, but for that, and the journal being opened.
